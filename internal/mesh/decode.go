@@ -1,0 +1,304 @@
+package mesh
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// fieldType is a type of the service model.
+type fieldType uint8
+
+const (
+	structureType fieldType = iota
+	listType
+	stringType
+	integerType
+	longType
+	booleanType
+)
+
+// structure holds the bounds of one shape of the model.
+type structure struct {
+	union  bool // exactly one member
+	fields map[string]field
+}
+
+// field holds the bounds of one member: of its length (strings, lists) or value.
+type field struct {
+	typ            fieldType
+	required       bool
+	shape          string // of a structure
+	elem           *field // of a list
+	min, max       int64
+	hasMin, hasMax bool
+	pattern        *regexp.Regexp
+	enum           []string
+}
+
+// Violation is one breach of a limit. Path names the field as the request spells
+// it, for example "spec.listeners[0].portMapping.port".
+type Violation struct {
+	Path, Message string
+}
+
+// String returns the violation in one line.
+func (v Violation) String() string { return v.Path + " " + v.Message }
+
+// Violations are all breaches in one document; as an error they are one line.
+type Violations []Violation
+
+// Error joins the violations.
+func (v Violations) Error() string {
+	const most = 20
+	parts := make([]string, 0, len(v))
+	for i, one := range v {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("and %d more", len(v)-most))
+			break
+		}
+		parts = append(parts, one.String())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Decode reads a spec of kind k from JSON that was found at path. It returns the
+// typed spec (for example *RouteSpec) and the document to store: as sent, without
+// members the model does not know and without explicit nulls. Every breach of the
+// model's limits and then of the cross-field rules is reported; the specs are nil
+// if there is any.
+func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, bad Violations) {
+	doc, err := parseJSON(raw)
+	if err != nil {
+		return nil, nil, Violations{{path, err.Error()}}
+	}
+	var w walker
+	clean := w.structure(path, kinds[k].spec, doc)
+	if len(w.bad) > 0 {
+		return nil, nil, w.bad
+	}
+	fillDefaults(k, clean.(map[string]any))
+	stored = marshal(clean)
+	spec = k.NewSpec()
+	if err := json.Unmarshal(stored, spec); err != nil {
+		return nil, nil, Violations{{path, "does not fit its type: " + err.Error()}}
+	}
+	if bad := checkRules(path, spec); len(bad) > 0 {
+		return nil, nil, bad
+	}
+	return spec, stored, nil
+}
+
+// DecodeTags reads a list of tags and checks it against the model's limits.
+func DecodeTags(path string, raw []byte) ([]TagRef, Violations) {
+	doc, err := parseJSON(raw)
+	if err != nil {
+		return nil, Violations{{path, err.Error()}}
+	}
+	var w walker
+	clean := w.value(path, field{typ: listType, elem: &field{typ: structureType, shape: "TagRef"}}, doc)
+	if len(w.bad) > 0 {
+		return nil, w.bad
+	}
+	var tags []TagRef
+	if err := json.Unmarshal(marshal(clean), &tags); err != nil {
+		return nil, Violations{{path, "does not fit its type: " + err.Error()}}
+	}
+	return tags, nil
+}
+
+// ParseSpec reads a stored spec into its type. Unknown fields are passed over: a
+// newer replica may have written them.
+func ParseSpec(k Kind, stored []byte) (any, error) {
+	spec := k.NewSpec()
+	if err := json.Unmarshal(stored, spec); err != nil {
+		return nil, fmt.Errorf("reading a stored %s: %w", k, err)
+	}
+	return spec, nil
+}
+
+// parseJSON reads one JSON value, numbers as they are written.
+func parseJSON(raw []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, fmt.Errorf("is not valid JSON: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("is not valid JSON: more than one value")
+	}
+	return v, nil
+}
+
+func marshal(v any) json.RawMessage {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // v came from a JSON decoder
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// walker checks a document against the model and copies what the model knows.
+type walker struct {
+	bad Violations
+}
+
+func (w *walker) fail(path, format string, args ...any) any {
+	w.bad = append(w.bad, Violation{path, fmt.Sprintf(format, args...)})
+	return nil
+}
+
+// structure checks an object and returns its known, non-null members.
+func (w *walker) structure(path, name string, v any) any {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return w.fail(path, "must be an object, %s was given", describe(v))
+	}
+	s := shapes[name]
+	out := make(map[string]any, len(m))
+	for _, f := range slices.Sorted(maps.Keys(s.fields)) {
+		bounds := s.fields[f]
+		switch value := m[f]; {
+		case value != nil:
+			out[f] = w.value(join(path, f), bounds, value)
+		case bounds.required:
+			w.fail(join(path, f), "is required")
+		}
+	}
+	if s.union && len(out) != 1 {
+		return w.fail(path, "must have exactly one of %s, %d were given", strings.Join(slices.Sorted(maps.Keys(s.fields)), ", "), len(out))
+	}
+	return out
+}
+
+func join(path, member string) string {
+	if path == "" {
+		return member
+	}
+	return path + "." + member
+}
+
+func (w *walker) value(path string, f field, v any) any {
+	switch f.typ {
+	case structureType:
+		return w.structure(path, f.shape, v)
+	case listType:
+		return w.list(path, f, v)
+	case stringType:
+		return w.str(path, f, v)
+	case booleanType:
+		if _, ok := v.(bool); !ok {
+			return w.fail(path, "must be true or false, %s was given", describe(v))
+		}
+		return v
+	default:
+		return w.integer(path, f, v)
+	}
+}
+
+func (w *walker) list(path string, f field, v any) any {
+	in, ok := v.([]any)
+	if !ok {
+		return w.fail(path, "must be a list, %s was given", describe(v))
+	}
+	if outside(int64(len(in)), f) {
+		return w.fail(path, "must have %s, %d were given", f.bounds("member", "members"), len(in))
+	}
+	out := make([]any, 0, len(in))
+	for i, e := range in {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		if e == nil {
+			w.fail(at, "must not be null")
+			continue
+		}
+		out = append(out, w.value(at, *f.elem, e))
+	}
+	return out
+}
+
+func (w *walker) str(path string, f field, v any) any {
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		return w.fail(path, "must be a string, %s was given", describe(v))
+	case len(f.enum) > 0 && !slices.Contains(f.enum, s):
+		return w.fail(path, "must be one of %s, %s was given", strings.Join(f.enum, ", "), quote(s))
+	case outside(int64(utf8.RuneCountInString(s)), f):
+		return w.fail(path, "must have %s, %s was given", f.bounds("character", "characters"), quote(s))
+	case f.pattern != nil && !f.pattern.MatchString(s):
+		return w.fail(path, "must match %s, %s was given", f.pattern, quote(s))
+	}
+	return s
+}
+
+func (w *walker) integer(path string, f field, v any) any {
+	n, ok := v.(json.Number)
+	if !ok {
+		return w.fail(path, "must be a whole number, %s was given", describe(v))
+	}
+	if f.typ == integerType && !f.hasMax {
+		f.max, f.hasMax = math.MaxInt32, true
+	}
+	i, err := n.Int64()
+	if err != nil || outside(i, f) {
+		return w.fail(path, "must be a whole number %s, %s was given", f.interval(), quote(n.String()))
+	}
+	return n
+}
+
+func outside(n int64, f field) bool { return f.hasMin && n < f.min || f.hasMax && n > f.max }
+
+// bounds words the bounds of a length.
+func (f field) bounds(one, many string) string {
+	switch {
+	case f.hasMax && f.min == f.max && f.min == 1:
+		return "exactly 1 " + one
+	case f.hasMax && f.min == f.max:
+		return fmt.Sprintf("exactly %d %s", f.min, many)
+	case f.hasMax:
+		return fmt.Sprintf("%d to %d %s", f.min, f.max, many)
+	}
+	return fmt.Sprintf("at least %d %s", f.min, many)
+}
+
+// interval words the bounds of a number.
+func (f field) interval() string {
+	switch {
+	case f.hasMin && f.hasMax:
+		return fmt.Sprintf("from %d to %d", f.min, f.max)
+	case f.hasMin:
+		return fmt.Sprintf("of at least %d", f.min)
+	case f.hasMax:
+		return fmt.Sprintf("of at most %d", f.max)
+	}
+	return "of 64 bits"
+}
+
+// describe words a JSON value of the wrong type.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return strconv.FormatBool(v)
+	case json.Number:
+		return "the number " + v.String()
+	case string:
+		return "the string " + quote(v)
+	case []any:
+		return "a list"
+	}
+	return "an object"
+}

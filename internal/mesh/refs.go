@@ -1,0 +1,75 @@
+package mesh
+
+import "strings"
+
+// References returns the objects of the same mesh that a spec names and that must
+// exist for it to be stored: a route's targets, a virtual service's provider, a
+// gateway route's virtual service. A virtual node's backends are not among them:
+// App Mesh lets nodes name services that are not there yet. Each is listed once.
+func References(spec any) []Key {
+	var keys []Key
+	add := func(kind Kind, name string) {
+		k := Key{Kind: kind, Name: name}
+		for _, have := range keys {
+			if have == k {
+				return
+			}
+		}
+		keys = append(keys, k)
+	}
+	switch s := spec.(type) {
+	case *RouteSpec:
+		for _, t := range s.Targets() {
+			add(KindVirtualNode, t.VirtualNode)
+		}
+	case *VirtualServiceSpec:
+		if p := s.Provider; p != nil && p.VirtualNode != nil {
+			add(KindVirtualNode, p.VirtualNode.VirtualNodeName)
+		} else if p != nil && p.VirtualRouter != nil {
+			add(KindVirtualRouter, p.VirtualRouter.VirtualRouterName)
+		}
+	case *GatewayRouteSpec:
+		if t := s.target(); t != nil {
+			add(KindVirtualService, serviceName(t.VirtualService.VirtualServiceName))
+		}
+	}
+	return keys
+}
+
+// Targets returns the weighted targets of whichever kind of route s is.
+func (s *RouteSpec) Targets() []WeightedTarget {
+	switch {
+	case s.HttpRoute != nil:
+		return s.HttpRoute.Action.WeightedTargets
+	case s.Http2Route != nil:
+		return s.Http2Route.Action.WeightedTargets
+	case s.GrpcRoute != nil:
+		return s.GrpcRoute.Action.WeightedTargets
+	case s.TcpRoute != nil:
+		return s.TcpRoute.Action.WeightedTargets
+	}
+	return nil
+}
+
+func (s *GatewayRouteSpec) target() *GatewayRouteTarget {
+	switch {
+	case s.HttpRoute != nil:
+		return s.HttpRoute.Action.Target
+	case s.Http2Route != nil:
+		return s.Http2Route.Action.Target
+	case s.GrpcRoute != nil:
+		return s.GrpcRoute.Action.Target
+	}
+	return nil
+}
+
+// serviceName returns the name in a reference to a virtual service, which may be
+// its name or its full ARN.
+func serviceName(ref string) string {
+	if _, name, ok := strings.Cut(ref, ":mesh/"); ok && strings.HasPrefix(ref, "arn:") {
+		if _, name, ok = strings.Cut(name, "/virtualService/"); ok {
+			return name
+		}
+	}
+	return ref
+}
