@@ -45,7 +45,6 @@ const (
 	ErrUnrecognizedClient    Code = "UnrecognizedClientException"
 	ErrRequestTooLarge       Code = "RequestEntityTooLargeException"
 	ErrUnknownOperation      Code = "UnknownOperationException"
-	ErrMethodNotAllowed      Code = "MethodNotAllowedException"
 )
 
 var frontDoorStatuses = map[Code]int{
@@ -57,5 +56,4 @@ var frontDoorStatuses = map[Code]int{
 	ErrUnrecognizedClient:    http.StatusForbidden,
 	ErrRequestTooLarge:       http.StatusRequestEntityTooLarge,
 	ErrUnknownOperation:      http.StatusNotFound,
-	ErrMethodNotAllowed:      http.StatusMethodNotAllowed,
 }

@@ -49,9 +49,9 @@ func (m MeshID) Object(k Kind, parent, name string) ID {
 	return ID{Mesh: m, Key: Key{Kind: k, Parent: parent, Name: name}}
 }
 
-// Parent returns the ID of the router or gateway that id lives under, or of its
+// ParentID returns the ID of the router or gateway that id lives under, or of its
 // mesh; ok is false for a mesh.
-func (id ID) Parent() (parent ID, ok bool) {
+func (id ID) ParentID() (parent ID, ok bool) {
 	if id.Kind == KindMesh {
 		return ID{}, false
 	}
@@ -93,7 +93,7 @@ func ParseARN(s, account, region string) (id ID, resourceOwner string, err error
 	resource := s
 	if rest, ok := strings.CutPrefix(s, "arn:"); ok {
 		parts := strings.SplitN(rest, ":", 5)
-		if len(parts) != 5 || (parts[1] != "appmesh" && parts[1] != "appmesh-preview") {
+		if len(parts) != 5 || parts[1] != "appmesh" || parts[0] != Partition(parts[2]) {
 			return ID{}, "", fmt.Errorf("ARN %q is not of the form arn:PARTITION:appmesh:REGION:ACCOUNT:mesh/NAME/…", s)
 		}
 		region, account, resource = parts[2], parts[3], parts[4]
@@ -161,11 +161,14 @@ func ValidAccount(s string) bool { return accountPattern.MatchString(s) }
 // 255; a virtual service's may be any host name, and so any printable text of up to
 // 255 characters (docs/compatibility.md).
 func CheckName(k Kind, name string) error {
+	if name == "." || name == ".." {
+		return fmt.Errorf("%s %q is not allowed: what stands between a client and the server may take it for a step in the path", k.NameMember(), name)
+	}
 	if k != KindVirtualService {
-		if !namePattern.MatchString(name) {
-			return fmt.Errorf("%s %s is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores", k.NameMember(), quote(name))
+		if namePattern.MatchString(name) {
+			return nil
 		}
-		return nil
+		return fmt.Errorf("%s %s is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores", k.NameMember(), quote(name))
 	}
 	n := utf8.RuneCountInString(name)
 	if n < 1 || n > 255 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
