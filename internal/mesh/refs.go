@@ -30,7 +30,7 @@ func References(spec any) []Key {
 		}
 	case *GatewayRouteSpec:
 		if t := s.target(); t != nil {
-			add(KindVirtualService, serviceName(t.VirtualService.VirtualServiceName))
+			add(KindVirtualService, t.VirtualService.VirtualServiceName)
 		}
 	}
 	return keys
@@ -63,13 +63,16 @@ func (s *GatewayRouteSpec) target() *GatewayRouteTarget {
 	return nil
 }
 
-// serviceName returns the name in a reference to a virtual service, which may be
-// its name or its full ARN.
-func serviceName(ref string) string {
-	if _, name, ok := strings.Cut(ref, ":mesh/"); ok && strings.HasPrefix(ref, "arn:") {
-		if _, name, ok = strings.Cut(name, "/virtualService/"); ok {
-			return name
-		}
+// backendService returns the name of the virtual service that a backend of mesh m
+// means: backends may give its name or its full ARN. An ARN of another mesh is no
+// service of this one, and is returned as it is.
+func backendService(m MeshID, ref string) string {
+	if !strings.HasPrefix(ref, "arn:") {
+		return ref
 	}
-	return ref
+	id, _, err := ParseARN(ref, m.Account, m.Region)
+	if err != nil || id.Mesh != m || id.Kind != KindVirtualService {
+		return ref
+	}
+	return id.Name
 }

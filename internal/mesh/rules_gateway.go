@@ -51,7 +51,7 @@ func (r *rules) httpGatewayRoute(path string, s *HttpGatewayRoute) {
 // target checks the name of the virtual service that a gateway route leads to.
 func (r *rules) target(route string, t *GatewayRouteTarget) {
 	r.name(route+".action.target.virtualService.virtualServiceName", KindVirtualService,
-		serviceName(t.VirtualService.VirtualServiceName))
+		t.VirtualService.VirtualServiceName)
 }
 
 func (r *rules) hostname(path string, m *GatewayRouteHostnameMatch) {

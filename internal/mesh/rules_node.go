@@ -26,7 +26,10 @@ func (r *rules) backends(path string, backends []Backend) {
 	seen := map[string]int{}
 	for i, b := range backends {
 		field := at(path, i) + ".virtualService.virtualServiceName"
-		name := serviceName(b.VirtualService.VirtualServiceName)
+		name := b.VirtualService.VirtualServiceName
+		if id, _, err := ParseARN(name, "", ""); err == nil && id.Kind == KindVirtualService {
+			name = id.Name // a full ARN
+		}
 		r.name(field, KindVirtualService, name)
 		if first, ok := seen[name]; ok {
 			r.fail(field, "must differ from the other backends, %s is also %s's", quote(name), at(path, first))

@@ -78,7 +78,7 @@ func BuildView(r *Reader, key Key) *View {
 func (v *View) addBackends(r *Reader, backends []Backend) {
 	seen := map[string]bool{}
 	for _, b := range backends {
-		name := serviceName(b.VirtualService.VirtualServiceName)
+		name := backendService(v.Mesh, b.VirtualService.VirtualServiceName)
 		if seen[name] {
 			continue
 		}

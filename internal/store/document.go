@@ -1,0 +1,149 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// documentFormat is the format of stored objects. It is raised only when an older
+// build would misread what a newer one writes; members may be added without.
+const documentFormat = 1
+
+// maxDocument is how many bytes a stored object may have. etcd takes requests of 1.5
+// MiB by default, with the keys and the references in them.
+const maxDocument = 5 << 18
+
+// tokenLife is how long a client token is remembered.
+const tokenLife = 24 * time.Hour
+
+// document is a stored object.
+type document struct {
+	Format        int             `json:"format"`
+	UID           string          `json:"uid"`
+	ResourceOwner string          `json:"resourceOwner"`
+	Version       int64           `json:"version"`
+	CreatedAt     time.Time       `json:"createdAt"`
+	UpdatedAt     time.Time       `json:"updatedAt"`
+	Spec          json.RawMessage `json:"spec"`
+	Tags          []mesh.TagRef   `json:"tags,omitzero"`
+	// References are the targets that this object's reverse references were
+	// written for, so that any build can remove them again.
+	References  []string `json:"references,omitzero"`
+	CreateToken *token   `json:"createToken,omitzero"`
+	UpdateToken *token   `json:"updateToken,omitzero"`
+
+	// raw is what was read, with the members that only newer builds know.
+	raw []byte
+}
+
+// members are the names of the members that this build knows.
+var members = []string{
+	"format", "uid", "resourceOwner", "version", "createdAt", "updatedAt",
+	"spec", "tags", "references", "createToken", "updateToken",
+}
+
+// parseDocument reads a stored object.
+func parseDocument(value []byte) (*document, error) {
+	d := &document{raw: value}
+	if err := json.Unmarshal(value, d); err != nil {
+		return nil, fmt.Errorf("reading a stored object: %w", err)
+	}
+	if d.Format < 1 || d.Format > documentFormat {
+		return nil, fmt.Errorf("reading a stored object: its format is %d, this build of Fairlead reads 1 to %d", d.Format, documentFormat)
+	}
+	return d, nil
+}
+
+// encode writes the document. Members that were read and are not known are kept.
+func (d *document) encode() (string, error) {
+	value, err := d.merge()
+	if err == nil && len(value) > maxDocument {
+		return "", mesh.Errorf(mesh.ErrBadRequest, "the object is too large: %d bytes, at most %d are allowed", len(value), maxDocument)
+	}
+	return string(value), err
+}
+
+func (d *document) merge() ([]byte, error) {
+	d.Format = documentFormat
+	known, err := marshal(d)
+	if err != nil || d.raw == nil {
+		return known, err
+	}
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(d.raw, &all); err != nil {
+		return nil, fmt.Errorf("writing a stored object: %w", err)
+	}
+	for _, m := range members {
+		delete(all, m)
+	}
+	if err := json.Unmarshal(known, &all); err != nil {
+		return nil, fmt.Errorf("writing a stored object: %w", err)
+	}
+	return marshal(all)
+}
+
+// marshal writes JSON without escaping for HTML, so that a spec stays as it is.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("writing a stored object: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// object returns the document as the other rooms see it.
+func (d *document) object(id mesh.ID, revision int64) *mesh.Object {
+	return &mesh.Object{
+		ID: id, ResourceOwner: d.ResourceOwner, UID: d.UID, Version: d.Version,
+		CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt,
+		Spec: d.Spec, Tags: d.Tags, Revision: revision,
+	}
+}
+
+// token is what is remembered of a client token: hashes of it and of the
+// parameters that came with it.
+type token struct {
+	Token      string    `json:"token"`
+	Parameters string    `json:"parameters"`
+	At         time.Time `json:"at"`
+}
+
+// newToken returns nil if the caller sent no token.
+func newToken(clientToken string, spec json.RawMessage, tags []mesh.TagRef, now time.Time) (*token, error) {
+	if clientToken == "" {
+		return nil, nil
+	}
+	parameters, err := marshal(struct {
+		Spec json.RawMessage
+		Tags []mesh.TagRef
+	}{spec, tags})
+	if err != nil {
+		return nil, err
+	}
+	return &token{Token: hash([]byte(clientToken)), Parameters: hash(parameters), At: now}, nil
+}
+
+// repeats reports whether t is a retry of the request that left before, and refuses
+// it if it carries that request's token and other parameters.
+func (t *token) repeats(before *token, id mesh.ID) (bool, error) {
+	if t == nil || before == nil || t.Token != before.Token || t.At.Sub(before.At) >= tokenLife {
+		return false, nil
+	}
+	if t.Parameters != before.Parameters {
+		return false, tokenReused(id)
+	}
+	return true, nil
+}
+
+func hash(b []byte) string {
+	sum := sha256.Sum256(b)
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}

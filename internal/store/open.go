@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// callTimeout bounds each call to etcd, so that a lost quorum is an error and not a
+// hang.
+const callTimeout = 10 * time.Second
+
+// reconnect bounds the pauses between tries to reach an etcd that was lost: gRPC's
+// own go up to two minutes.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
+}
+
+// Config says where the store is. Exactly one of DataDir and Endpoints is set.
+type Config struct {
+	// DataDir is the directory of an etcd of one member that runs in this process
+	// and listens nowhere. It is made if it is not there.
+	DataDir string
+	// Endpoints are the client URLs of an external etcd cluster, and TLS, Username
+	// and Password what it asks for.
+	Endpoints          []string
+	TLS                *tls.Config
+	Username, Password string
+	// SealKeyFile holds the key of Seal: 32 bytes as hexadecimal or base64 text.
+	// Empty with DataDir, it is DataDir/seal.key, which is made at the first start.
+	SealKeyFile string
+	// Logger gets the store's messages, and etcd's warnings and errors. Nil
+	// discards them.
+	Logger *slog.Logger
+	// Unsafe is for tests only: elections take milliseconds, and what is written is
+	// not forced to the disk.
+	Unsafe bool
+}
+
+// Store is an open store. Its methods may be called concurrently.
+type Store struct {
+	log     *slog.Logger
+	client  *clientv3.Client
+	etcd    *embed.Etcd // nil with an external cluster
+	lock    *os.File    // of the data directory, nil with an external cluster
+	seal    cipher.AEAD
+	sealID  sealID
+	timeout time.Duration
+	now     func() time.Time
+
+	// ctx ends when the store is closed.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// calls is held for reading during each call to etcd, so that Close can wait.
+	calls  sync.RWMutex
+	closed bool
+}
+
+// Open starts or reaches etcd and checks the seal key. ctx bounds opening only. The
+// error is one line that says what to do.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("opening store: %w", err)
+	}
+	s := &Store{log: cfg.Logger, timeout: callTimeout, now: time.Now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.open(ctx, cfg); err != nil {
+		if err := s.Close(); err != nil {
+			s.log.Error("closing a store that could not be opened", "error", err)
+		}
+		return nil, fmt.Errorf("opening store: %w", err)
+	}
+	return s, nil
+}
+
+func (cfg Config) check() error {
+	switch {
+	case cfg.DataDir == "" && len(cfg.Endpoints) == 0:
+		return errors.New("neither a data directory (--data-dir) nor an external etcd (--etcd-endpoints) is given")
+	case cfg.DataDir != "" && len(cfg.Endpoints) > 0:
+		return fmt.Errorf("both a data directory (--data-dir %s) and an external etcd (--etcd-endpoints %s) are given, choose one",
+			cfg.DataDir, strings.Join(cfg.Endpoints, ","))
+	case len(cfg.Endpoints) > 0 && cfg.SealKeyFile == "":
+		return errors.New("an external etcd (--etcd-endpoints) needs a seal key file (--seal-key) that all replicas share; " + makeKeyHint)
+	}
+	return nil
+}
+
+func (s *Store) open(ctx context.Context, cfg Config) error {
+	var err error
+	if cfg.DataDir != "" {
+		err = s.startEtcd(ctx, cfg)
+	} else {
+		err = s.dial(ctx, cfg)
+	}
+	if err != nil {
+		return err
+	}
+	return s.openSeal(ctx, cfg)
+}
+
+// dial makes the client of an external cluster, and reads from it once.
+func (s *Store) dial(ctx context.Context, cfg Config) error {
+	var err error
+	s.client, err = clientv3.New(clientv3.Config{
+		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
+		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		Logger:      zapLogger(s.log),
+	})
+	if err == nil {
+		err = s.try(ctx, s.ping)
+	}
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fmt.Errorf("no answer within %s: %w", s.timeout, err)
+	}
+	if err != nil {
+		return fmt.Errorf("reaching etcd at %s (--etcd-endpoints): %w", strings.Join(cfg.Endpoints, ","), err)
+	}
+	return nil
+}
+
+// Close ends feeds and calls, and stops an embedded etcd. What was answered before
+// is on the disk. Closing twice is no error.
+func (s *Store) Close() error {
+	s.cancel()
+	s.calls.Lock()
+	defer s.calls.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var errs []error
+	if s.client != nil {
+		if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+			errs = append(errs, fmt.Errorf("closing the etcd client: %w", err))
+		}
+	}
+	if s.etcd != nil {
+		s.etcd.Close()
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Healthy returns nil if the store can serve: a read that a majority of etcd's
+// members agrees to succeeds.
+func (s *Store) Healthy(ctx context.Context) error { return s.call(ctx, s.ping) }
+
+func (s *Store) ping(ctx context.Context) error {
+	_, err := s.client.Get(ctx, storeKey, clientv3.WithKeysOnly())
+	return err
+}
+
+// sealKeyFile returns the key file, and whether the store may make it.
+func (cfg Config) sealKeyFile() (path string, own bool) {
+	if cfg.SealKeyFile != "" {
+		return cfg.SealKeyFile, false
+	}
+	return filepath.Join(cfg.DataDir, "seal.key"), true
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Record is what is not a mesh object: an account, a user, an access key. Only
+// System callers may read or write records.
+type Record struct {
+	// Key is the record's place, for example "user/000000000001/administrator".
+	Key   string
+	Value []byte
+	// Revision is the store's revision of the record's last change. In PutRecords it
+	// is the condition: 0 if there must be no such record, -1 for any, else the
+	// revision that it must have.
+	Revision int64
+}
+
+// AnyRevision is the Revision of a record that PutRecords writes in any case.
+const AnyRevision = -1
+
+// PutRecords writes records in one transaction: all or none. If the Revision of one
+// does not hold, the error is ErrRevision (by errors.Is). Other errors are
+// *mesh.Error with ErrForbidden or ErrServiceUnavailable, and faults of the call.
+func (s *Store) PutRecords(ctx context.Context, c Caller, recs []Record) error {
+	if err := c.internal("records"); err != nil {
+		return err
+	}
+	var conditions []condition
+	var ops []clientv3.Op
+	seen := make(map[string]bool, len(recs))
+	for _, r := range recs {
+		if r.Key == "" || seen[r.Key] {
+			return fmt.Errorf("writing records: key %q is empty or comes twice", r.Key)
+		}
+		seen[r.Key] = true
+		key := recordPrefix + r.Key
+		changed := fmt.Errorf("writing record %q: %w", r.Key, ErrRevision)
+		switch {
+		case r.Revision == 0:
+			conditions = append(conditions, absent(key, func(*mvccpb.KeyValue) error { return changed }))
+		case r.Revision > 0:
+			conditions = append(conditions, unchanged(key, r.Revision, changed))
+		case r.Revision != AnyRevision:
+			return fmt.Errorf("writing record %q: revision %d is not allowed: -1 or more", r.Key, r.Revision)
+		}
+		ops = append(ops, clientv3.OpPut(key, string(r.Value)))
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	_, err := s.commit(ctx, conditions, ops)
+	return err
+}
+
+// DeleteRecord removes a record. It is no error if there is none.
+func (s *Store) DeleteRecord(ctx context.Context, c Caller, key string) error {
+	if err := c.internal("records"); err != nil {
+		return err
+	}
+	_, err := s.commit(ctx, nil, []clientv3.Op{clientv3.OpDelete(recordPrefix + key)})
+	return err
+}
+
+// Records returns all records whose keys begin with prefix, in key order.
+func (s *Store) Records(ctx context.Context, c Caller, prefix string) ([]Record, error) {
+	if err := c.internal("records"); err != nil {
+		return nil, err
+	}
+	_, all, err := s.listAll(ctx, recordPrefix+prefix)
+	if err != nil {
+		return nil, s.fault(ctx, err)
+	}
+	out := make([]Record, len(all))
+	for i, kv := range all {
+		out[i] = record(kv)
+	}
+	return out, nil
+}
+
+// RecordBatch is a set of changes to records. No key is in both lists.
+type RecordBatch struct {
+	// Reset says that Puts are all records there are.
+	Reset   bool
+	Puts    []Record
+	Deletes []string
+}
+
+// FollowRecords is Follow for the records whose keys begin with prefix.
+func (s *Store) FollowRecords(ctx context.Context, c Caller, prefix string, apply func(RecordBatch)) error {
+	if err := c.internal("records"); err != nil {
+		return err
+	}
+	return s.follow(ctx, feed{
+		prefix: recordPrefix + prefix,
+		reset: func(_ int64, all []*mvccpb.KeyValue) {
+			b := RecordBatch{Reset: true}
+			for _, kv := range all {
+				b.Puts = append(b.Puts, record(kv))
+			}
+			apply(b)
+		},
+		change: func(_ int64, events []*clientv3.Event) { apply(recordBatch(events)) },
+	})
+}
+
+// recordBatch keeps the last event of each key.
+func recordBatch(events []*clientv3.Event) RecordBatch {
+	last := make(map[string]int, len(events))
+	for i, e := range events {
+		last[string(e.Kv.Key)] = i
+	}
+	var b RecordBatch
+	for i, e := range events {
+		switch {
+		case last[string(e.Kv.Key)] != i:
+		case e.Type == clientv3.EventTypeDelete:
+			b.Deletes = append(b.Deletes, record(e.Kv).Key)
+		default:
+			b.Puts = append(b.Puts, record(e.Kv))
+		}
+	}
+	return b
+}
+
+func record(kv *mvccpb.KeyValue) Record {
+	return Record{
+		Key:      strings.TrimPrefix(string(kv.Key), recordPrefix),
+		Value:    bytes.Clone(kv.Value),
+		Revision: kv.ModRevision,
+	}
+}

@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+const (
+	// maxOps is how many operations, and how many compares, etcd allows one
+	// transaction by default.
+	maxOps = 128
+	// maxAttempts bounds how often a change is tried while others change the same
+	// object.
+	maxAttempts = 64
+)
+
+// condition is what must hold for a transaction to go through.
+type condition struct {
+	compare clientv3.Cmp
+	// look reads, in the transaction that fails, what the condition is about.
+	look clientv3.Op
+	// refuse returns why the condition does not hold, or nil if it does.
+	refuse func(found []*mvccpb.KeyValue) error
+}
+
+// exists holds if there is a key.
+func exists(key string, otherwise error) condition {
+	return condition{
+		compare: clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
+		look:    clientv3.OpGet(key, clientv3.WithKeysOnly()),
+		refuse: func(found []*mvccpb.KeyValue) error {
+			if len(found) > 0 {
+				return nil
+			}
+			return otherwise
+		},
+	}
+}
+
+// absent holds if there is no such key.
+func absent(key string, otherwise func(kv *mvccpb.KeyValue) error) condition {
+	return condition{
+		compare: clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
+		look:    clientv3.OpGet(key),
+		refuse: func(found []*mvccpb.KeyValue) error {
+			if len(found) == 0 {
+				return nil
+			}
+			return otherwise(found[0])
+		},
+	}
+}
+
+// unchanged holds if the last change of a key is the one at a revision.
+func unchanged(key string, revision int64, otherwise error) condition {
+	return condition{
+		compare: clientv3.Compare(clientv3.ModRevision(key), "=", revision),
+		look:    clientv3.OpGet(key, clientv3.WithKeysOnly()),
+		refuse: func(found []*mvccpb.KeyValue) error {
+			if len(found) > 0 && found[0].ModRevision == revision {
+				return nil
+			}
+			return otherwise
+		},
+	}
+}
+
+// empty holds if no key begins with a prefix. otherwise gets what follows the
+// prefix in some of those that do.
+func empty(prefix string, otherwise func(rest []string) error) condition {
+	return condition{
+		compare: clientv3.Compare(clientv3.CreateRevision(prefix), "=", 0).WithPrefix(),
+		look:    clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(10)),
+		refuse: func(found []*mvccpb.KeyValue) error {
+			if len(found) == 0 {
+				return nil
+			}
+			rest := make([]string, len(found))
+			for i, kv := range found {
+				rest[i] = string(kv.Key[len(prefix):])
+			}
+			return otherwise(rest)
+		},
+	}
+}
+
+// commit does ops if all conditions hold, and returns the revision. If not it
+// answers with the refusal of the first that does not.
+func (s *Store) commit(ctx context.Context, conditions []condition, ops []clientv3.Op) (int64, error) {
+	if n := max(len(conditions), len(ops)); n > maxOps {
+		return 0, mesh.Errorf(mesh.ErrBadRequest, "the request touches %d things, at most %d are allowed", n, maxOps)
+	}
+	compares := make([]clientv3.Cmp, len(conditions))
+	looks := make([]clientv3.Op, len(conditions))
+	for i, c := range conditions {
+		compares[i], looks[i] = c.compare, c.look
+	}
+	var resp *clientv3.TxnResponse
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		resp, err = s.client.Txn(ctx).If(compares...).Then(ops...).Else(looks...).Commit()
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if resp.Succeeded {
+		return resp.Header.Revision, nil
+	}
+	for i, c := range conditions {
+		if err := c.refuse(resp.Responses[i].GetResponseRange().GetKvs()); err != nil {
+			return 0, err
+		}
+	}
+	return 0, errors.New("committing to etcd: it refused a transaction all of whose conditions hold")
+}
+
+// readAll does several reads at one revision.
+func (s *Store) readAll(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnResponse, error) {
+	var resp *clientv3.TxnResponse
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		resp, err = s.client.Txn(ctx).Then(ops...).Commit()
+		return err
+	})
+	return resp, err
+}
+
+// call does one call to etcd under the store's time limit, and turns its error into
+// what the caller is told.
+func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
+	return s.fault(ctx, s.try(ctx, f))
+}
+
+// try is call with etcd's own error.
+func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
+	s.calls.RLock()
+	defer s.calls.RUnlock()
+	if s.ctx.Err() != nil {
+		return ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	return f(ctx)
+}
+
+// retry repeats f while it says that the world changed under it.
+func (s *Store) retry(ctx context.Context, f func() (*mesh.Object, error)) (*mesh.Object, error) {
+	for attempt := range maxAttempts {
+		o, err := f()
+		if !errors.Is(err, errChanged) {
+			return o, err
+		}
+		most := time.Millisecond << min(attempt, 6)
+		if err := sleep(ctx, rand.N(most)); err != nil {
+			return nil, fmt.Errorf("changing an object: %w", err)
+		}
+	}
+	return nil, mesh.Errorf(mesh.ErrServiceUnavailable, "the object is being changed by too many callers at once, try again")
+}
+
+// sleep waits, and ends early with ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
