@@ -1,0 +1,214 @@
+package restapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+)
+
+var update = flag.Bool("update", false, "write the answers to testdata instead of comparing")
+
+// TestContract does the request of each file in testdata/contract, on top of the
+// base, and compares status, headers and body with the answer in the file. What
+// differs from run to run (uids, times, request ids) is masked; tokens are not.
+//
+// A file holds requests and answers in turn: "request" and "response", then
+// "request2" and "response2", and so on.
+func TestContract(t *testing.T) {
+	t.Parallel()
+	srv, _ := newServer(t)
+	files, err := filepath.Glob("testdata/contract/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for i, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			account := fmt.Sprintf("%012d", 100+i)
+			createBase(t, srv, account)
+			runContract(t, srv, account, file)
+		})
+	}
+}
+
+func runContract(t *testing.T, srv *httptest.Server, account, file string) {
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := txtar.Format(archive)
+	for i := 0; i+1 < len(archive.Files); i += 2 {
+		got := exchange(t, srv, account, string(archive.Files[i].Data))
+		want := &archive.Files[i+1]
+		if *update {
+			want.Data = []byte(got)
+			continue
+		}
+		if diff := cmp.Diff(string(want.Data), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", want.Name, diff)
+		}
+	}
+	if after := txtar.Format(archive); *update && !bytes.Equal(before, after) {
+		if err := os.WriteFile(file, after, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// exchange sends "METHOD PATH\nBODY" and returns the masked answer.
+func exchange(t *testing.T, srv *httptest.Server, account, text string) string {
+	t.Helper()
+	line, body, _ := strings.Cut(text, "\n")
+	method, path, ok := strings.Cut(line, " ")
+	if !ok {
+		t.Fatalf("request line %q is not METHOD PATH", line)
+	}
+	req := request(t, srv, method, strings.ReplaceAll(path, testAccount, account), strings.ReplaceAll(strings.TrimSpace(body), testAccount, account))
+	req.Header.Set(accountHeader, account)
+	a := send(t, srv, req)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d\n", a.Status)
+	for _, h := range []string{"Content-Type", "X-Amzn-Errortype", "X-Amzn-Requestid"} {
+		if v := a.Header.Get(h); v != "" {
+			fmt.Fprintf(&b, "%s: %s\n", strings.ToLower(h), v)
+		}
+	}
+	b.WriteString("\n")
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, []byte(a.Body), "", "  "); err != nil {
+		t.Errorf("the body is not JSON: %v\n%s", err, a.Body)
+	}
+	b.WriteString(pretty.String() + "\n")
+	return mask(strings.ReplaceAll(b.String(), account, testAccount))
+}
+
+var (
+	uuidPattern = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+	timePattern = regexp.MustCompile(`: 1[0-9]{9}\.[0-9]{3}\b`)
+	pagePattern = regexp.MustCompile(`"nextToken": "[^"]+"`)
+)
+
+func mask(s string) string {
+	s = uuidPattern.ReplaceAllString(s, "UUID")
+	s = timePattern.ReplaceAllString(s, ": TIME")
+	return pagePattern.ReplaceAllString(s, `"nextToken": "TOKEN"`)
+}
+
+// operationNames are the operations of the API. That each has a golden answer is
+// checked here, and that it succeeds in TestStatus.
+var operationNames = []string{
+	"CreateGatewayRoute", "CreateMesh", "CreateRoute", "CreateVirtualGateway", "CreateVirtualNode", "CreateVirtualRouter", "CreateVirtualService",
+	"DeleteGatewayRoute", "DeleteMesh", "DeleteRoute", "DeleteVirtualGateway", "DeleteVirtualNode", "DeleteVirtualRouter", "DeleteVirtualService",
+	"DescribeGatewayRoute", "DescribeMesh", "DescribeRoute", "DescribeVirtualGateway", "DescribeVirtualNode", "DescribeVirtualRouter", "DescribeVirtualService",
+	"ListGatewayRoutes", "ListMeshes", "ListRoutes", "ListTagsForResource", "ListVirtualGateways", "ListVirtualNodes", "ListVirtualRouters", "ListVirtualServices",
+	"TagResource", "UntagResource",
+	"UpdateGatewayRoute", "UpdateMesh", "UpdateRoute", "UpdateVirtualGateway", "UpdateVirtualNode", "UpdateVirtualRouter", "UpdateVirtualService",
+}
+
+func TestContractIsWhole(t *testing.T) {
+	t.Parallel()
+	for _, name := range operationNames {
+		if _, err := os.Stat("testdata/contract/" + name + ".txtar"); err != nil {
+			t.Errorf("%s has no golden answer: %v", name, err)
+		}
+	}
+	if n := len(slices.Compact(slices.Sorted(slices.Values(operationNames)))); n != 38 {
+		t.Errorf("%d operations are named, the API has 38", n)
+	}
+}
+
+// TestStatus pins the statuses of the API apart from the goldens, which are easily
+// written anew: 200 for each operation, and the status of each kind of refusal.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	srv, _ := newServer(t)
+	const (
+		m     = api + "/meshes"
+		cart  = m + "/shop/virtualNodes/cart"
+		route = `{"spec":{"httpRoute":{"match":{"prefix":"/"},"action":{"weightedTargets":[{"virtualNode":"cart","weight":2}]}}}}`
+		gr    = `{"spec":{"httpRoute":{"match":{"prefix":"/c"},"action":{"target":{"virtualService":{"virtualServiceName":"cart.local/v1"}}}}}}`
+		tag   = "?resourceArn=arn%3Aaws%3Aappmesh%3Aus-east-1%3A000000000001%3Amesh%2Fshop"
+	)
+	createBase(t, srv, testAccount) // the seven creates
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		code               string
+	}{
+		{"GET", m, "", 200, ""},
+		{"GET", m + "/shop", "", 200, ""},
+		{"PUT", m + "/shop", `{"spec":{}}`, 200, ""},
+		{"GET", m + "/shop/virtualNodes", "", 200, ""},
+		{"GET", cart, "", 200, ""},
+		{"PUT", cart, `{"spec":{}}`, 200, ""},
+		{"GET", m + "/shop/virtualRouters", "", 200, ""},
+		{"GET", m + "/shop/virtualRouters/cart", "", 200, ""},
+		{"PUT", m + "/shop/virtualRouters/cart", `{"spec":{}}`, 200, ""},
+		{"GET", m + "/shop/virtualRouter/cart/routes", "", 200, ""},
+		{"GET", m + "/shop/virtualRouter/cart/routes/all", "", 200, ""},
+		{"PUT", m + "/shop/virtualRouter/cart/routes/all", route, 200, ""},
+		{"GET", m + "/shop/virtualServices", "", 200, ""},
+		{"GET", m + "/shop/virtualServices/cart.local%2Fv1", "", 200, ""},
+		{"PUT", m + "/shop/virtualServices/cart.local%2Fv1", `{"spec":{}}`, 200, ""},
+		{"GET", m + "/shop/virtualGateways", "", 200, ""},
+		{"GET", m + "/shop/virtualGateways/edge", "", 200, ""},
+		{"PUT", m + "/shop/virtualGateways/edge", `{"spec":{"listeners":[]}}`, 200, ""},
+		{"GET", m + "/shop/virtualGateway/edge/gatewayRoutes", "", 200, ""},
+		{"GET", m + "/shop/virtualGateway/edge/gatewayRoutes/cart", "", 200, ""},
+		{"PUT", m + "/shop/virtualGateway/edge/gatewayRoutes/cart", gr, 200, ""},
+		{"PUT", api + "/tag" + tag, `{"tags":[{"key":"a","value":""}]}`, 200, ""},
+		{"PUT", api + "/untag" + tag, `{"tagKeys":["a","b"]}`, 200, ""},
+		{"GET", api + "/tags" + tag, "", 200, ""},
+
+		{"PUT", m, `{"meshName":""}`, 400, "BadRequestException"},
+		{"PUT", m, `{"meshName":"shop"}`, 409, "ConflictException"},
+		{"GET", m + "/other", "", 404, "NotFoundException"},
+		{"GET", m + "/other/virtualNodes", "", 404, "NotFoundException"},
+		{"GET", m + "/shop/virtualRouter/other/routes", "", 404, "NotFoundException"},
+		{"DELETE", m + "/shop", "", 409, "ResourceInUseException"},
+		{"GET", m + "/shop?meshOwner=000000000009", "", 403, "ForbiddenException"},
+		{"PUT", api + "/tag" + tag, tags(49), 400, "TooManyTagsException"},
+		{"PUT", api + "/tag" + tag, tags(51), 400, "BadRequestException"},
+
+		{"DELETE", m + "/shop/virtualGateway/edge/gatewayRoutes/cart", "", 200, ""},
+		{"DELETE", m + "/shop/virtualGateways/edge", "", 200, ""},
+		{"DELETE", m + "/shop/virtualServices/cart.local%2Fv1", "", 200, ""},
+		{"DELETE", m + "/shop/virtualRouter/cart/routes/all", "", 200, ""},
+		{"DELETE", m + "/shop/virtualRouters/cart", "", 200, ""},
+		{"DELETE", cart, "", 200, ""},
+		{"DELETE", m + "/shop", "", 200, ""},
+		{"DELETE", m + "/shop", "", 404, "NotFoundException"},
+	} {
+		a := do(t, srv, c.method, c.path, c.body)
+		if a.Status != c.status || a.code() != c.code {
+			t.Errorf("%s %s %s: %d %s %s, want %d %s", c.method, c.path, c.body, a.Status, a.code(), a.Body, c.status, c.code)
+		}
+		if a.Header.Get("Content-Type") != "application/json" || !uuidPattern.MatchString(a.Header.Get("X-Amzn-Requestid")) {
+			t.Errorf("%s %s: headers %v", c.method, c.path, a.Header)
+		}
+	}
+	if a := do(t, srv, http.MethodGet, m, ""); a.Body != `{"meshes":[]}` {
+		t.Errorf("an empty list is %s", a.Body)
+	}
+}
+
+// tags returns a body with n tags.
+func tags(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf(`{"key":"k%d","value":"v"}`, i)
+	}
+	return `{"tags":[` + strings.Join(list, ",") + `]}`
+}

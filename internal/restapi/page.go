@@ -1,0 +1,117 @@
+package restapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/store"
+)
+
+// list answers the seven list operations. A page begins behind the name that the
+// one before ended with, so that objects may come and go between pages.
+func (h *handler) list(ctx context.Context, c store.Caller, in *input) (any, error) {
+	s := scope(in)
+	after, err := openToken(s, in.next)
+	if err != nil {
+		return nil, err
+	}
+	objects, more, err := h.store.List(ctx, c, store.Query{
+		Mesh: in.id.Mesh, Kind: in.op.Kind, Parent: in.id.Parent, After: after, Limit: in.limit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]ref, len(objects))
+	for i, o := range objects {
+		refs[i] = newRef(o)
+	}
+	out := map[string]any{in.op.ListKey: refs}
+	if more && len(objects) > 0 {
+		out["nextToken"] = sealToken(s, objects[len(objects)-1].ID.Name)
+	}
+	return out, nil
+}
+
+// listTags answers ListTagsForResource. Tags are in the order in which they were
+// set. If one of those that earlier pages showed is gone, the list begins anew: a
+// tag may be shown twice, and none is left out.
+func (h *handler) listTags(ctx context.Context, c store.Caller, in *input) (any, error) {
+	s := scope(in)
+	position, err := openToken(s, in.next)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := h.store.Tags(ctx, c, in.id)
+	if err != nil {
+		return nil, err
+	}
+	first := 0
+	if n, _ := strconv.Atoi(strings.SplitN(position, " ", 2)[0]); n > 0 && n <= len(tags) && tagPosition(tags[:n]) == position {
+		first = n
+	}
+	last := min(first+in.limit, len(tags))
+	page := make([]mesh.TagRef, 0, last-first)
+	out := map[string]any{in.op.ListKey: append(page, tags[first:last]...)}
+	if last < len(tags) {
+		out["nextToken"] = sealToken(s, tagPosition(tags[:last]))
+	}
+	return out, nil
+}
+
+// tagPosition says how many tags were shown, and which.
+func tagPosition(shown []mesh.TagRef) string {
+	h := sha256.New()
+	for _, t := range shown {
+		h.Write([]byte(t.Key + "\x00"))
+	}
+	return strconv.Itoa(len(shown)) + " " + hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// scope names the list that a page token belongs to.
+func scope(in *input) string {
+	m := in.id.Mesh
+	return strings.Join([]string{in.op.Name, m.Account, m.Region, m.Name, in.id.Kind.String(), in.id.Parent, in.id.Name}, "\x00")
+}
+
+// A page token is a version, a checksum over the list it belongs to and the
+// position in it, and the position. It is no secret: a caller who makes one up may
+// read from another position of a list that they may read anyway. The checksum
+// refuses what is damaged or belongs to another list.
+const (
+	pageTokenVersion = 1
+	pageTokenSum     = 12 // bytes
+)
+
+// sealToken returns the token of a position in a list.
+func sealToken(scope, position string) string {
+	sum := tokenSum(scope, position)
+	b := append([]byte{pageTokenVersion}, sum[:]...)
+	return base64.RawURLEncoding.EncodeToString(append(b, position...))
+}
+
+// openToken returns the position that a token holds; "" without a token.
+func openToken(scope, token string) (string, error) {
+	if token == "" {
+		return "", nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err == nil && len(b) > 1+pageTokenSum {
+		position := string(b[1+pageTokenSum:])
+		if sealToken(scope, position) == token {
+			return position, nil
+		}
+	}
+	return "", mesh.Errorf(mesh.ErrBadRequest, "nextToken does not belong to this list: allowed is the one that its page before returned, or none")
+}
+
+func tokenSum(scope, position string) (sum [pageTokenSum]byte) {
+	h := sha256.New()
+	h.Write([]byte(scope + "\x00" + position))
+	copy(sum[:], h.Sum(nil))
+	return sum
+}

@@ -1,0 +1,108 @@
+package restapi
+
+import (
+	"net/url"
+	"strings"
+)
+
+// maxLabels is how many labels a path can have: mesh, parent and own name.
+const maxLabels = 3
+
+// router finds the operation of a method and path. It is a tree over the segments
+// of the paths in the table. A path is taken as it was sent: nothing is cleaned,
+// redirected or matched in part.
+type router struct {
+	root node
+}
+
+// node is one place in the tree. A segment goes on to the literal of its name, else
+// to the label; no two paths of the table need both tried.
+type node struct {
+	literals map[string]*node
+	label    *node
+	routes   map[string]*route // by method
+}
+
+// route is an operation with the names of its path's labels, in order.
+type route struct {
+	op     *Operation
+	labels []string
+}
+
+// params are the values of a path's labels, unescaped.
+type params [maxLabels]string
+
+// newRouter builds the tree of a table.
+func newRouter(table []Operation) *router {
+	r := new(router)
+	for i := range table {
+		r.add(&table[i])
+	}
+	return r
+}
+
+func (r *router) add(op *Operation) {
+	n, rt := &r.root, &route{op: op}
+	for segment := range strings.SplitSeq(strings.TrimPrefix(op.Path, "/"), "/") {
+		if label, ok := strings.CutPrefix(segment, "{"); ok {
+			rt.labels = append(rt.labels, strings.TrimSuffix(label, "}"))
+			if n.label == nil {
+				n.label = new(node)
+			}
+			n = n.label
+			continue
+		}
+		if n.literals == nil {
+			n.literals = map[string]*node{}
+		}
+		next := n.literals[segment]
+		if next == nil {
+			next = new(node)
+			n.literals[segment] = next
+		}
+		n = next
+	}
+	if n.routes == nil {
+		n.routes = map[string]*route{}
+	}
+	n.routes[op.Method] = rt
+}
+
+// match returns the route of a method and a path, still percent-encoded, and the
+// values of the path's labels; nil if there is none.
+func (r *router) match(method, escapedPath string) (*route, params) {
+	var p params
+	rest, ok := strings.CutPrefix(escapedPath, "/")
+	if !ok {
+		return nil, p
+	}
+	n, labels := &r.root, 0
+	for more := true; more; {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
+		if next := n.literals[segment]; next != nil {
+			n = next
+			continue
+		}
+		if n.label == nil || segment == "" {
+			return nil, p
+		}
+		value, err := url.PathUnescape(segment)
+		if err != nil {
+			return nil, p
+		}
+		n, p[labels] = n.label, value
+		labels++
+	}
+	return n.routes[method], p
+}
+
+// value returns the value of a label.
+func (r *route) value(p *params, label string) string {
+	for i, l := range r.labels {
+		if l == label {
+			return p[i]
+		}
+	}
+	return ""
+}
