@@ -1,0 +1,105 @@
+// Package live turns the store's watch into the current snapshot of each mesh, and
+// finds the views that must hear of a change.
+//
+// What a change touches is never declared: a view is built through a reader that
+// notes every key and range it read, and a changed key finds the views that read it.
+// The package imports mesh and store only.
+package live
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/store"
+)
+
+// Live holds the current snapshot of every mesh in the store.
+type Live struct {
+	store *store.Store
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	meshes map[mesh.MeshID]*meshState
+
+	ready     chan struct{}
+	readyOnce sync.Once
+}
+
+// New returns a Live that is empty until Run has read the store.
+func New(st *store.Store, log *slog.Logger) *Live {
+	return &Live{store: st, log: log, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{})}
+}
+
+// Run follows the store until ctx ends and returns its error.
+func (l *Live) Run(ctx context.Context) error {
+	return l.store.Follow(ctx, store.System("live"), l.apply)
+}
+
+// Ready is closed when the store has been read for the first time.
+func (l *Live) Ready() <-chan struct{} { return l.ready }
+
+// Snapshot returns the current snapshot of a mesh; it is empty for a mesh that does
+// not exist.
+func (l *Live) Snapshot(id mesh.MeshID) *mesh.Snapshot {
+	st := l.acquire(id)
+	defer l.release(id, st)
+	snap, _ := st.current()
+	return snap
+}
+
+// acquire returns the state of a mesh, makes it if there is none, and keeps it until
+// release.
+func (l *Live) acquire(id mesh.MeshID) *meshState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st := l.meshes[id]
+	if st == nil {
+		st = newMeshState(id)
+		l.meshes[id] = st
+	}
+	st.users++
+	return st
+}
+
+// release lets go of a state, and forgets it if it is empty and nobody uses it.
+func (l *Live) release(id mesh.MeshID, st *meshState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st.users--
+	if st.users == 0 && st.empty() {
+		delete(l.meshes, id)
+	}
+}
+
+// apply takes one batch of the store's watch. Only the goroutine of Run calls it.
+func (l *Live) apply(b store.Batch) {
+	byMesh := map[mesh.MeshID][]store.Event{}
+	for _, e := range b.Events {
+		byMesh[e.ID.Mesh] = append(byMesh[e.ID.Mesh], e)
+	}
+	if b.Reset {
+		for _, id := range l.ids() {
+			if _, ok := byMesh[id]; !ok {
+				byMesh[id] = nil
+			}
+		}
+	}
+	for id, events := range byMesh {
+		st := l.acquire(id)
+		st.apply(events, b.Reset, b.Revision, l.log)
+		l.release(id, st)
+	}
+	l.readyOnce.Do(func() { close(l.ready) })
+}
+
+func (l *Live) ids() []mesh.MeshID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ids := make([]mesh.MeshID, 0, len(l.meshes))
+	for id := range l.meshes {
+		ids = append(ids, id)
+	}
+	return ids
+}

@@ -1,0 +1,189 @@
+package live
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/store"
+)
+
+// recentChanges is how many changes of a mesh are remembered, so that a view that
+// was read from an older snapshot knows whether it missed something.
+const recentChanges = 256
+
+// meshState is one mesh: its snapshot, and the index from what was read to the
+// watches that read it. The writer is the goroutine of Live.Run alone.
+type meshState struct {
+	users int // guarded by Live.mu
+
+	mu      sync.Mutex
+	snap    *mesh.Snapshot
+	seq     uint64 // number of changes so far
+	recent  [recentChanges][]mesh.Key
+	readers map[mesh.Key]map[*Watch]struct{}
+	ranges  map[mesh.Range]map[*Watch]struct{}
+}
+
+func newMeshState(id mesh.MeshID) *meshState {
+	return &meshState{
+		snap:    mesh.NewSnapshot(id),
+		readers: map[mesh.Key]map[*Watch]struct{}{},
+		ranges:  map[mesh.Range]map[*Watch]struct{}{},
+	}
+}
+
+func (s *meshState) current() (*mesh.Snapshot, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snap, s.seq
+}
+
+func (s *meshState) empty() bool {
+	snap, _ := s.current()
+	return snap.Len() == 0
+}
+
+// apply makes the next snapshot and tells the watches that read what changed.
+func (s *meshState) apply(events []store.Event, reset bool, revision int64, log *slog.Logger) {
+	old, _ := s.current()
+	edit := old.Edit()
+	changed := make([]mesh.Key, 0, len(events))
+	if reset {
+		changed = deleteMissing(old, edit, events)
+	}
+	for _, e := range events {
+		have := old.Get(e.ID.Key)
+		item := decode(e, have, log)
+		switch {
+		case item == have:
+			continue
+		case item == nil:
+			edit.Delete(e.ID.Key)
+		default:
+			edit.Put(item)
+		}
+		changed = append(changed, e.ID.Key)
+	}
+	if len(changed) == 0 {
+		return
+	}
+	for _, w := range s.swap(edit.Done(revision), changed) {
+		w.notify()
+	}
+}
+
+// deleteMissing removes what a full list no longer has.
+func deleteMissing(old *mesh.Snapshot, edit *mesh.Edit, all []store.Event) []mesh.Key {
+	listed := make(map[mesh.Key]struct{}, len(all))
+	for _, e := range all {
+		listed[e.ID.Key] = struct{}{}
+	}
+	var gone []mesh.Key
+	old.All(func(i *mesh.Item) {
+		if _, ok := listed[i.Key]; !ok {
+			edit.Delete(i.Key)
+			gone = append(gone, i.Key)
+		}
+	})
+	return gone
+}
+
+// decode returns the item an event leaves: nil for a deletion, have itself if
+// nothing changed. An object that cannot be read is logged and counts as absent.
+func decode(e store.Event, have *mesh.Item, log *slog.Logger) *mesh.Item {
+	if e.Object == nil {
+		return nil
+	}
+	if have != nil && have.Revision == e.Object.Revision {
+		return have
+	}
+	spec, err := mesh.ParseSpec(e.ID.Kind, e.Object.Spec)
+	if err != nil {
+		log.Error("skipping an object that cannot be read", "arn", e.Object.ARN(), "error", err)
+		return nil
+	}
+	return &mesh.Item{
+		Key: e.ID.Key, ResourceOwner: e.Object.ResourceOwner, UID: e.Object.UID,
+		Version: e.Object.Version, Revision: e.Object.Revision, Spec: spec,
+	}
+}
+
+// swap makes snap the current snapshot and returns the watches that read one of the
+// changed keys.
+func (s *meshState) swap(snap *mesh.Snapshot, changed []mesh.Key) []*Watch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.snap = snap
+	s.recent[s.seq%recentChanges] = changed
+	s.seq++
+	seen := map[*Watch]struct{}{}
+	for _, k := range changed {
+		for w := range s.readers[k] {
+			seen[w] = struct{}{}
+		}
+		for w := range s.ranges[k.Range()] {
+			seen[w] = struct{}{}
+		}
+	}
+	watches := make([]*Watch, 0, len(seen))
+	for w := range seen {
+		watches = append(watches, w)
+	}
+	return watches
+}
+
+// missed reports whether one of the changes from seq on touches what was read.
+func (s *meshState) missed(seq uint64, reads mesh.Reads) bool {
+	if s.seq-seq > recentChanges {
+		return true
+	}
+	for ; seq < s.seq; seq++ {
+		for _, k := range s.recent[seq%recentChanges] {
+			if _, ok := reads.Keys[k]; ok {
+				return true
+			}
+			if _, ok := reads.Ranges[k.Range()]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// index replaces what a watch read.
+func (s *meshState) index(w *Watch, reads mesh.Reads) {
+	for k := range w.reads.Keys {
+		if _, still := reads.Keys[k]; !still {
+			drop(s.readers, k, w)
+		}
+	}
+	for r := range w.reads.Ranges {
+		if _, still := reads.Ranges[r]; !still {
+			drop(s.ranges, r, w)
+		}
+	}
+	for k := range reads.Keys {
+		add(s.readers, k, w)
+	}
+	for r := range reads.Ranges {
+		add(s.ranges, r, w)
+	}
+	w.reads = reads
+}
+
+func add[K comparable](m map[K]map[*Watch]struct{}, k K, w *Watch) {
+	set := m[k]
+	if set == nil {
+		set = make(map[*Watch]struct{}, 1)
+		m[k] = set
+	}
+	set[w] = struct{}{}
+}
+
+func drop[K comparable](m map[K]map[*Watch]struct{}, k K, w *Watch) {
+	delete(m[k], w)
+	if len(m[k]) == 0 {
+		delete(m, k)
+	}
+}

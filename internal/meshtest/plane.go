@@ -1,0 +1,188 @@
+// Package meshtest runs a whole control plane in the test's process: real etcd, the real
+// AWS SDK client in, and a light ADS client or a real Envoy out. Tests import it; nothing
+// else does.
+package meshtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/appmesh"
+
+	"github.com/fairlead-mesh/fairlead/internal/server"
+	"github.com/fairlead-mesh/fairlead/internal/store"
+)
+
+// Account and Region are those of a Plane's administrator.
+const (
+	Account = "000000000001"
+	Region  = "us-east-1"
+)
+
+// wait bounds every wait of this package.
+const wait = 30 * time.Second
+
+// Plane is a control plane under test.
+type Plane struct {
+	Addrs server.Addrs
+	Creds aws.Credentials
+	// API is a client of the administrator.
+	API *appmesh.Client
+	// Log holds what the control plane has logged.
+	Log *Log
+
+	cfg  server.Config
+	stop context.CancelFunc
+	done chan error
+}
+
+// Start runs a control plane until the test ends. Its store does not wait for the disk;
+// StartDurable's does.
+func Start(t testing.TB) *Plane {
+	t.Helper()
+	return start(t, true)
+}
+
+// StartDurable runs a control plane as users run it, until the test ends.
+func StartDurable(t testing.TB) *Plane {
+	t.Helper()
+	return start(t, false)
+}
+
+func start(t testing.TB, unsafe bool) *Plane {
+	t.Helper()
+	dir := t.TempDir()
+	p := &Plane{Log: &Log{}}
+	logger := slog.New(slog.NewTextHandler(p.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	p.cfg = server.Config{
+		Store:           store.Config{DataDir: dir, Logger: logger, Unsafe: unsafe},
+		CredentialsFile: filepath.Join(dir, "credentials"),
+		AccountID:       Account, Regions: []string{Region}, Log: logger,
+		APIListen: "127.0.0.1:0", XDSListen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
+	}
+	p.Run(t)
+	t.Cleanup(func() { p.Stop(t) })
+	p.Creds = readCredentials(t, p.cfg.CredentialsFile)
+	p.API = p.Client(p.Creds)
+	return p
+}
+
+// Run starts a plane that was stopped, on the same data and the same addresses.
+func (p *Plane) Run(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := server.Open(ctx, p.cfg)
+	if err != nil {
+		cancel()
+		t.Fatalf("opening the control plane: %v", err)
+	}
+	p.Addrs, p.stop, p.done = s.Addrs(), cancel, make(chan error, 1)
+	p.cfg.APIListen, p.cfg.XDSListen, p.cfg.OpsListen = p.Addrs.API, p.Addrs.XDS, p.Addrs.Ops
+	done := p.done
+	go func() { done <- s.Run(ctx) }()
+	Eventually(t, "the control plane is ready", func() error {
+		resp, err := client.Get("http://" + p.Addrs.Ops + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz answers %s", resp.Status)
+		}
+		return nil
+	})
+}
+
+// Stop ends the plane and waits for it; stopping twice is allowed.
+func (p *Plane) Stop(t testing.TB) {
+	t.Helper()
+	if p.stop == nil {
+		return
+	}
+	p.stop()
+	p.stop = nil
+	select {
+	case err := <-p.done:
+		if err != nil {
+			t.Errorf("the control plane ended with: %v", err)
+		}
+	case <-time.After(wait):
+		t.Errorf("the control plane did not end within %s", wait)
+	}
+}
+
+// Client returns an API client that signs with the given credentials.
+func (p *Plane) Client(c aws.Credentials) *appmesh.Client {
+	return appmesh.New(appmesh.Options{
+		Region: Region, BaseEndpoint: aws.String("http://" + p.Addrs.API),
+		Credentials:      aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c, nil }),
+		HTTPClient:       &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: wait},
+		RetryMaxAttempts: 1,
+	})
+}
+
+// CredentialsFile is the administrator's shared credentials file.
+func (p *Plane) CredentialsFile() string { return p.cfg.CredentialsFile }
+
+var credentialsLine = regexp.MustCompile(`(?m)^aws_(access_key_id|secret_access_key)\s*=\s*(\S+)$`)
+
+func readCredentials(t testing.TB, path string) aws.Credentials {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("reading the administrator's credentials: %v", err)
+	}
+	m := credentialsLine.FindAllSubmatch(raw, -1)
+	if len(m) != 2 {
+		t.Fatalf("%s does not hold an access key and its secret", path)
+	}
+	return aws.Credentials{AccessKeyID: string(m[0][2]), SecretAccessKey: string(m[1][2])}
+}
+
+// Eventually tries until f returns nil, and fails the test if it never does.
+func Eventually(t testing.TB, what string, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(wait)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s until %s: %v", wait, what, err)
+		}
+		<-tick.C
+	}
+}
+
+// Log collects log lines.
+type Log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write appends.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+// String returns all lines so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}

@@ -1,0 +1,258 @@
+package meshtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Root returns the root of the checkout, where go.mod is.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("no go.mod above the working directory")
+		}
+		dir = parent
+	}
+}
+
+// EnvoyPath returns the Envoy to test with: $ENVOY_PATH, else envoy on PATH, else the
+// one that "make" fetches. It skips the test if there is none.
+func EnvoyPath(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv("ENVOY_PATH"); path != "" {
+		return path
+	}
+	if path, err := exec.LookPath("envoy"); err == nil {
+		return path
+	}
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, ".tools", "envoy", "envoy")
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("no Envoy: set ENVOY_PATH, or run \"make test\", which fetches one")
+	}
+	return path
+}
+
+var agentBinary = sync.OnceValues(func() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "fairlead-agent-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "fairlead-agent")
+	cmd := exec.Command("go", "build", "-o", path, "./cmd/fairlead-agent")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the agent: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// Cleanup removes what all tests of a process share. Call it in TestMain.
+func Cleanup() {
+	if path, err := agentBinary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+}
+
+// Address returns a loopback address that nothing else of the tests uses.
+func Address(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		ip := net.IPv4(127, byte(1+rand.IntN(250)), byte(rand.IntN(250)), byte(2+rand.IntN(250))).String()
+		l, err := net.Listen("tcp", ip+":15001")
+		if err == nil {
+			_ = l.Close()
+			return ip
+		}
+	}
+	t.Skip("this system lets nobody bind addresses in 127.0.0.0/8 beside 127.0.0.1")
+	return ""
+}
+
+// Serve runs an application on a free loopback address and the given port until the
+// test ends, and returns the address.
+func Serve(t testing.TB, port int, h http.Handler) string {
+	t.Helper()
+	addr := Address(t)
+	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", addr, port))
+	if err != nil {
+		t.Fatalf("starting an application: %v", err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: wait}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return addr
+}
+
+// Proxy is a real Envoy under fairlead-agent, bound to an address of its own.
+type Proxy struct {
+	// Bind is the address that it listens on.
+	Bind string
+	// Log holds what the agent and Envoy have written.
+	Log *Log
+
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// ProxyConfig says what an Envoy stands for.
+type ProxyConfig struct {
+	// ARN is the virtual node, in full or from "mesh/" on.
+	ARN string
+	// Bind is the address to listen on, App that of the application.
+	Bind, App string
+	// Env is added to the agent's environment.
+	Env []string
+}
+
+// Proxy starts an Envoy for a virtual node until the test ends, and does not wait for it.
+func (p *Plane) Proxy(t testing.TB, c ProxyConfig) *Proxy {
+	t.Helper()
+	EnvoyPath(t) // skips before anything is started
+	agent, err := agentBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &Proxy{Bind: c.Bind, Log: &Log{}, done: make(chan struct{})}
+	x.cmd = exec.Command(agent, "run")
+	x.cmd.Env = p.agentEnv(t, c)
+	x.cmd.Stdout, x.cmd.Stderr = x.Log, x.Log
+	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := x.cmd.Start(); err != nil {
+		t.Fatalf("starting the agent: %v", err)
+	}
+	go func() { _ = x.cmd.Wait(); close(x.done) }()
+	t.Cleanup(func() {
+		x.Kill()
+		if t.Failed() {
+			t.Logf("proxy %s at %s:\n%s", c.ARN, c.Bind, tail(x.Log.String(), 4000))
+		}
+	})
+	return x
+}
+
+// agentEnv returns the environment of an agent.
+func (p *Plane) agentEnv(t testing.TB, c ProxyConfig) []string {
+	t.Helper()
+	return append([]string{
+		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
+		"ENVOY_PATH=" + EnvoyPath(t),
+		"APPMESH_RESOURCE_ARN=" + c.ARN,
+		"FAIRLEAD_XDS_ENDPOINT=" + p.Addrs.XDS,
+		"FAIRLEAD_XDS_PLAINTEXT=1",
+		"FAIRLEAD_BIND_ADDRESS=" + c.Bind,
+		"FAIRLEAD_APPLICATION_ADDRESS=" + c.App,
+		"AWS_REGION=" + Region,
+		"AWS_ACCESS_KEY_ID=" + p.Creds.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY=" + p.Creds.SecretAccessKey,
+		"AWS_EC2_METADATA_DISABLED=true",
+		"ENVOY_CONCURRENCY=1",
+		"LISTENER_DRAIN_WAIT_TIME_S=5",
+	}, c.Env...)
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "…" + s[len(s)-n:]
+	}
+	return s
+}
+
+// Kill ends agent and Envoy at once.
+func (x *Proxy) Kill() {
+	_ = syscall.Kill(-x.cmd.Process.Pid, syscall.SIGKILL)
+	<-x.done
+}
+
+// Signal sends a signal to the agent.
+func (x *Proxy) Signal(s os.Signal) error { return x.cmd.Process.Signal(s) }
+
+// Done is closed when the agent has ended.
+func (x *Proxy) Done() <-chan struct{} { return x.done }
+
+// ExitCode returns how the agent ended; call it after Done.
+func (x *Proxy) ExitCode() int { return x.cmd.ProcessState.ExitCode() }
+
+// Ready waits until Envoy has all its first configuration.
+func (x *Proxy) Ready(t testing.TB) *Proxy {
+	t.Helper()
+	Eventually(t, "Envoy at "+x.Bind+" is ready", func() error {
+		select {
+		case <-x.done:
+			t.Fatalf("the agent ended with code %d", x.ExitCode())
+		default:
+		}
+		body, err := x.Admin("/ready")
+		if err == nil && !strings.Contains(body, "LIVE") {
+			return errors.New(body)
+		}
+		return err
+	})
+	return x
+}
+
+// Admin reads a page of Envoy's admin interface.
+func (x *Proxy) Admin(path string) (string, error) {
+	c := http.Client{Timeout: 5 * time.Second}
+	resp, err := c.Get("http://" + x.Bind + ":9901" + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(bytes.TrimSpace(b)), err
+}
+
+// Outbound returns a client whose requests go through the Envoy's egress listener, as
+// an application's do.
+func (x *Proxy) Outbound() *http.Client { return proxied(x.Bind) }
+
+// Bootstrap returns the bootstrap that the agent would write for a configuration, as
+// JSON, for tests that change it and give it back as ENVOY_CONFIG_FILE.
+func (p *Plane) Bootstrap(t testing.TB, c ProxyConfig) map[string]any {
+	t.Helper()
+	agent, err := agentBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(agent, "bootstrap", "--format", "json")
+	cmd.Env = p.agentEnv(t, c)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("asking the agent for its bootstrap: %v", err)
+	}
+	var b map[string]any
+	if err := json.Unmarshal(out, &b); err != nil {
+		t.Fatalf("the agent's bootstrap is not JSON: %v", err)
+	}
+	return b
+}

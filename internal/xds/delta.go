@@ -1,0 +1,190 @@
+package xds
+
+import (
+	"slices"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoy"
+)
+
+// maxNames bounds the names that one stream may ask for in one type.
+const maxNames = 100_000
+
+// wildcardName subscribes to every resource of a type.
+const wildcardName = "*"
+
+// handleDelta takes one request of a delta stream.
+func (s *stream) handleDelta(req *discoveryv3.DeltaDiscoveryRequest) error {
+	t, ok := envoy.ParseType(req.GetTypeUrl())
+	if !ok {
+		return status.Errorf(codes.InvalidArgument, "type_url %q is not served", req.GetTypeUrl())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ts := &s.types[t]
+	if req.GetResponseNonce() != "" {
+		s.answer(t, req.GetResponseNonce(), nackDetail(req.GetErrorDetail()))
+	}
+	if !ts.subscribed {
+		ts.subscribed = true
+		ts.wildcard = len(req.GetResourceNamesSubscribe()) == 0 && subscribesToAll(t)
+		ts.have = req.GetInitialResourceVersions()
+		ts.owe = len(ts.have) == 0
+	}
+	for _, name := range req.GetResourceNamesUnsubscribe() {
+		ts.unsubscribe(name)
+	}
+	for _, name := range req.GetResourceNamesSubscribe() {
+		ts.subscribe(name)
+	}
+	if len(ts.names) > maxNames {
+		return status.Errorf(codes.ResourceExhausted, "more than %d names of %s are subscribed to", maxNames, t)
+	}
+	return nil
+}
+
+// subscribesToAll reports whether a first request without names means everything.
+// The protocol says so of clusters and listeners; Envoy asks for virtual hosts in the
+// same way.
+func subscribesToAll(t envoy.Type) bool {
+	return t == envoy.TypeCluster || t == envoy.TypeListener || t == envoy.TypeVirtualHost
+}
+
+func (t *typeState) subscribe(name string) {
+	if name == wildcardName {
+		t.wildcard, t.owe = true, true
+		t.sent = 0
+		return
+	}
+	if t.names == nil {
+		t.names = map[string]struct{}{}
+	}
+	t.names[name] = struct{}{}
+	t.sendAgain(name)
+}
+
+func (t *typeState) sendAgain(name string) {
+	if t.again == nil {
+		t.again = map[string]struct{}{}
+	}
+	t.again[name] = struct{}{}
+}
+
+func (t *typeState) unsubscribe(name string) {
+	if name == wildcardName {
+		t.wildcard = false
+		return
+	}
+	delete(t.names, name)
+	delete(t.again, name)
+}
+
+// composeDelta returns the next response of a type and the resources in it. The
+// generations in the type's state move on whether or not there is one.
+func (s *stream) composeDelta(t envoy.Type, nonce string, keep bool) (*response, []*resource) {
+	ts, tf := &s.types[t], &s.feed.types[t]
+	if r := ts.single(tf); r != nil {
+		return deltaResponse(t, nonce, []*resource{r}, nil), []*resource{r}
+	}
+	ts.compare(tf)
+	d := delta{ts: ts, tf: tf}
+	if ts.sent == 0 && ts.wildcard {
+		for name := range tf.current {
+			d.add(name, false)
+		}
+	} else {
+		tf.since(ts.sent, func(name string) { d.add(name, false) })
+	}
+	for name := range ts.again {
+		d.add(name, true)
+	}
+	ts.again, ts.have = nil, nil
+	ts.sent = s.feed.generation
+	if !keep {
+		d.takeAway()
+		ts.removed = s.feed.generation
+	}
+	if len(d.resources) == 0 && len(d.removed) == 0 && !ts.owe {
+		return nil, nil
+	}
+	ts.owe = false
+	d.sort()
+	return deltaResponse(t, nonce, d.resources, d.removed), d.resources
+}
+
+// delta collects what a response holds.
+type delta struct {
+	ts        *typeState
+	tf        *typeFeed
+	resources []*resource
+	removed   []string
+}
+
+// add adds a name's resource unless the proxy has it. A name that was asked for and
+// does not exist is answered as removed.
+func (d *delta) add(name string, asked bool) {
+	if !asked {
+		if _, twice := d.ts.again[name]; twice || !d.ts.wants(name) {
+			return
+		}
+	}
+	r := d.tf.get(name)
+	switch {
+	case r == nil && asked:
+		d.removed = append(d.removed, name)
+	case r == nil:
+	case d.ts.have[name] == r.version, d.ts.rejected[name] == r.version && !asked:
+	default:
+		d.resources = append(d.resources, r)
+	}
+}
+
+// takeAway adds what went away, and what the proxy has from elsewhere.
+func (d *delta) takeAway() {
+	d.tf.since(d.ts.removed, func(name string) {
+		if d.tf.get(name) == nil && d.ts.wants(name) && !slices.Contains(d.removed, name) {
+			d.removed = append(d.removed, name)
+			delete(d.ts.rejected, name)
+		}
+	})
+	for name := range d.ts.orphans {
+		if d.tf.get(name) == nil && !slices.Contains(d.removed, name) {
+			d.removed = append(d.removed, name)
+		}
+	}
+	d.ts.orphans = nil
+}
+
+// sort makes the response the same for the same content.
+func (d *delta) sort() {
+	slices.SortFunc(d.resources, byName)
+	slices.Sort(d.removed)
+}
+
+// compare finds what the proxy brought along that the feed does not have.
+func (t *typeState) compare(tf *typeFeed) {
+	for name := range t.have {
+		if tf.get(name) == nil {
+			if t.orphans == nil {
+				t.orphans = map[string]struct{}{}
+			}
+			t.orphans[name] = struct{}{}
+		}
+	}
+}
+
+// single returns the next resource to send by itself after a refusal.
+func (t *typeState) single(tf *typeFeed) *resource {
+	for len(t.singles) > 0 {
+		name := t.singles[0]
+		t.singles = t.singles[1:]
+		if r := tf.get(name); r != nil && t.rejected[name] == r.version {
+			delete(t.rejected, name)
+			return r
+		}
+	}
+	return nil
+}

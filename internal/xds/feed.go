@@ -1,0 +1,180 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoy"
+	"github.com/fairlead-mesh/fairlead/internal/live"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// feedKey is what resources depend on: the virtual node or gateway, and how its
+// proxies are placed.
+type feedKey struct {
+	id      mesh.ID
+	profile envoy.Profile
+}
+
+// feed holds the current resources of a key for all its proxies.
+type feed struct {
+	key   feedKey
+	watch *live.Watch
+	refs  int        // streams and who is about to be one; guarded by Server.mu
+	state queueState // guarded by queue.mu
+	// problems are those reported last; only the publisher uses them.
+	problems map[envoy.Problem]struct{}
+
+	mu sync.Mutex
+	// generation counts the publications that changed something; 0 before the first.
+	generation uint64
+	// missing is set while the node or gateway does not exist.
+	missing bool
+	types   [envoy.NumTypes]typeFeed
+	streams map[*stream]struct{}
+}
+
+// typeFeed holds the resources of one type.
+type typeFeed struct {
+	current map[string]entry
+	// gone holds the generations in which names went away, until every stream knows.
+	gone map[string]uint64
+	// log holds each name's last change; older entries of a name are stale.
+	log []change
+	// newest is the last generation in which a name was added.
+	newest uint64
+}
+
+type entry struct {
+	res *resource
+	gen uint64
+}
+
+type change struct {
+	gen  uint64
+	name string
+}
+
+func newFeed(key feedKey) *feed {
+	f := &feed{key: key, streams: map[*stream]struct{}{}}
+	for t := range f.types {
+		f.types[t] = typeFeed{current: map[string]entry{}, gone: map[string]uint64{}}
+	}
+	return f
+}
+
+// get returns the resource of a name, or nil. Who calls a method of typeFeed holds the
+// feed's lock; the publisher, who alone changes it, may get without.
+func (t *typeFeed) get(name string) *resource { return t.current[name].res }
+
+// since calls f with each name that changed after a generation, in no order.
+func (t *typeFeed) since(gen uint64, f func(name string)) {
+	for i := len(t.log) - 1; i >= 0 && t.log[i].gen > gen; i-- {
+		c := t.log[i]
+		if t.current[c.name].gen == c.gen || t.gone[c.name] == c.gen {
+			f(c.name)
+		}
+	}
+}
+
+func (t *typeFeed) put(gen uint64, r *resource) {
+	name := r.key.name
+	if _, known := t.current[name]; !known {
+		t.newest = gen
+		delete(t.gone, name)
+	}
+	t.current[name] = entry{r, gen}
+	t.log = append(t.log, change{gen, name})
+}
+
+func (t *typeFeed) remove(gen uint64, name string) {
+	delete(t.current, name)
+	t.gone[name] = gen
+	t.log = append(t.log, change{gen, name})
+}
+
+// tidy forgets removals that every stream knows of, and stale entries of the log once
+// they are the larger part of it.
+func (t *typeFeed) tidy(known uint64) {
+	maps.DeleteFunc(t.gone, func(_ string, gen uint64) bool { return gen <= known })
+	if len(t.log) <= 2*(len(t.current)+len(t.gone))+64 {
+		return
+	}
+	t.log = slices.DeleteFunc(t.log, func(c change) bool {
+		return t.current[c.name].gen != c.gen && t.gone[c.name] != c.gen
+	})
+}
+
+// publish replaces the feed's resources and wakes its streams if anything changed.
+// Only one goroutine publishes to a feed at a time.
+func (f *feed) publish(resources []*resource) (changed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.generation + 1
+	var seen [envoy.NumTypes]map[string]struct{}
+	for t := range seen {
+		seen[t] = make(map[string]struct{}, len(f.types[t].current))
+	}
+	for _, r := range resources {
+		t := &f.types[r.key.typ]
+		seen[r.key.typ][r.key.name] = struct{}{}
+		if t.get(r.key.name) != r {
+			t.put(next, r)
+			changed = true
+		}
+	}
+	for i := range f.types {
+		t := &f.types[i]
+		for name := range t.current {
+			if _, ok := seen[i][name]; !ok {
+				t.remove(next, name)
+				changed = true
+			}
+		}
+	}
+	if changed || f.generation == 0 || f.missing {
+		f.generation, f.missing = next, false
+		f.wake()
+	}
+	if changed {
+		f.tidy()
+	}
+	return changed
+}
+
+// vanish tells the streams that the node or gateway does not exist.
+func (f *feed) vanish() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.missing = true
+	f.wake()
+}
+
+func (f *feed) wake() {
+	for s := range f.streams {
+		s.signal()
+	}
+}
+
+func (f *feed) tidy() {
+	known := f.generation
+	for s := range f.streams {
+		known = min(known, s.known.Load())
+	}
+	for t := range f.types {
+		f.types[t].tidy(known)
+	}
+}
+
+func (f *feed) join(s *stream) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.streams[s] = struct{}{}
+}
+
+func (f *feed) leave(s *stream) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.streams, s)
+}

@@ -1,0 +1,42 @@
+package xds
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the server's own figures.
+type metrics struct {
+	streams   prometheus.Gauge
+	refused   prometheus.Counter
+	rebuilds  prometheus.Histogram
+	responses *prometheus.CounterVec
+	acks      *prometheus.CounterVec
+	nacks     *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	byType := []string{"type"}
+	m := &metrics{
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairlead_xds_streams", Help: "Discovery streams open now.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairlead_xds_refused_streams_total", Help: "Discovery streams refused at their opening.",
+		}),
+		rebuilds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fairlead_xds_rebuild_seconds", Help: "Time to read, translate, encode and compare one view.",
+			Buckets: prometheus.ExponentialBuckets(0.00005, 4, 9),
+		}),
+		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_xds_responses_total", Help: "Discovery responses sent, by type.",
+		}, byType),
+		acks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_xds_acks_total", Help: "Responses that proxies accepted, by type.",
+		}, byType),
+		nacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairlead_xds_nacks_total", Help: "Responses that proxies refused, by type.",
+		}, byType),
+	}
+	if reg != nil {
+		reg.MustRegister(m.streams, m.refused, m.rebuilds, m.responses, m.acks, m.nacks)
+	}
+	return m
+}

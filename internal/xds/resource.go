@@ -1,0 +1,118 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"runtime"
+	"sync"
+	"weak"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoy"
+)
+
+// resource is one encoded Envoy resource. It is never changed, and equal resources of
+// different feeds are one resource.
+type resource struct {
+	key resourceKey
+	// version is the content hash in hexadecimal, as proxies see it.
+	version string
+	// delta is the resource as it stands in a DeltaDiscoveryResponse: field number,
+	// length and discovery.Resource.
+	delta []byte
+	// full is the part of delta that stands in a DiscoveryResponse: there, as in
+	// discovery.Resource, the Any is field 2.
+	full []byte
+}
+
+type resourceKey struct {
+	typ  envoy.Type
+	name string
+	hash [16]byte
+}
+
+// Field numbers of discovery.Resource, DeltaDiscoveryResponse and DiscoveryResponse
+// (envoy/service/discovery/v3/discovery.proto).
+const (
+	resourceVersionField = 1
+	resourceBodyField    = 2
+	resourceNameField    = 3
+	responseVersionField = 1
+	responseBodyField    = 2
+	responseTypeField    = 4
+	responseNonceField   = 5
+	responseRemovedField = 6
+	anyTypeField         = 1
+	anyValueField        = 2
+)
+
+// pool keeps one copy of each resource for as long as a feed uses it.
+type pool struct {
+	mu        sync.Mutex
+	resources map[resourceKey]weak.Pointer[resource]
+}
+
+func newPool() *pool { return &pool{resources: map[resourceKey]weak.Pointer[resource]{}} }
+
+// encode returns the resource of a message. have is the resource that stands under
+// the name now, or nil; it is returned if nothing changed.
+func (p *pool) encode(r envoy.Resource, have *resource) (*resource, error) {
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Message)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %s %q: %w", r.Type, r.Name, err)
+	}
+	sum := sha256.Sum256(body)
+	key := resourceKey{typ: r.Type, name: r.Name, hash: [16]byte(sum[:])}
+	if have != nil && have.key == key {
+		return have, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.resources[key].Value(); known != nil {
+		return known, nil
+	}
+	res := newResource(key, body)
+	p.resources[key] = weak.Make(res)
+	runtime.AddCleanup(res, p.forget, key)
+	return res, nil
+}
+
+// forget drops the entry of a resource that is gone, unless it has come back.
+func (p *pool) forget(key resourceKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w, ok := p.resources[key]; ok && w.Value() == nil {
+		delete(p.resources, key)
+	}
+}
+
+func newResource(key resourceKey, body []byte) *resource {
+	version := hex.EncodeToString(key.hash[:])
+	url := key.typ.URL()
+	anySize := protowire.SizeTag(anyTypeField) + protowire.SizeBytes(len(url)) +
+		protowire.SizeTag(anyValueField) + protowire.SizeBytes(len(body))
+	size := protowire.SizeTag(resourceBodyField) + protowire.SizeBytes(anySize) +
+		protowire.SizeTag(resourceVersionField) + protowire.SizeBytes(len(version)) +
+		protowire.SizeTag(resourceNameField) + protowire.SizeBytes(len(key.name))
+
+	b := make([]byte, 0, protowire.SizeTag(responseBodyField)+protowire.SizeBytes(size))
+	b = protowire.AppendTag(b, responseBodyField, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	from := len(b)
+	b = protowire.AppendTag(b, resourceBodyField, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(anySize))
+	b = appendString(b, anyTypeField, url)
+	b = protowire.AppendTag(b, anyValueField, protowire.BytesType)
+	b = protowire.AppendBytes(b, body)
+	to := len(b)
+	b = appendString(b, resourceVersionField, version)
+	b = appendString(b, resourceNameField, key.name)
+	return &resource{key: key, version: version, delta: b, full: b[from:to:to]}
+}
+
+func appendString(b []byte, field protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+}
