@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func TestWrongUsage(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "fairlead.yaml")
+	if err := os.WriteFile(config, []byte("no-such-key: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"server", 2, "--data-dir is required"},
+		{"server --data-dir x --etcd-endpoints y", 2, "exclude each other"},
+		{"server --etcd-endpoints y", 2, "--seal-key is required"},
+		{"server --data-dir x --account-id 1", 2, `--account-id "1" is not allowed: twelve digits`},
+		{"server --data-dir x --region=", 2, "--region is empty"},
+		{"server --data-dir x --log-level loud", 2, "--log-level \"loud\" is not allowed"},
+		{"server --data-dir x --log-format xml", 2, "--log-format \"xml\" is not allowed"},
+		{"server --data-dir x --etcd-ca-cert /nowhere", 2, "reading --etcd-ca-cert"},
+		{"server --no-such-flag", 2, "no-such-flag"},
+		{"server stray", 2, `unknown argument "stray"`},
+		{"server --data-dir x --config " + config, 2, `unknown key "no-such-key"; allowed are account-id, api-listen`},
+		{"server --data-dir x --config /nowhere", 1, "reading --config"},
+		{"server --data-dir x --api-listen 0.0.0.0:0", 1, "is not a loopback address"},
+		{"server --data-dir x --api-listen nonsense", 1, "allowed is host:port"},
+		{"nonsense", 2, "nonsense"},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), strings.Fields(c.args), &out, &errs); code != c.code || !strings.Contains(errs.String(), c.says) {
+			t.Errorf("fairlead %s: exit %d, %q; want %d and %q", c.args, code, errs.String(), c.code, c.says)
+		}
+		if n := strings.Count(errs.String(), "\n"); n != 1 {
+			t.Errorf("fairlead %s: the error has %d lines", c.args, n)
+		}
+	}
+	if _, err := os.Stat("x"); err == nil {
+		t.Error("a refused command made its data directory")
+	}
+}
+
+func TestHelpNamesEverySetting(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"server", "--help"}, &out, &errs); code != 0 || !strings.Contains(out.String(), "--xds-listen") {
+		t.Errorf("exit %d, %s %s", code, out.String(), errs.String())
+	}
+}
+
+// Flags are stronger than variables, variables than the file, the file than defaults.
+func TestSettingsInTheirOrder(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "fairlead.yaml")
+	if err := os.WriteFile(config, []byte("a: file\nb: file\nc-d: file\nlist: [x, y]\nn: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	flags.String("config", "", "")
+	for _, name := range []string{"a", "b", "c-d", "e"} {
+		flags.String(name, "default", "")
+	}
+	flags.StringSlice("list", nil, "")
+	flags.Int("n", 0, "")
+	if err := flags.Parse([]string{"--a", "flag", "--config", config}); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"FAIRLEAD_A": "env", "FAIRLEAD_B": "env"}
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	if err := settle(flags, lookup); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"a": "flag", "b": "env", "c-d": "file", "e": "default", "list": "[x,y]", "n": "3"} {
+		if got := flags.Lookup(name).Value.String(); got != want {
+			t.Errorf("--%s is %q, want %q", name, got, want)
+		}
+	}
+	env["FAIRLEAD_N"] = "many"
+	flags = pflag.NewFlagSet("test", pflag.ContinueOnError)
+	flags.Int("n", 0, "")
+	if err := settle(flags, lookup); err == nil || !strings.Contains(err.Error(), "FAIRLEAD_N") {
+		t.Errorf("a variable of the wrong type gives %v, want an error that names it", err)
+	}
+}
