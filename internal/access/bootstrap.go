@@ -149,12 +149,14 @@ func (a *Service) firstKey(ctx context.Context, v bootstrapValue) (creds Credent
 // WriteCredentials writes credentials to a file in the form of AWS's shared
 // credentials file, as profile default, readable by its owner only. A file that is
 // there is replaced in one step, and there is never half of one. Its folder must
-// exist.
-func WriteCredentials(path string, c Credentials) error {
+// exist. The region is written too: botocore, and so the AWS CLI and boto3, does not
+// read AWS_REGION, and would ask for one.
+func WriteCredentials(path string, c Credentials, region string) error {
 	content := "# Written by Fairlead. Keep it secret: who has this key may do all that its user may.\n" +
 		"[default]\n" +
 		"aws_access_key_id = " + c.AccessKeyID + "\n" +
-		"aws_secret_access_key = " + c.SecretAccessKey + "\n"
+		"aws_secret_access_key = " + c.SecretAccessKey + "\n" +
+		"region = " + region + "\n"
 	if err := replaceFile(path, content); err != nil {
 		return fmt.Errorf("writing credentials: %w", err)
 	}

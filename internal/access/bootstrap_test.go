@@ -204,7 +204,7 @@ func TestWriteCredentials(t *testing.T) {
 	path := filepath.Join(dir, "credentials")
 	ok(t, os.WriteFile(path, []byte("[default]\nold = one\n"), 0o644))
 	want := newCredentials()
-	ok(t, WriteCredentials(path, want))
+	ok(t, WriteCredentials(path, want, "eu-west-1"))
 	info, err := os.Stat(path)
 	ok(t, err)
 	if info.Mode() != 0o600 {
@@ -215,18 +215,18 @@ func TestWriteCredentials(t *testing.T) {
 	})
 	ok(t, err)
 	got := Credentials{AccessKeyID: profile.Credentials.AccessKeyID, SecretAccessKey: profile.Credentials.SecretAccessKey}
-	if got != want {
-		t.Errorf("the AWS SDK reads %s, want %s", got, want)
+	if got != want || profile.Region != "eu-west-1" {
+		t.Errorf("the AWS SDK reads %s and region %q, want %s and eu-west-1", got, profile.Region, want)
 	}
 	left, err := os.ReadDir(dir)
 	ok(t, err)
 	if len(left) != 1 {
 		t.Errorf("%d files are left", len(left))
 	}
-	if err := WriteCredentials(filepath.Join(dir, "no", "credentials"), want); err == nil || !strings.HasPrefix(err.Error(), "writing credentials: ") {
+	if err := WriteCredentials(filepath.Join(dir, "no", "credentials"), want, "eu-west-1"); err == nil || !strings.HasPrefix(err.Error(), "writing credentials: ") {
 		t.Errorf("into no folder: %v", err)
 	}
-	if err := WriteCredentials(dir, want); err == nil {
+	if err := WriteCredentials(dir, want, "eu-west-1"); err == nil {
 		t.Error("over a folder: no error")
 	}
 	if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) != 1 {

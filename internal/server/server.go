@@ -87,7 +87,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	_, err = s.access.Bootstrap(ctx, s.cfg.AccountID, func(c access.Credentials) error {
 		s.cfg.Log.Info("writing the administrator's credentials", "file", s.cfg.CredentialsFile)
-		return access.WriteCredentials(s.cfg.CredentialsFile, c)
+		return access.WriteCredentials(s.cfg.CredentialsFile, c, s.cfg.Regions[0])
 	})
 	if err != nil {
 		return fmt.Errorf("making the first account: %w", err)

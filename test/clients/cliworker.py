@@ -18,14 +18,19 @@ from awscli.clidriver import create_clidriver
 
 def run(args, env, cwd, clock):
     """Runs one command as "aws" would, with a clock that is wrong by so many seconds."""
+
     def now(remove_tzinfo=True):
         time = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=clock)
         return time.replace(tzinfo=None) if remove_tzinfo else time
 
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     os.chdir(cwd)
-    with (unittest.mock.patch.dict(os.environ, env), unittest.mock.patch.object(botocore.auth, "get_current_datetime", now),
-          contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
+    with (
+        unittest.mock.patch.dict(os.environ, env),
+        unittest.mock.patch.object(botocore.auth, "get_current_datetime", now),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             code = create_clidriver().main(args)
         except SystemExit as end:

@@ -125,7 +125,8 @@ class Server:
             "AWS_ENDPOINT_URL_APP_MESH": self.endpoint,
             "AWS_SHARED_CREDENTIALS_FILE": str(self.data / "credentials"),
             # botocore reads the second only, the SDKs for other languages the first or both.
-            "AWS_REGION": region, "AWS_DEFAULT_REGION": region,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
@@ -180,8 +181,14 @@ class Cli:
         """Runs a command as its users do, as a process. It takes a second: use call where that does not matter."""
         env = {k: v for k, v in {**os.environ, **self.server.env()}.items() if k not in without}
         done = subprocess.run(
-            [sys.executable, "-m", "awscli", "appmesh", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True,
-            encoding="utf-8", timeout=CLI_SECONDS, check=False)
+            [sys.executable, "-m", "awscli", "appmesh", *args],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=CLI_SECONDS,
+            check=False,
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     def call(self, *args, region=REGION, env=None, cwd=".", clock=0):

@@ -114,13 +114,25 @@ class Kind:
 
 
 MESH = Kind("Mesh", {"egressFilter": {"type": "DROP_ALL"}}, {"egressFilter": {"type": "ALLOW_ALL"}})
-NODE = Kind("VirtualNode", node("one.local"), node("two.local", backends=[{"virtualService": {"virtualServiceName": "not-there.local"}}]),
-            furnished=(BLUE, GREEN))
-VIRTUAL_ROUTER = Kind("VirtualRouter", {"listeners": [{"portMapping": http()}]}, {"listeners": [{"portMapping": http(9090)}]}, furnished=(ROUTER,))
+NODE = Kind(
+    "VirtualNode",
+    node("one.local"),
+    node("two.local", backends=[{"virtualService": {"virtualServiceName": "not-there.local"}}]),
+    furnished=(BLUE, GREEN),
+)
+VIRTUAL_ROUTER = Kind(
+    "VirtualRouter", {"listeners": [{"portMapping": http()}]}, {"listeners": [{"portMapping": http(9090)}]}, furnished=(ROUTER,)
+)
 ROUTE = Kind("Route", route({BLUE: 90, GREEN: 10}), route({BLUE: 0, GREEN: 100}), parent="VirtualRouter")
-VIRTUAL_SERVICE = Kind("VirtualService", {"provider": {"virtualRouter": {"virtualRouterName": ROUTER}}},
-                       {"provider": {"virtualNode": {"virtualNodeName": BLUE}}}, furnished=(OTHER, SERVICE))
-VIRTUAL_GATEWAY = Kind("VirtualGateway", {"listeners": [{"portMapping": http()}]}, {"listeners": [{"portMapping": http(8088)}]}, furnished=(GATEWAY,))
+VIRTUAL_SERVICE = Kind(
+    "VirtualService",
+    {"provider": {"virtualRouter": {"virtualRouterName": ROUTER}}},
+    {"provider": {"virtualNode": {"virtualNodeName": BLUE}}},
+    furnished=(OTHER, SERVICE),
+)
+VIRTUAL_GATEWAY = Kind(
+    "VirtualGateway", {"listeners": [{"portMapping": http()}]}, {"listeners": [{"portMapping": http(8088)}]}, furnished=(GATEWAY,)
+)
 GATEWAY_ROUTE = Kind("GatewayRoute", gateway_route(SERVICE), gateway_route(OTHER, "/other"), parent="VirtualGateway")
 
 KINDS = [MESH, NODE, VIRTUAL_ROUTER, ROUTE, VIRTUAL_SERVICE, VIRTUAL_GATEWAY, GATEWAY_ROUTE]

@@ -89,7 +89,13 @@ def test_all_is_there_after_a_restart(servers, end):
     server = servers().start()
     client, mesh = server.client(), unique()
     furnish(client, mesh)
-    client.create_route(meshName=mesh, virtualRouterName=ROUTER, routeName="r", spec=ROUTE.spec, tags=[{"key": "z", "value": "1"}, {"key": "a", "value": ""}])
+    client.create_route(
+        meshName=mesh,
+        virtualRouterName=ROUTER,
+        routeName="r",
+        spec=ROUTE.spec,
+        tags=[{"key": "z", "value": "1"}, {"key": "a", "value": ""}],
+    )
     client.create_gateway_route(meshName=mesh, virtualGatewayName=GATEWAY, gatewayRouteName="g", spec=GATEWAY_ROUTE.spec)
     client.update_route(meshName=mesh, virtualRouterName=ROUTER, routeName="r", spec=ROUTE.changed, clientToken="update")
     client.tag_resource(resourceArn=MESH.arn(mesh, mesh, "000000000001", "us-east-1"), tags=[{"key": "k", "value": "v"}])

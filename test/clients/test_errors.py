@@ -43,7 +43,9 @@ def test_in_use_for_one_reason_each(client, busy):
     client.update_virtual_service(meshName=busy, virtualServiceName=SERVICE, spec={})
     client.delete_virtual_router(meshName=busy, virtualRouterName=ROUTER)
     client.delete_gateway_route(meshName=busy, virtualGatewayName=GATEWAY, gatewayRouteName="g")
-    client.update_virtual_node(meshName=busy, virtualNodeName=BLUE, spec=node("b", backends=[{"virtualService": {"virtualServiceName": SERVICE}}]))
+    client.update_virtual_node(
+        meshName=busy, virtualNodeName=BLUE, spec=node("b", backends=[{"virtualService": {"virtualServiceName": SERVICE}}])
+    )
     client.delete_virtual_service(meshName=busy, virtualServiceName=SERVICE)
     client.delete_virtual_gateway(meshName=busy, virtualGatewayName=GATEWAY)
 
@@ -101,9 +103,14 @@ def test_bad_request_names_the_field(client, mesh):
     """The clients check some of a request themselves; this is what they leave to the server."""
     before = photograph(client, mesh)
     with pytest.raises(client.exceptions.BadRequestException) as caught:
-        client.create_virtual_node(meshName=mesh, virtualNodeName="x", spec={
-            "listeners": [{"portMapping": {"port": 65536, "protocol": "http"}}, {"portMapping": {"port": 1, "protocol": "bogus"}}],
-            "serviceDiscovery": {"dns": {"hostname": "h"}}})
+        client.create_virtual_node(
+            meshName=mesh,
+            virtualNodeName="x",
+            spec={
+                "listeners": [{"portMapping": {"port": 65536, "protocol": "http"}}, {"portMapping": {"port": 1, "protocol": "bogus"}}],
+                "serviceDiscovery": {"dns": {"hostname": "h"}},
+            },
+        )
     message = caught.value.response["Error"]["Message"]
     assert "spec.listeners[0].portMapping.port" in message
     assert "spec.listeners[1].portMapping.protocol" in message
@@ -123,7 +130,10 @@ def test_too_many_tags(client, mesh):
     arn = bare(client.describe_mesh(meshName=mesh))["metadata"]["arn"]
     client.tag_resource(resourceArn=arn, tags=[{"key": f"k{i}", "value": ""} for i in range(49)])
     before = client.list_tags_for_resource(resourceArn=arn)["tags"]
-    assert refused(client.tag_resource, resourceArn=arn, tags=[{"key": "k50", "value": ""}, {"key": "k51", "value": ""}]) == "TooManyTagsException"
+    assert (
+        refused(client.tag_resource, resourceArn=arn, tags=[{"key": "k50", "value": ""}, {"key": "k51", "value": ""}])
+        == "TooManyTagsException"
+    )
     assert client.list_tags_for_resource(resourceArn=arn)["tags"] == before, "all or nothing"
     client.tag_resource(resourceArn=arn, tags=[{"key": "k50", "value": ""}, {"key": "k0", "value": "new"}])
     assert len(client.list_tags_for_resource(resourceArn=arn)["tags"]) == 50

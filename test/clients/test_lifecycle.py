@@ -125,7 +125,8 @@ def test_cli(client, cli, mesh, kind):
     assert aws("tag-resource", "--resource-arn", arn, "--tags", "key=new,value=1", "key=team,value=green").json() is None
     assert aws("untag-resource", "--resource-arn", arn, "--tag-keys", "empty").json() is None
     assert aws("list-tags-for-resource", "--resource-arn", arn, "--page-size", "1").json() == {
-        "tags": [{"key": "team", "value": "green"}, {"key": "new", "value": "1"}]}
+        "tags": [{"key": "team", "value": "green"}, {"key": "new", "value": "1"}]
+    }
 
     check_deleted(kind, changed, aws(f"delete-{kind.dashed}", *at).json()[kind.member])
     assert cli.call(f"describe-{kind.dashed}", *at).error() == "NotFoundException"
@@ -145,7 +146,6 @@ def test_furnished_mesh_comes_apart(client, mesh):
     assert refused(client.list_virtual_nodes, meshName=mesh) == "NotFoundException"
 
 
-@pytest.mark.xfail(reason="botocore reads AWS_DEFAULT_REGION, not AWS_REGION: the credentials file should have a region")
 def test_three_variables_are_enough(server, cli):
     """What scripts rely on: endpoint, credentials file and region point any AWS client here."""
     assert "meshes" in cli.process("list-meshes", without=["AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED"]).json()

@@ -93,7 +93,9 @@ def test_names_of_virtual_services(client, mesh, name):
     assert name in [ref["virtualServiceName"] for page in VIRTUAL_SERVICE.pages(client, mesh, 1) for ref in page]
     assert client.list_tags_for_resource(resourceArn=arn)["tags"] == [{"key": "k", "value": "v"}]
     assert VIRTUAL_SERVICE.call(client, "update", **at, spec=VIRTUAL_SERVICE.changed)["metadata"]["version"] == 2
-    client.create_virtual_node(meshName=mesh, virtualNodeName="x", spec=node("h", backends=[{"virtualService": {"virtualServiceName": name}}]))
+    client.create_virtual_node(
+        meshName=mesh, virtualNodeName="x", spec=node("h", backends=[{"virtualService": {"virtualServiceName": name}}])
+    )
     client.create_gateway_route(meshName=mesh, virtualGatewayName=GATEWAY, gatewayRouteName="x", spec=gateway_route(name))
     assert refused(client.delete_virtual_service, **at) == "ResourceInUseException"
     client.delete_gateway_route(meshName=mesh, virtualGatewayName=GATEWAY, gatewayRouteName="x")

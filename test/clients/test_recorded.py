@@ -25,27 +25,63 @@ def number(value):
 
 # (commands, where in the answer, what is right for (recorded, here), why). None stands for what is absent.
 DIFFERENCES = [
-    (".*", r"(\w+\.metadata|\w+\[\d+\])\.(meshOwner|resourceOwner)", lambda then, now: (then, now) == (None, ACCOUNT),
-     "recorded before meshes could be shared; the model requires them"),
-    ("list-.*", r"\w+\[\d+\]\.(createdAt|lastUpdatedAt)", lambda then, now: then is None and number(now),
-     "recorded before lists had them; the model requires them"),
+    (
+        ".*",
+        r"(\w+\.metadata|\w+\[\d+\])\.(meshOwner|resourceOwner)",
+        lambda then, now: (then, now) == (None, ACCOUNT),
+        "recorded before meshes could be shared; the model requires them",
+    ),
+    (
+        "list-.*",
+        r"\w+\[\d+\]\.(createdAt|lastUpdatedAt)",
+        lambda then, now: then is None and number(now),
+        "recorded before lists had them; the model requires them",
+    ),
     ("list-.*", r"\w+\[\d+\]\.version", lambda then, now: then is None and now in (1, 2), "likewise"),
-    (".*", r"\w+\.metadata\.(createdAt|lastUpdatedAt)", lambda then, now: number(now) and (isinstance(then, float) or "T" in then),
-     "another time; the gateway's was written by version 2 of the CLI, which turns the number into text"),
-    (".*", r"\w+\.metadata\.uid", lambda then, now: then.endswith("EXAMPLE") and wire.UUID.fullmatch(now),
-     "a real one"),
-    ("(create|describe)-mesh.*", r"mesh\.spec\.egressFilter", lambda then, now: (then, now) == (None, {"type": "DROP_ALL"}),
-     "recorded in 2019; since then App Mesh writes the default into the spec"),
-    ("create-route 1", r"route\.spec\.grpcRoute\.match\.metadata\[0\]\.name", lambda then, now: (then, now) == ("mymetadata", "myMetadata"),
-     "recorded in 2019; later App Mesh left names as they were sent"),
-    ("(describe|delete)-virtual-node", r"virtualNode\.spec\.backends", lambda then, now: (then, now) == ([], None),
-     "what was not sent stays absent: clients take both for the same, and one rule is simpler"),
-    ("create-virtual-service 1", r"virtualService\.metadata\.version", lambda then, now: (then, now) == (2, 1),
-     "the recording is of an object that had been updated once"),
+    (
+        ".*",
+        r"\w+\.metadata\.(createdAt|lastUpdatedAt)",
+        lambda then, now: number(now) and (isinstance(then, float) or "T" in then),
+        "another time; the gateway's was written by version 2 of the CLI, which turns the number into text",
+    ),
+    (".*", r"\w+\.metadata\.uid", lambda then, now: then.endswith("EXAMPLE") and wire.UUID.fullmatch(now), "a real one"),
+    (
+        "(create|describe)-mesh.*",
+        r"mesh\.spec\.egressFilter",
+        lambda then, now: (then, now) == (None, {"type": "DROP_ALL"}),
+        "recorded in 2019; since then App Mesh writes the default into the spec",
+    ),
+    (
+        "create-route 1",
+        r"route\.spec\.grpcRoute\.match\.metadata\[0\]\.name",
+        lambda then, now: (then, now) == ("mymetadata", "myMetadata"),
+        "recorded in 2019; later App Mesh left names as they were sent",
+    ),
+    (
+        "(describe|delete)-virtual-node",
+        r"virtualNode\.spec\.backends",
+        lambda then, now: (then, now) == ([], None),
+        "what was not sent stays absent: clients take both for the same, and one rule is simpler",
+    ),
+    (
+        "create-virtual-service 1",
+        r"virtualService\.metadata\.version",
+        lambda then, now: (then, now) == (2, 1),
+        "the recording is of an object that had been updated once",
+    ),
     ("update-virtual-service", r"virtualService\.metadata\.version", lambda then, now: (then, now) == (3, 2), "the same object, later"),
-    ("delete-virtual-router", r"virtualRouter\.spec\.listeners\[0\]\.portMapping\.port", lambda then, now: (then, now) == (80, 8080),
-     "another router: the recorded update had set this one to 8080"),
-    ("list-routes", r"routes\[0\]\.arn", lambda then, now: now == then + "-weighted", "the recording was cut: its ARN and its name do not agree"),
+    (
+        "delete-virtual-router",
+        r"virtualRouter\.spec\.listeners\[0\]\.portMapping\.port",
+        lambda then, now: (then, now) == (80, 8080),
+        "another router: the recorded update had set this one to 8080",
+    ),
+    (
+        "list-routes",
+        r"routes\[0\]\.arn",
+        lambda then, now: now == then + "-weighted",
+        "the recording was cut: its ARN and its name do not agree",
+    ),
 ]
 
 

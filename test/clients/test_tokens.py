@@ -91,7 +91,9 @@ def test_reference_and_removal_exclude_each_other(client, mesh):
         if number % 2:
             return client.delete_virtual_node(meshName=mesh, virtualNodeName=name)["virtualNode"]["virtualNodeName"]
         spec = {"provider": {"virtualNode": {"virtualNodeName": name}}}
-        return client.create_virtual_service(meshName=mesh, virtualServiceName=f"{name}.local", spec=spec)["virtualService"]["virtualServiceName"]
+        return client.create_virtual_service(meshName=mesh, virtualServiceName=f"{name}.local", spec=spec)["virtualService"][
+            "virtualServiceName"
+        ]
 
     ended = at_once(race)
     for name, service, removed in zip("abcd", ended[::2], ended[1::2], strict=True):

@@ -66,12 +66,23 @@ def test_body_size(server, client, mesh, size, status, chunked):
     assert photograph(client, mesh) == before
 
 
-@pytest.mark.parametrize(("method", "path"), [
-    ("GET", "/"), ("GET", "/v20190125"), ("GET", "/v20190125/nothing"), ("PUT", "/meshes"), ("GET", "/v20190125/meshes/"),
-    ("GET", "//v20190125/meshes"), ("POST", "/v20190125/meshes"), ("DELETE", "/v20190125/meshes"), ("HEAD", "/v20190125/meshes"),
-    ("GET", "/v20190125/meshes/M/virtualNode/blue"), ("GET", "/v20190125/meshes/M/virtualRouters/router/routes"),
-    ("PUT", "/v20190125/meshes/M/virtualNodes/blue/more"),
-])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/v20190125"),
+        ("GET", "/v20190125/nothing"),
+        ("PUT", "/meshes"),
+        ("GET", "/v20190125/meshes/"),
+        ("GET", "//v20190125/meshes"),
+        ("POST", "/v20190125/meshes"),
+        ("DELETE", "/v20190125/meshes"),
+        ("HEAD", "/v20190125/meshes"),
+        ("GET", "/v20190125/meshes/M/virtualNode/blue"),
+        ("GET", "/v20190125/meshes/M/virtualRouters/router/routes"),
+        ("PUT", "/v20190125/meshes/M/virtualNodes/blue/more"),
+    ],
+)
 @pytest.mark.parametrize("sign", [True, False], ids=["signed", "unsigned"])
 def test_unknown_path(server, unchanged, method, path, sign):
     answer = wire.send(server, method, path.replace("M", unchanged, 1), b"{}" if method == "PUT" else None, sign=sign)
@@ -85,18 +96,38 @@ def test_path_that_cannot_be_read(server, unchanged):
     assert wire.send(server, "DELETE", f"{nodes(unchanged)}/{BLUE}%zz", None, sign=False).status == 400
 
 
-@pytest.mark.parametrize("body", [
-    b"{", b'{"virtualNodeName":"x","spec":{}', b'{"virtualNodeName":"x","spec":{}}}', b"not JSON", b'{"virtualNodeName":"x",}', b"\xff\xfe",
-    b'{"virtualNodeName":"\xff","spec":{}}', b"[]", b'"x"', b"null", b"7", b"", b'{"virtualNodeName":"x","spec":{}} {}', b"{'virtualNodeName':'x'}",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"virtualNodeName":"x","spec":{}',
+        b'{"virtualNodeName":"x","spec":{}}}',
+        b"not JSON",
+        b'{"virtualNodeName":"x",}',
+        b"\xff\xfe",
+        b'{"virtualNodeName":"\xff","spec":{}}',
+        b"[]",
+        b'"x"',
+        b"null",
+        b"7",
+        b"",
+        b'{"virtualNodeName":"x","spec":{}} {}',
+        b"{'virtualNodeName':'x'}",
+    ],
+)
 def test_invalid_json(server, unchanged, body):
     check_refused(wire.send(server, "PUT", nodes(unchanged), body), 400, "BadRequestException", "body")
 
 
 def listener(**changed):
     """A virtual node whose one listener differs from a valid one."""
-    return {"virtualNodeName": "x", "spec": {"listeners": [{"portMapping": {"port": 80, "protocol": "http"}, **changed}],
-                                             "serviceDiscovery": {"dns": {"hostname": "h"}}}}
+    return {
+        "virtualNodeName": "x",
+        "spec": {
+            "listeners": [{"portMapping": {"port": 80, "protocol": "http"}, **changed}],
+            "serviceDiscovery": {"dns": {"hostname": "h"}},
+        },
+    }
 
 
 # A body for CreateVirtualNode and the field that the refusal must name.
@@ -116,8 +147,13 @@ WRONG_FIELDS = [
     ({"virtualNodeName": "x", "spec": {"backends": ["b"]}}, "spec.backends[0]"),
     ({"virtualNodeName": "x", "spec": {"backends": [{"virtualService": {}}]}}, "spec.backends[0].virtualService.virtualServiceName"),
     ({"virtualNodeName": "x", "spec": {"serviceDiscovery": {}}}, "spec.serviceDiscovery"),
-    ({"virtualNodeName": "x", "spec": {"serviceDiscovery": {
-        "dns": {"hostname": "h"}, "awsCloudMap": {"namespaceName": "n", "serviceName": "s"}}}}, "spec.serviceDiscovery"),
+    (
+        {
+            "virtualNodeName": "x",
+            "spec": {"serviceDiscovery": {"dns": {"hostname": "h"}, "awsCloudMap": {"namespaceName": "n", "serviceName": "s"}}},
+        },
+        "spec.serviceDiscovery",
+    ),
     (listener(portMapping={"port": "80", "protocol": "http"}), "spec.listeners[0].portMapping.port"),
     (listener(portMapping={"port": 80.5, "protocol": "http"}), "spec.listeners[0].portMapping.port"),
     (listener(portMapping={"port": True, "protocol": "http"}), "spec.listeners[0].portMapping.port"),
@@ -126,10 +162,21 @@ WRONG_FIELDS = [
     (listener(portMapping={"port": 80, "protocol": "HTTP"}), "spec.listeners[0].portMapping.protocol"),
     (listener(portMapping={"port": 80, "protocol": 1}), "spec.listeners[0].portMapping.protocol"),
     (listener(tls={"mode": "STRICT", "certificate": {}}), "spec.listeners[0].tls.certificate"),
-    (listener(healthCheck={"healthyThreshold": 11, "intervalMillis": 5000, "protocol": "http", "timeoutMillis": 2000, "unhealthyThreshold": 2}),
-     "spec.listeners[0].healthCheck.healthyThreshold"),
-    ({"virtualNodeName": "x", "spec": {"backendDefaults": {"clientPolicy": {"tls": {"enforce": "yes", "validation": {"trust": {"sds": {
-        "secretName": "s"}}}}}}}}, "spec.backendDefaults.clientPolicy.tls.enforce"),
+    (
+        listener(
+            healthCheck={"healthyThreshold": 11, "intervalMillis": 5000, "protocol": "http", "timeoutMillis": 2000, "unhealthyThreshold": 2}
+        ),
+        "spec.listeners[0].healthCheck.healthyThreshold",
+    ),
+    (
+        {
+            "virtualNodeName": "x",
+            "spec": {
+                "backendDefaults": {"clientPolicy": {"tls": {"enforce": "yes", "validation": {"trust": {"sds": {"secretName": "s"}}}}}}
+            },
+        },
+        "spec.backendDefaults.clientPolicy.tls.enforce",
+    ),
     ({**VALID, "tags": {"k": "v"}}, "tags"),
     ({**VALID, "tags": [{"key": "k", "value": 1}]}, "tags[0].value"),
     ({**VALID, "tags": [{"key": "", "value": "v"}]}, "tags[0].key"),
@@ -153,15 +200,27 @@ def weights(*targets, **more):
 # Updates of other kinds: a path below the mesh's, a spec, the field.
 WRONG_UPDATES = [
     (f"virtualRouters/{ROUTER}", {"listeners": [{"portMapping": 80}]}, "spec.listeners[0].portMapping"),
-    (f"virtualServices/{SERVICE}", {"provider": {"virtualNode": {"virtualNodeName": "a"}, "virtualRouter": {"virtualRouterName": "b"}}}, "spec.provider"),
-    (f"virtualGateways/{GATEWAY}", {"listeners": [{"portMapping": {"port": 80, "protocol": "tcp"}}]}, "spec.listeners[0].portMapping.protocol"),
+    (
+        f"virtualServices/{SERVICE}",
+        {"provider": {"virtualNode": {"virtualNodeName": "a"}, "virtualRouter": {"virtualRouterName": "b"}}},
+        "spec.provider",
+    ),
+    (
+        f"virtualGateways/{GATEWAY}",
+        {"listeners": [{"portMapping": {"port": 80, "protocol": "tcp"}}]},
+        "spec.listeners[0].portMapping.protocol",
+    ),
     (f"virtualGateways/{GATEWAY}", {}, "spec.listeners"),
     (f"virtualRouter/{ROUTER}/routes/r", {}, "spec"),
     (f"virtualRouter/{ROUTER}/routes/r", weights(), "spec.httpRoute.action.weightedTargets"),
     (f"virtualRouter/{ROUTER}/routes/r", weights(*[{"virtualNode": BLUE, "weight": 1}] * 11), "spec.httpRoute.action.weightedTargets"),
     (f"virtualRouter/{ROUTER}/routes/r", weights({"virtualNode": BLUE, "weight": 101}), "spec.httpRoute.action.weightedTargets[0].weight"),
     (f"virtualRouter/{ROUTER}/routes/r", weights({"virtualNode": BLUE}), "spec.httpRoute.action.weightedTargets[0].weight"),
-    (f"virtualRouter/{ROUTER}/routes/r", weights({"virtualNode": BLUE, "weight": 1}, match={"prefix": "no-slash"}), "spec.httpRoute.match.prefix"),
+    (
+        f"virtualRouter/{ROUTER}/routes/r",
+        weights({"virtualNode": BLUE, "weight": 1}, match={"prefix": "no-slash"}),
+        "spec.httpRoute.match.prefix",
+    ),
     (f"virtualRouter/{ROUTER}/routes/r", {**weights({"virtualNode": BLUE, "weight": 1}), "priority": 1001}, "spec.priority"),
     (f"virtualGateway/{GATEWAY}/gatewayRoutes/g", {"httpRoute": {"match": {"prefix": "/"}, "action": {}}}, "spec.httpRoute.action.target"),
     ("", {"egressFilter": {"type": "ALLOW"}}, "spec.egressFilter.type"),
@@ -174,18 +233,36 @@ def test_wrong_update(server, unchanged, path, spec, field):
     check_refused(wire.send(server, "PUT", whole, {"spec": spec}), 400, "BadRequestException", field)
 
 
-@pytest.mark.parametrize(("query", "field"), [
-    ("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("limit=-1", "limit"), ("limit=1&limit=2", "limit"), ("limit=", "limit"),
-    ("nextToken=%00", "nextToken"), ("nextToken=AAAA", "nextToken"), ("meshOwner=1", "meshOwner"),
-])
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("limit=", "limit"),
+        ("nextToken=%00", "nextToken"),
+        ("nextToken=AAAA", "nextToken"),
+        ("meshOwner=1", "meshOwner"),
+    ],
+)
 def test_wrong_query(server, unchanged, query, field):
     check_refused(wire.send(server, "GET", f"{nodes(unchanged)}?{query}", None), 400, "BadRequestException", field)
 
 
-@pytest.mark.parametrize("arn", [
-    "", "x", "mesh/x", "arn:aws:appmesh:us-east-1:000000000001:mesh", "arn:aws:appmesh:us-east-1:1:mesh/x",
-    "arn:aws:appmesh:us-east-1:000000000001:mesh/x/virtualThing/y", "arn:aws:appmesh:eu-west-1:000000000001:mesh/x",
-])
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "",
+        "x",
+        "mesh/x",
+        "arn:aws:appmesh:us-east-1:000000000001:mesh",
+        "arn:aws:appmesh:us-east-1:1:mesh/x",
+        "arn:aws:appmesh:us-east-1:000000000001:mesh/x/virtualThing/y",
+        "arn:aws:appmesh:eu-west-1:000000000001:mesh/x",
+    ],
+)
 def test_wrong_arn(server, unchanged, arn):
     query = "resourceArn=" + urllib.parse.quote(arn, safe="")
     check_refused(wire.send(server, "GET", f"/v20190125/tags?{query}", None), 400, "BadRequestException", "resourceArn")
@@ -194,11 +271,17 @@ def test_wrong_arn(server, unchanged, arn):
 
 
 def test_not_signed(server, unchanged):
-    for method, path, body in [("GET", "/v20190125/meshes", None), ("PUT", nodes(unchanged), VALID), ("DELETE", f"{nodes(unchanged)}/{BLUE}", None)]:
+    for method, path, body in [
+        ("GET", "/v20190125/meshes", None),
+        ("PUT", nodes(unchanged), VALID),
+        ("DELETE", f"{nodes(unchanged)}/{BLUE}", None),
+    ]:
         check_refused(wire.send(server, method, path, body, sign=False), 403, "MissingAuthenticationTokenException")
 
 
-@pytest.mark.parametrize("authorization", ["AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=x", "AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host"])
+@pytest.mark.parametrize(
+    "authorization", ["AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=x", "AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host"]
+)
 def test_half_a_signature(server, unchanged, authorization):
     headers = {"Authorization": authorization, "X-Amz-Date": "20260101T000000Z"}
     check_refused(wire.send(server, "PUT", nodes(unchanged), VALID, headers, sign=False), 403, "IncompleteSignatureException")

@@ -20,9 +20,14 @@ import botocore.model
 
 # Errors that AWS answers with before a service is reached; they are not in the service's model.
 FRONT_DOOR = {
-    "AccessDeniedException": 403, "ExpiredTokenException": 403, "IncompleteSignatureException": 403, "InvalidSignatureException": 403,
-    "MissingAuthenticationTokenException": 403, "UnrecognizedClientException": 403,
-    "RequestEntityTooLargeException": 413, "UnknownOperationException": 404,
+    "AccessDeniedException": 403,
+    "ExpiredTokenException": 403,
+    "IncompleteSignatureException": 403,
+    "InvalidSignatureException": 403,
+    "MissingAuthenticationTokenException": 403,
+    "UnrecognizedClientException": 403,
+    "RequestEntityTooLargeException": 413,
+    "UnknownOperationException": 404,
 }
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -58,7 +63,15 @@ def check_answer(http_response, model, **_):
 
 def check_shape(shape, value, path):
     """Checks that a JSON value is of a shape of the model: all that is required, nothing that is unknown, the right types."""
-    types = {"structure": dict, "list": list, "string": str, "integer": int, "long": int, "boolean": bool, "timestamp": (int, decimal.Decimal)}
+    types = {
+        "structure": dict,
+        "list": list,
+        "string": str,
+        "integer": int,
+        "long": int,
+        "boolean": bool,
+        "timestamp": (int, decimal.Decimal),
+    }
     assert isinstance(value, types[shape.type_name]), f"{path} is {value!r}, not a {shape.type_name}"
     assert isinstance(value, bool) == (shape.type_name == "boolean"), path
     if shape.type_name == "structure":
