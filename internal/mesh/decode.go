@@ -253,7 +253,7 @@ func (w *walker) integer(path string, f field, v any) any {
 	}
 	i, err := n.Int64()
 	if err != nil || outside(i, f) {
-		return w.fail(path, "must be a whole number %s, %s was given", f.interval(), quote(n.String()))
+		return w.fail(path, "must be a whole number %s, %.40s was given", f.interval(), n)
 	}
 	return n
 }
