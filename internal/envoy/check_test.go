@@ -1,0 +1,230 @@
+package envoy
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// checkResources checks what holds for all that Translate returns: order, names, the
+// protos' own limits, and that nothing refers to what is not there.
+func checkResources(t *testing.T, resources []Resource) {
+	t.Helper()
+	have := map[Type]map[string]bool{}
+	var last Resource
+	for i, r := range resources {
+		if i > 0 && (r.Type < last.Type || r.Type == last.Type && r.Name <= last.Name) {
+			t.Errorf("%s %q does not come after %s %q", r.Type, r.Name, last.Type, last.Name)
+		}
+		last = r
+		if err := r.Message.(validator).ValidateAll(); err != nil {
+			t.Errorf("%s %q is not valid: %v", r.Type, r.Name, err)
+		}
+		if name := r.Message.(interface{ GetName() string }).GetName(); name != r.Name {
+			t.Errorf("the message of %s %q has the name %q", r.Type, r.Name, name)
+		}
+		if have[r.Type] == nil {
+			have[r.Type] = map[string]bool{}
+		}
+		have[r.Type][r.Name] = true
+	}
+	used := map[string]bool{}
+	for _, r := range resources {
+		switch m := r.Message.(type) {
+		case *listenerv3.Listener:
+			checkListener(t, m, have, used)
+		case *routev3.RouteConfiguration:
+			checkRoutes(t, m, have[TypeCluster])
+		}
+	}
+	for name := range have[TypeRoute] {
+		if !used[name] {
+			t.Errorf("no listener has route configuration %q", name)
+		}
+	}
+}
+
+func checkListener(t *testing.T, l *listenerv3.Listener, have map[Type]map[string]bool, used map[string]bool) {
+	t.Helper()
+	for _, filter := range listenerFilters(l) {
+		switch config := unpack(t, filter.GetTypedConfig()).(type) {
+		case *hcmv3.HttpConnectionManager:
+			if err := config.ValidateAll(); err != nil {
+				t.Errorf("listener %q: %v", l.Name, err)
+			}
+			name := config.GetRds().GetRouteConfigName()
+			if used[name] = true; !have[TypeRoute][name] {
+				t.Errorf("listener %q has route configuration %q, which is not there", l.Name, name)
+			}
+		case *tcpproxyv3.TcpProxy:
+			if !have[TypeCluster][config.GetCluster()] {
+				t.Errorf("listener %q has cluster %q, which is not there", l.Name, config.GetCluster())
+			}
+		}
+	}
+}
+
+func checkRoutes(t *testing.T, c *routev3.RouteConfiguration, clusters map[string]bool) {
+	t.Helper()
+	names, domains := map[string]bool{}, map[string]bool{}
+	for _, h := range c.VirtualHosts {
+		if names[h.Name] {
+			t.Errorf("%s: virtual host %q is there twice", c.Name, h.Name)
+		}
+		names[h.Name] = true
+		for _, d := range h.Domains {
+			if domains[strings.ToLower(d)] {
+				t.Errorf("%s: domain %q is there twice", c.Name, d)
+			}
+			if d != "*" && (strings.HasPrefix(d, "*") || strings.HasSuffix(d, "*")) {
+				t.Errorf("%s: domain %q is a wildcard", c.Name, d)
+			}
+			domains[strings.ToLower(d)] = true
+		}
+		for _, r := range h.Routes {
+			targets := []string{}
+			if r.GetRoute().GetCluster() != "" {
+				targets = append(targets, r.GetRoute().GetCluster())
+			}
+			for _, w := range r.GetRoute().GetWeightedClusters().GetClusters() {
+				targets = append(targets, w.Name)
+			}
+			if len(targets) == 0 && r.GetDirectResponse() == nil {
+				t.Errorf("%s: route %q of %q leads nowhere", c.Name, r.Name, h.Name)
+			}
+			for _, name := range targets {
+				if !clusters[name] {
+					t.Errorf("%s: route %q of %q leads to %q, which is not there", c.Name, r.Name, h.Name, name)
+				}
+			}
+		}
+	}
+}
+
+func listenerFilters(l *listenerv3.Listener) []*listenerv3.Filter {
+	var out []*listenerv3.Filter
+	for _, chain := range l.FilterChains {
+		out = append(out, chain.Filters...)
+	}
+	return append(out, l.GetDefaultFilterChain().GetFilters()...)
+}
+
+func unpack(t *testing.T, a *anypb.Any) proto.Message {
+	t.Helper()
+	m, err := a.UnmarshalNew()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// validateWithEnvoy has an Envoy check the resources, as a configuration of its own.
+func validateWithEnvoy(t *testing.T, resources []Resource) {
+	t.Helper()
+	envoy, err := findEnvoy()
+	if err != nil {
+		t.Skip(err)
+	}
+	file := filepath.Join(t.TempDir(), "envoy.json")
+	raw, err := protojson.Marshal(staticBootstrap(t, resources))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
+	if err != nil {
+		t.Errorf("Envoy refuses the resources: %v\n%s", err, out)
+	} else if strings.Contains(string(out), "[warning]") {
+		t.Errorf("Envoy warns of the resources:\n%s", out)
+	}
+}
+
+// staticBootstrap returns a bootstrap that holds the resources, each route
+// configuration within the connection manager that would fetch it.
+func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap {
+	t.Helper()
+	limit, err := structpb.NewStruct(map[string]any{"re2.max_program_size.error_level": regexLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	static := &bootstrapv3.Bootstrap_StaticResources{}
+	routes := map[string]*routev3.RouteConfiguration{}
+	for _, r := range resources {
+		switch m := r.Message.(type) {
+		case *clusterv3.Cluster:
+			static.Clusters = append(static.Clusters, m)
+		case *listenerv3.Listener:
+			static.Listeners = append(static.Listeners, proto.Clone(m).(*listenerv3.Listener))
+		case *routev3.RouteConfiguration:
+			routes[m.Name] = m
+		}
+	}
+	for _, l := range static.Listeners {
+		for _, filter := range listenerFilters(l) {
+			config, ok := unpack(t, filter.GetTypedConfig()).(*hcmv3.HttpConnectionManager)
+			if !ok {
+				continue
+			}
+			config.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes[config.GetRds().RouteConfigName]}
+			packed, err := anypb.New(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: packed}
+		}
+	}
+	return &bootstrapv3.Bootstrap{
+		StaticResources: static,
+		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+			Name:           "static",
+			LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: limit},
+		}}},
+	}
+}
+
+// findEnvoy returns an Envoy's path: $ENVOY_PATH, else envoy on PATH, else the one
+// that make puts under .tools of the repository.
+var findEnvoy = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("ENVOY_PATH"); path != "" {
+		return path, nil
+	}
+	if path, err := exec.LookPath("envoy"); err == nil {
+		return path, nil
+	}
+	found := ""
+	err := filepath.WalkDir(filepath.Join("..", "..", ".tools"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if info, err := d.Info(); err == nil && d.Name() == "envoy" && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			found = path
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if found != "" {
+		return found, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return "", errors.New("there is no Envoy at $ENVOY_PATH, on PATH or under .tools")
+})

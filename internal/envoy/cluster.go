@@ -1,0 +1,187 @@
+package envoy
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// noLimit is what App Mesh opens a circuit breaker to where nothing is asked.
+const noLimit = 2147483647
+
+// The time that a connection may take to be made. They cannot be set.
+var (
+	egressConnectTimeout   = durationpb.New(time.Second)
+	ingressConnectTimeout  = durationpb.New(250 * time.Millisecond)
+	allowAllConnectTimeout = durationpb.New(5 * time.Second)
+)
+
+// openBreakers limit nothing.
+var openBreakers = breakers(noLimit, noLimit)
+
+// breakers returns circuit breakers of the default priority with limits on
+// connections and on requests that wait for one.
+func breakers(connections, pending uint32) *clusterv3.CircuitBreakers {
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections:     wrapperspb.UInt32(connections),
+		MaxPendingRequests: wrapperspb.UInt32(pending),
+		MaxRequests:        wrapperspb.UInt32(noLimit),
+		MaxRetries:         wrapperspb.UInt32(noLimit),
+	}}}
+}
+
+// ingressCluster returns the cluster of one listener's application.
+func (t *translator) ingressCluster(l *mesh.Listener, port uint32, field string) *clusterv3.Cluster {
+	name := ingressClusterName(t.mesh, t.view.Key.Name, port)
+	return &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       ingressConnectTimeout,
+		LoadAssignment:       oneEndpoint(name, t.profile.application(t.preference).String(), port),
+		CircuitBreakers:      t.connectionPool(l.ConnectionPool, field+".connectionPool"),
+	}
+}
+
+// connectionPool returns the circuit breakers that a listener's connection pool asks
+// for.
+func (t *translator) connectionPool(p *mesh.VirtualNodeConnectionPool, field string) *clusterv3.CircuitBreakers {
+	switch {
+	case p == nil:
+		return openBreakers
+	case p.Http == nil:
+		t.problem(t.self(), field, "the connection pool is of another protocol than its listener, which is http: it has no effect")
+		return openBreakers
+	case p.Http.MaxPendingRequests == nil:
+		return breakers(clampUint32(p.Http.MaxConnections), noLimit)
+	}
+	return breakers(clampUint32(p.Http.MaxConnections), clampUint32(*p.Http.MaxPendingRequests))
+}
+
+// egressCluster returns the cluster of a listener of another virtual node, as its
+// clients see it.
+func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.VirtualNodeSpec, listener int) *clusterv3.Cluster {
+	l := &spec.Listeners[listener]
+	port := uint32(l.PortMapping.Port)
+	dns := spec.ServiceDiscovery.Dns
+	c := &clusterv3.Cluster{
+		Name:             name,
+		ConnectTimeout:   egressConnectTimeout,
+		LoadAssignment:   oneEndpoint(name, dns.Hostname, port),
+		CircuitBreakers:  openBreakers,
+		OutlierDetection: t.outlierDetection(l.OutlierDetection, key, index("listeners", listener)+".outlierDetection"),
+		HealthChecks:     t.healthChecks(l, dns.Hostname, key, index("listeners", listener)+".healthCheck"),
+	}
+	kind := clusterv3.Cluster_LOGICAL_DNS
+	if _, err := netip.ParseAddr(dns.Hostname); err == nil {
+		// Nothing is to be resolved, so the cluster is warm at once.
+		kind = clusterv3.Cluster_STATIC
+	} else {
+		c.DnsLookupFamily = lookupFamily(t.ipPreference(spec))
+		if dns.ResponseType != nil && *dns.ResponseType == "ENDPOINTS" {
+			kind = clusterv3.Cluster_STRICT_DNS
+		}
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: kind}
+	return c
+}
+
+// lookupFamily returns the family of addresses that a name is resolved to.
+func lookupFamily(preference string) clusterv3.Cluster_DnsLookupFamily {
+	switch preference {
+	case preferIPv4:
+		return clusterv3.Cluster_V4_PREFERRED
+	case onlyIPv4:
+		return clusterv3.Cluster_V4_ONLY
+	case onlyIPv6:
+		return clusterv3.Cluster_V6_ONLY
+	}
+	return clusterv3.Cluster_AUTO
+}
+
+// allowAllCluster returns the cluster that sends each connection to where the
+// application made it to, in the protocol that the application spoke.
+func (t *translator) allowAllCluster() *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name:                 allowAllClusterName(t.mesh),
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
+		LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
+		ConnectTimeout:       allowAllConnectTimeout,
+		CircuitBreakers:      openBreakers,
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": downstreamProtocol,
+		},
+	}
+}
+
+var downstreamProtocol = mustAny(&httpv3.HttpProtocolOptions{
+	UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+		UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+		},
+	},
+})
+
+// oneEndpoint returns the endpoints of a cluster that has one, by name or address.
+func oneEndpoint(cluster, host string, port uint32) *endpointv3.ClusterLoadAssignment {
+	return &endpointv3.ClusterLoadAssignment{
+		ClusterName: cluster,
+		Endpoints: []*endpointv3.LocalityLbEndpoints{{
+			LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
+					Endpoint: &endpointv3.Endpoint{Address: socket(host, port)},
+				},
+			}},
+		}},
+	}
+}
+
+// socket returns a TCP address.
+func socket(host string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{
+		SocketAddress: &corev3.SocketAddress{
+			Address:       host,
+			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+		},
+	}}
+}
+
+// outlierDetection returns how clients eject hosts of a listener. key and field say
+// where it was asked for.
+func (t *translator) outlierDetection(o *mesh.OutlierDetection, key mesh.Key, field string) *clusterv3.OutlierDetection {
+	if o == nil {
+		return nil
+	}
+	interval, base := duration(o.Interval), duration(o.BaseEjectionDuration)
+	if false {
+		t.problem(key, field+".interval", "an interval of 0 is not possible: no host is ejected")
+		return nil
+	}
+	if base == 0 {
+		t.problem(key, field+".baseEjectionDuration", "an ejection of 0 is not possible: no host is ejected")
+		return nil
+	}
+	return &clusterv3.OutlierDetection{
+		Consecutive_5Xx:    wrapperspb.UInt32(clampUint32(o.MaxServerErrors)),
+		Interval:           durationpb.New(interval),
+		BaseEjectionTime:   durationpb.New(base),
+		MaxEjectionPercent: wrapperspb.UInt32(clampUint32(o.MaxEjectionPercent)),
+		// Envoy would also eject by success rate, which the API has no words for.
+		EnforcingSuccessRate: wrapperspb.UInt32(0),
+		// App Mesh promises that one host may go whatever the percentage.
+		AlwaysEjectOneHost: wrapperspb.Bool(true),
+	}
+}
+
+// clampUint32 returns n as the nearest value that an Envoy field can hold.
+func clampUint32(n int64) uint32 { return uint32(min(max(n, 0), math.MaxUint32)) }

@@ -1,0 +1,291 @@
+package envoy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+var update = flag.Bool("update", false, "write what Translate returns into testdata")
+
+// TestGolden translates every case in testdata. A case is one txtar file:
+//
+//	Why the case is there.
+//	-- proxy.yaml --   the node, and the metadata of its proxy if it has any
+//	-- mesh.yaml --    the objects: kind, name, parent for a route, spec as the API takes it
+//	-- resources.json --
+//	-- problems --     one a line: object, field, message
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases in testdata: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			c := readCase(t, file)
+			resources, problems := c.translate(t, nil)
+			checkResources(t, resources)
+			got := map[string]string{"resources.json": printResources(t, resources), "problems": printProblems(problems)}
+			if *update {
+				c.write(t, got)
+			} else {
+				for name, text := range got {
+					if diff := cmp.Diff(c.section(name), text); diff != "" {
+						t.Errorf("%s (-want +got), go test -update writes it:\n%s", name, diff)
+					}
+				}
+			}
+			c.checkShuffled(t, got)
+			t.Run("envoy", func(t *testing.T) { validateWithEnvoy(t, resources) })
+		})
+	}
+}
+
+// goldenCase is one file of testdata.
+type goldenCase struct {
+	file    string
+	archive *txtar.Archive
+	node    string
+	profile Profile
+	objects []caseObject
+}
+
+// caseObject is one object of a case's mesh. A stored one does not pass the API's
+// checks: an earlier version, or an import, may have let it in.
+type caseObject struct {
+	Kind, Parent, Name string
+	Stored             bool
+	Spec               map[string]any
+}
+
+func readCase(t *testing.T, file string) *goldenCase {
+	t.Helper()
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &goldenCase{file: file, archive: archive}
+	if strings.TrimSpace(string(archive.Comment)) == "" {
+		t.Error("the case does not say why it is there")
+	}
+	var proxy struct {
+		Node     string
+		Metadata map[string]any
+	}
+	if err := yaml.Unmarshal([]byte(c.section("proxy.yaml")), &proxy); err != nil {
+		t.Fatalf("proxy.yaml: %v", err)
+	}
+	c.node, c.profile = proxy.Node, parseMetadata(t, proxy.Metadata)
+	d := yaml.NewDecoder(strings.NewReader(c.section("mesh.yaml")))
+	d.KnownFields(true)
+	for {
+		var o caseObject
+		err := d.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return c
+		}
+		if err != nil {
+			t.Fatalf("mesh.yaml: %v", err)
+		}
+		c.objects = append(c.objects, o)
+	}
+}
+
+func parseMetadata(t *testing.T, metadata map[string]any) Profile {
+	t.Helper()
+	raw, err := json.Marshal(map[string]any{"metadata": metadata})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var node corev3.Node
+	if err := protojson.Unmarshal(raw, &node); err != nil {
+		t.Fatal(err)
+	}
+	p, err := ParseProfile(&node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (c *goldenCase) section(name string) string {
+	for _, f := range c.archive.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+// write puts the results into the case's file.
+func (c *goldenCase) write(t *testing.T, got map[string]string) {
+	t.Helper()
+	out := &txtar.Archive{Comment: c.archive.Comment}
+	for _, name := range []string{"proxy.yaml", "mesh.yaml"} {
+		out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(c.section(name))})
+	}
+	for _, name := range []string{"resources.json", "problems"} {
+		out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(got[name])})
+	}
+	if err := os.WriteFile(c.file, txtar.Format(out), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// translate decodes the objects as the API does, puts them into a snapshot, builds
+// the view and translates it. With a source of chance the order of the objects, and
+// of the lists whose order means nothing, is another each time.
+func (c *goldenCase) translate(t *testing.T, chance *rand.Rand) ([]Resource, []Problem) {
+	t.Helper()
+	objects := c.objects
+	if chance != nil {
+		objects = append([]caseObject(nil), objects...)
+		shuffle(chance, objects)
+	}
+	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
+	for _, o := range objects {
+		edit.Put(decodeObject(t, o, chance))
+	}
+	key := mesh.Key{Kind: mesh.KindVirtualNode, Name: c.node}
+	if gateway, ok := strings.CutPrefix(c.node, "virtualGateway/"); ok {
+		key = mesh.Key{Kind: mesh.KindVirtualGateway, Name: gateway}
+	}
+	view := mesh.BuildView(mesh.NewReader(edit.Done(1)), key)
+	if view == nil {
+		t.Fatalf("the case has no mesh shop or no %s", key)
+	}
+	return Translate(view, c.profile)
+}
+
+func decodeObject(t *testing.T, o caseObject, chance *rand.Rand) *mesh.Item {
+	t.Helper()
+	kind := kindOf(t, o.Kind)
+	if o.Spec == nil {
+		o.Spec = map[string]any{}
+	}
+	raw, err := json.Marshal(o.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chance != nil {
+		raw = shuffleSpec(t, raw, chance)
+	}
+	item := &mesh.Item{Key: mesh.Key{Kind: kind, Parent: o.Parent, Name: o.Name}, ResourceOwner: "000000000001"}
+	if o.Stored {
+		if item.Spec, err = mesh.ParseSpec(kind, raw); err != nil {
+			t.Fatal(err)
+		}
+		return item
+	}
+	spec, _, bad := mesh.Decode(kind, "spec", raw)
+	if bad != nil {
+		t.Fatalf("%s %s: %v", o.Kind, o.Name, bad)
+	}
+	item.Spec = spec
+	return item
+}
+
+func kindOf(t *testing.T, title string) mesh.Kind {
+	t.Helper()
+	for _, k := range mesh.Kinds {
+		if k.Title() == title {
+			return k
+		}
+	}
+	t.Fatalf("%q is not a kind", title)
+	return 0
+}
+
+// shuffleSpec changes the order of a node's backends and of a route's targets.
+func shuffleSpec(t *testing.T, raw []byte, chance *rand.Rand) []byte {
+	t.Helper()
+	var spec map[string]any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(&spec); err != nil {
+		t.Fatal(err)
+	}
+	if backends, ok := spec["backends"].([]any); ok {
+		shuffle(chance, backends)
+	}
+	if route, ok := spec["httpRoute"].(map[string]any); ok {
+		shuffle(chance, route["action"].(map[string]any)["weightedTargets"].([]any))
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func shuffle[T any](chance *rand.Rand, s []T) {
+	chance.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+}
+
+// checkShuffled translates the case twice more, its objects in another order. The
+// problems may then name other places in lists, so only their number is compared.
+func (c *goldenCase) checkShuffled(t *testing.T, want map[string]string) {
+	t.Helper()
+	for seed := range uint64(2) {
+		resources, problems := c.translate(t, rand.New(rand.NewPCG(seed, 1)))
+		if diff := cmp.Diff(want["resources.json"], printResources(t, resources)); diff != "" {
+			t.Errorf("the order of the input changes the output:\n%s", diff)
+		}
+		if got, want := len(problems), strings.Count(want["problems"], "\n"); got != want {
+			t.Errorf("%d problems in another order of the input, want %d", got, want)
+		}
+	}
+}
+
+// printResources prints resources as JSON. protojson varies its spacing on purpose,
+// so its output is indented again.
+func printResources(t *testing.T, resources []Resource) string {
+	t.Helper()
+	type printed struct {
+		Type     string          `json:"type"`
+		Name     string          `json:"name"`
+		Resource json.RawMessage `json:"resource"`
+	}
+	all := make([]printed, 0, len(resources))
+	for _, r := range resources {
+		raw, err := protojson.Marshal(r.Message)
+		if err != nil {
+			t.Fatalf("%s %s: %v", r.Type, r.Name, err)
+		}
+		all = append(all, printed{r.Type.String(), r.Name, raw})
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(all); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func printProblems(problems []Problem) string {
+	var b strings.Builder
+	for _, p := range problems {
+		fmt.Fprintf(&b, "%s %s: %s\n", p.Object, p.Field, p.Message)
+	}
+	return b.String()
+}

@@ -1,0 +1,60 @@
+package envoy
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// The names of resources are App Mesh's: people's dashboards and scripts read them
+// out of Envoy's statistics. A name is made from what the resource is for and never
+// from its content or its place in a list, so that an edit changes a resource and
+// does not replace it.
+
+// The ports on which a redirected proxy takes its traffic. A bound proxy's egress
+// listener uses the latter.
+const (
+	ingressPort uint32 = 15000
+	egressPort  uint32 = 15001
+)
+
+// protoHTTP is the protocol of listeners and routes as names spell it.
+const protoHTTP = "http"
+
+// fallbackHost is the name of the virtual host for hosts that are no backend. No
+// virtual service can have it: a wildcard is refused as a name.
+const fallbackHost = "*"
+
+func ingressListenerName(ip netip.Addr, port uint32) string {
+	return "lds_ingress_" + ip.String() + "_" + decimal(port)
+}
+
+func egressListenerName(ip netip.Addr, port uint32) string {
+	return "lds_egress_" + ip.String() + "_" + decimal(port)
+}
+
+func ingressClusterName(mesh, node string, port uint32) string {
+	return "cds_ingress_" + mesh + "_" + node + "_" + protoHTTP + "_" + decimal(port)
+}
+
+func egressClusterName(mesh, node string, port uint32) string {
+	return "cds_egress_" + mesh + "_" + node + "_" + protoHTTP + "_" + decimal(port)
+}
+
+func allowAllClusterName(mesh string) string { return "cds_egress_" + mesh + "_mesh-allow-all" }
+
+func ingressRoutesName(port uint32) string { return "rds_ingress_" + protoHTTP + "_" + decimal(port) }
+
+func egressRoutesName(port uint32) string { return "rds_egress_" + protoHTTP + "_" + decimal(port) }
+
+// ingressStatPrefix returns the prefix of a listener's statistics, which tells the
+// listeners apart only where a node declares several.
+func ingressStatPrefix(declared int, port uint32) string {
+	if declared < 2 {
+		return "ingress"
+	}
+	return "ingress." + protoHTTP + "." + decimal(port)
+}
+
+const egressStatPrefix = "egress"
+
+func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

@@ -1,0 +1,118 @@
+package envoy
+
+import (
+	"fmt"
+	"net/netip"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Placements of a proxy, as node metadata spells them.
+const (
+	placementRedirected = "redirected"
+	placementBound      = "bound"
+)
+
+// ParseProfile reads the profile of a proxy from its node metadata, which
+// fairlead-agent writes:
+//
+//	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2"}}
+//
+// Without it the proxy is redirected and its application is on loopback, as App
+// Mesh's own agent has it. The error names the field, what was given and what is
+// allowed.
+func ParseProfile(node *corev3.Node) (Profile, error) {
+	value, ok := node.GetMetadata().GetFields()["fairlead"]
+	if !ok {
+		return Profile{}, nil
+	}
+	if _, ok := value.GetKind().(*structpb.Value_StructValue); !ok {
+		return Profile{}, fmt.Errorf("node metadata fairlead must be an object")
+	}
+	fields := value.GetStructValue().GetFields()
+	placement, err := text(fields, "placement", placementRedirected)
+	if err != nil {
+		return Profile{}, err
+	}
+	var p Profile
+	switch placement {
+	case placementRedirected:
+	case placementBound:
+		p.Bound = true
+		if p.Bind, err = address(fields, "bindAddress"); err != nil {
+			return Profile{}, err
+		}
+		if !p.Bind.IsValid() {
+			return Profile{}, fmt.Errorf("node metadata fairlead.bindAddress is required where fairlead.placement is %q", placementBound)
+		}
+	default:
+		return Profile{}, fmt.Errorf("node metadata fairlead.placement is %q, allowed are %q and %q", placement, placementRedirected, placementBound)
+	}
+	if p.App, err = address(fields, "applicationAddress"); err != nil {
+		return Profile{}, err
+	}
+	if p.Bound && (p.App == p.Bind || !p.App.IsValid() && (p.Bind == loopback4 || p.Bind == loopback6)) {
+		return Profile{}, fmt.Errorf("node metadata fairlead.applicationAddress must differ from fairlead.bindAddress, both are %s", p.Bind)
+	}
+	return p, nil
+}
+
+// The addresses on which an application is looked for where its proxy's metadata
+// names none.
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// application returns the address of the proxy's application, given the IP
+// preference that holds for the node.
+func (p Profile) application(preference string) netip.Addr {
+	switch {
+	case p.App.IsValid():
+		return p.App
+	case preference == preferIPv6 || preference == onlyIPv6:
+		return loopback6
+	}
+	return loopback4
+}
+
+// listenOn returns the address that the proxy's listeners bind, given the IP
+// preference that holds for the node. A redirected proxy takes both families where
+// any preference is set.
+func (p Profile) listenOn(preference string) netip.Addr {
+	switch {
+	case p.Bound:
+		return p.Bind
+	case preference != "":
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// text returns a member that must be a string, or what stands in for it.
+func text(fields map[string]*structpb.Value, name, absent string) (string, error) {
+	v, ok := fields[name]
+	if !ok {
+		return absent, nil
+	}
+	s, ok := v.GetKind().(*structpb.Value_StringValue)
+	if !ok {
+		return "", fmt.Errorf("node metadata fairlead.%s must be a string", name)
+	}
+	return s.StringValue, nil
+}
+
+// address returns a member that must be an IP address of one host; absent or empty,
+// it is not valid.
+func address(fields map[string]*structpb.Value, name string) (netip.Addr, error) {
+	s, err := text(fields, name, "")
+	if err != nil || s == "" {
+		return netip.Addr{}, err
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+		return netip.Addr{}, fmt.Errorf("node metadata fairlead.%s is %q, allowed is the IPv4 or IPv6 address of one host", name, s)
+	}
+	return a.Unmap(), nil
+}

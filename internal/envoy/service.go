@@ -1,0 +1,185 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// servicePort is one port of a virtual service with the routes of its requests.
+type servicePort struct {
+	service string
+	// port is 0 where it is not known on which ports the service would be.
+	port uint32
+	// first is set on the port that the service's bare name stands for where the port
+	// that was called is not known.
+	first  bool
+	routes []*routev3.Route
+}
+
+// servicePorts returns the ports of all backends, in name order and then in the
+// order in which their provider lists them. A port that cannot be served is among
+// them and answers 503: left out, its requests would go past the mesh in a mesh that
+// allows all egress, and so perhaps in plain text.
+func (t *translator) servicePorts() []servicePort {
+	out := make([]servicePort, 0, len(t.view.Services))
+	for i := range t.view.Services {
+		s := &t.view.Services[i]
+		if !t.validService(s.Name) {
+			continue
+		}
+		from := len(out)
+		switch {
+		case s.Missing:
+			t.problem(t.self(), t.backendField(s.Name)+".virtualServiceName", "virtual service %q does not exist: it is not served", s.Name)
+		case s.NodeName != "":
+			out = t.nodePorts(out, s)
+		case s.Router != nil:
+			out = t.routerPorts(out, s)
+		default:
+			t.problem(serviceKey(s.Name), "provider", "the virtual service has no provider: it is not served")
+		}
+		if len(out) == from {
+			out = append(out, servicePort{service: s.Name, routes: refused(s.Name)})
+		}
+		out[from].first = true
+	}
+	return out
+}
+
+// validService reports whether a virtual service's name can be a host that Envoy
+// tells from others, and notes a problem if not.
+func (t *translator) validService(name string) bool {
+	switch {
+	case name == "" || strings.ContainsFunc(name, unicode.IsControl):
+		t.problem(serviceKey(name), "", "the name cannot be a host name: the service is left out")
+	case name[0] == '*' || name[len(name)-1] == '*':
+		t.problem(serviceKey(name), "", "Envoy would take the name for a wildcard of host names: the service is left out")
+	default:
+		return true
+	}
+	return false
+}
+
+// nodePorts adds the ports of a service that a virtual node provides: its listeners'.
+func (t *translator) nodePorts(out []servicePort, s *mesh.Service) []servicePort {
+	const field = "provider.virtualNode.virtualNodeName"
+	spec := t.view.Nodes[s.NodeName]
+	if spec == nil || len(spec.Listeners) == 0 {
+		t.problem(serviceKey(s.Name), field, "%s: requests are answered with 503", t.target(s.NodeName, 0).reason)
+		return out
+	}
+	from := len(out)
+	for i := range spec.Listeners {
+		port := uint32(spec.Listeners[i].PortMapping.Port)
+		if hasPort(out[from:], port) {
+			continue // reported where the node itself is translated
+		}
+		p := servicePort{service: s.Name, port: port}
+		g := t.target(s.NodeName, int64(port))
+		switch {
+		case t.mustEncrypt(s, port):
+			p.routes = refused(s.Name)
+		case t.reach(g) == "":
+			t.problem(serviceKey(s.Name), field, "%s: requests to port %d are answered with 503", g.reason, port)
+			p.routes = refused(s.Name)
+		default:
+			p.routes = []*routev3.Route{{
+				Match: anyPath,
+				Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+					ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: g.cluster},
+					Timeout:          defaultPerRequest,
+					IdleTimeout:      defaultIdle,
+					RetryPolicy:      defaultRetries,
+				}},
+			}}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// routerPorts adds the ports of a service that a virtual router provides: its
+// listeners'.
+func (t *translator) routerPorts(out []servicePort, s *mesh.Service) []servicePort {
+	r := s.Router
+	if r.Missing {
+		t.problem(serviceKey(s.Name), "provider.virtualRouter.virtualRouterName", "virtual router %q does not exist: requests are answered with 503", r.Name)
+		return out
+	}
+	if len(r.Spec.Listeners) == 0 {
+		t.problem(routerKey(r.Name), "listeners", "the virtual router has no listener, so its services have no port: requests are answered with 503")
+		return out
+	}
+	from := len(out)
+	var routes []portRoute
+	built := false
+	for i := range r.Spec.Listeners {
+		m := r.Spec.Listeners[i].PortMapping
+		p := servicePort{service: s.Name, port: uint32(m.Port)}
+		field := index("listeners", i) + ".portMapping."
+		switch {
+		case hasPort(out[from:], p.port):
+			t.problem(routerKey(r.Name), field+"port", "port %d is listed twice: the first listener holds", m.Port)
+			continue
+		case m.Protocol != protoHTTP:
+			t.problem(routerKey(r.Name), field+"protocol", "a listener that speaks %s %s: requests to port %d are answered with 503", m.Protocol, notServed, m.Port)
+			p.routes = refused(s.Name)
+		case t.mustEncrypt(s, p.port):
+			p.routes = refused(s.Name)
+		default:
+			if !built {
+				routes, built = t.routerRoutes(s), true
+			}
+			p.routes = routesOf(routes, p.port)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func hasPort(ports []servicePort, port uint32) bool {
+	return slices.ContainsFunc(ports, func(p servicePort) bool { return p.port == port })
+}
+
+// anyPath matches every request.
+var anyPath = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+
+// refused returns the routes of a service that cannot be served.
+func refused(service string) []*routev3.Route {
+	return []*routev3.Route{{
+		Match:  anyPath,
+		Action: answer(503, fmt.Sprintf("Fairlead cannot serve virtual service %q: its problems say why.\n", service)),
+	}}
+}
+
+// passThroughRoutes send every request to where its connection was made to, without
+// a limit of time: the mesh has no say in it.
+func passThroughRoutes(cluster string) []*routev3.Route {
+	return []*routev3.Route{{
+		Match: anyPath,
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
+			Timeout:          off,
+			IdleTimeout:      off,
+		}},
+	}}
+}
+
+// ingressRoute sends every request to the application.
+func ingressRoute(cluster string, perRequest, idle *durationpb.Duration) []*routev3.Route {
+	return []*routev3.Route{{
+		Match: anyPath,
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
+			Timeout:          perRequest,
+			IdleTimeout:      idle,
+		}},
+	}}
+}

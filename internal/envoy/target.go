@@ -1,0 +1,143 @@
+package envoy
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// targetKey says which listener of a virtual node is meant; port 0 stands for the
+// only one, or the first that speaks http.
+type targetKey struct {
+	node string
+	port int64
+}
+
+// target is a listener of a virtual node as its clients reach it.
+type target struct {
+	node     string
+	spec     *mesh.VirtualNodeSpec
+	listener int    // its place in the spec
+	port     uint32 // its port
+	cluster  string // the name of its cluster
+	emitted  bool   // the cluster is among the resources
+	// reason says why the target cannot be served; "" if it can.
+	reason string
+}
+
+// target looks a target up. It emits nothing.
+func (t *translator) target(node string, port int64) *target {
+	key := targetKey{node, port}
+	if known, ok := t.targets[key]; ok {
+		return known
+	}
+	g := &target{node: node, spec: t.view.Nodes[node]}
+	t.targets[key] = g
+	if g.spec == nil {
+		g.reason = fmt.Sprintf("virtual node %q does not exist", node)
+		return g
+	}
+	g.listener = findListener(g.spec.Listeners, port)
+	if g.listener < 0 {
+		g.reason = fmt.Sprintf("virtual node %q has no listener", node)
+		if port != 0 {
+			g.reason += fmt.Sprintf(" on port %d", port)
+		}
+		return g
+	}
+	g.port = uint32(g.spec.Listeners[g.listener].PortMapping.Port)
+	if other := (targetKey{node, int64(g.port)}); port == 0 {
+		if known, ok := t.targets[other]; ok {
+			t.targets[key] = known
+			return known
+		}
+		t.targets[other] = g
+	}
+	g.cluster = egressClusterName(t.mesh, node, g.port)
+	g.reason = unreachable(node, g.spec, &g.spec.Listeners[g.listener])
+	return g
+}
+
+// findListener returns the place of the listener on a port, -1 if there is none; port
+// 0 stands for any. One that speaks http comes first.
+func findListener(listeners []mesh.Listener, port int64) int {
+	found := -1
+	for i := range listeners {
+		m := listeners[i].PortMapping
+		if port != 0 && m.Port != port {
+			continue
+		}
+		if m.Protocol == protoHTTP {
+			return i
+		}
+		if found < 0 {
+			found = i
+		}
+	}
+	return found
+}
+
+// unreachable returns why clients cannot be sent to a virtual node's listener, or "".
+func unreachable(node string, spec *mesh.VirtualNodeSpec, l *mesh.Listener) string {
+	d := spec.ServiceDiscovery
+	switch {
+	case l.PortMapping.Protocol != protoHTTP:
+		return fmt.Sprintf("the listener of virtual node %q on port %d speaks %s, which %s", node, l.PortMapping.Port, l.PortMapping.Protocol, notServed)
+	case asksTLS(l):
+		return fmt.Sprintf("the listener of virtual node %q on port %d asks for TLS (mode %s), which %s", node, l.PortMapping.Port, l.Tls.Mode, notServed)
+	case d == nil || d.Dns == nil && d.AwsCloudMap == nil:
+		return fmt.Sprintf("virtual node %q has no service discovery", node)
+	case d.Dns == nil:
+		return fmt.Sprintf("virtual node %q is discovered by AWS Cloud Map, which %s", node, notServed)
+	case !validHost(d.Dns.Hostname):
+		return fmt.Sprintf("virtual node %q has the host name %q: allowed are host names and IP addresses", node, d.Dns.Hostname)
+	}
+	return ""
+}
+
+// asksTLS reports whether a listener is to be served with TLS.
+func asksTLS(l *mesh.Listener) bool { return l.Tls != nil && l.Tls.Mode != "DISABLED" }
+
+// reach returns the cluster that leads to a target, and emits it the first time. It
+// returns "" for a target that cannot be served; then reason says why.
+func (t *translator) reach(g *target) (cluster string) {
+	if g.reason != "" {
+		return ""
+	}
+	if !g.emitted {
+		g.emitted = true
+		key := nodeKey(g.node)
+		c := t.egressCluster(g.cluster, key, g.spec, g.listener)
+		if !t.valid(c, key, index("listeners", g.listener), "cluster "+g.cluster) {
+			g.reason = fmt.Sprintf("Envoy would refuse the cluster of virtual node %q", g.node)
+			return ""
+		}
+		t.emit(TypeCluster, g.cluster, c)
+	}
+	return g.cluster
+}
+
+// validHost reports whether s is a host name or an IP address that a cluster can lead
+// to. Names may hold underscores, and may end with a dot.
+func validHost(s string) bool {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Zone() == ""
+	}
+	name := strings.TrimSuffix(s, ".")
+	if name == "" || len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notInHost) {
+			return false
+		}
+	}
+	return true
+}
+
+// notInHost reports whether a character cannot stand in a label of a host name.
+func notInHost(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+}

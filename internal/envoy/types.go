@@ -1,0 +1,97 @@
+package envoy
+
+import (
+	"net/netip"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// Type is a type of xDS resource. The types are in the order in which a change must
+// reach a proxy: what is referred to comes before what refers to it.
+type Type uint8
+
+// The types of resources.
+const (
+	TypeCluster Type = iota
+	TypeEndpoint
+	TypeSecret
+	TypeListener
+	TypeRoute
+	TypeVirtualHost
+	NumTypes // the number of types; not a type itself
+)
+
+// typeURLs holds the type URL of each type.
+var typeURLs = [NumTypes]string{
+	TypeCluster:     "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+	TypeEndpoint:    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	TypeSecret:      "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+	TypeListener:    "type.googleapis.com/envoy.config.listener.v3.Listener",
+	TypeRoute:       "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+	TypeVirtualHost: "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+}
+
+// URL returns the type's URL as discovery requests carry it, for example
+// "type.googleapis.com/envoy.config.cluster.v3.Cluster"; "" for no known type.
+func (t Type) URL() string {
+	if t >= NumTypes {
+		return ""
+	}
+	return typeURLs[t]
+}
+
+// String returns the last part of the type's URL, for example "Cluster".
+func (t Type) String() string {
+	names := [NumTypes]string{"Cluster", "ClusterLoadAssignment", "Secret", "Listener", "RouteConfiguration", "VirtualHost"}
+	if t >= NumTypes {
+		return "unknown"
+	}
+	return names[t]
+}
+
+// ParseType returns the type that has a URL.
+func ParseType(url string) (Type, bool) {
+	for t, u := range typeURLs {
+		if u == url {
+			return Type(t), true
+		}
+	}
+	return NumTypes, false
+}
+
+// Resource is one Envoy resource. Its message must not be changed: messages may
+// share parts with one another.
+type Resource struct {
+	Type    Type
+	Name    string
+	Message proto.Message
+}
+
+// Problem is a part of the configuration that is not served, or not as written.
+type Problem struct {
+	// Object is the object at fault. It may be another than the one translated: a
+	// route, or the virtual node it leads to.
+	Object mesh.Key
+	// Field is the path of the field within the object's spec, for example
+	// "listeners[0].tls.mode"; "" where the object as a whole is meant.
+	Field string
+	// Message says in one line what is wrong and what was done about it.
+	Message string
+}
+
+// Profile is how a proxy is placed, as far as its resources depend on it. Proxies of
+// one ARN and one profile get the same resources. A Profile is comparable, and its
+// zero value is not valid: use ParseProfile or Redirected.
+type Profile struct {
+	// Bound is set for a proxy that binds an address of its own, and clear for one
+	// that gets its traffic by redirection.
+	Bound bool
+	// Bind is the address that a bound proxy listens on; invalid for a redirected one.
+	Bind netip.Addr
+	// App is the address on which the application listens. It is invalid where the
+	// node metadata names none: then it is loopback, of the family that the node's or
+	// the mesh's IP preference asks for.
+	App netip.Addr
+}
