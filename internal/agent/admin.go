@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// adminClient asks Envoy's admin interface.
+type adminClient struct {
+	base string // http://HOST:PORT
+	http *http.Client
+}
+
+// adminTimeout bounds one question to the admin interface, in case Envoy hangs.
+const adminTimeout = 5 * time.Second
+
+func newAdminClient(a Admin) *adminClient {
+	network, address := "unix", a.Socket
+	if a.Socket == "" {
+		network, address = "tcp", net.JoinHostPort(adminHost(a.Address).String(), strconv.Itoa(a.Port))
+	}
+	return &adminClient{
+		base: "http://envoy-admin",
+		http: &http.Client{
+			Timeout: adminTimeout,
+			Transport: &http.Transport{
+				DisableKeepAlives: true,
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					var d net.Dialer
+					return d.DialContext(ctx, network, address)
+				},
+			},
+		},
+	}
+}
+
+// adminHost is where to reach an interface that listens at a.
+func adminHost(a netip.Addr) netip.Addr {
+	switch a {
+	case netip.IPv4Unspecified():
+		return loopback4
+	case netip.IPv6Unspecified():
+		return netip.IPv6Loopback()
+	}
+	return a
+}
+
+// errNothingToDrain says that Envoy has no listener.
+var errNothingToDrain = errors.New("there is no listener to drain")
+
+// drain asks Envoy to drain its listeners and to close them when the drain time is
+// over.
+func (c *adminClient) drain(ctx context.Context) error {
+	const listeners = "listener_manager.total_listeners_active"
+	stats, err := c.stats(ctx, "^"+regexp.QuoteMeta(listeners)+"$")
+	if err != nil {
+		return err
+	}
+	if n, ok := stats[listeners]; ok && n == 0 {
+		return errNothingToDrain
+	}
+	body, err := c.do(ctx, http.MethodPost, "/drain_listeners?graceful")
+	if err != nil {
+		return fmt.Errorf("asking Envoy to drain: %w", err)
+	}
+	return body.Close()
+}
+
+// stats returns the statistics whose names match the regular expression.
+func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint64, error) {
+	body, err := c.do(ctx, http.MethodGet, "/stats?filter="+url.QueryEscape(filter))
+	if err != nil {
+		return nil, fmt.Errorf("reading Envoy's statistics: %w", err)
+	}
+	defer body.Close()
+	out := map[string]uint64{}
+	scan := bufio.NewScanner(io.LimitReader(body, 1<<20))
+	for scan.Scan() {
+		name, value, _ := strings.Cut(scan.Text(), ": ")
+		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+			out[name] = n
+		}
+	}
+	return out, scan.Err()
+}
+
+func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		res.Body.Close()
+		return nil, fmt.Errorf("status %s", res.Status)
+	}
+	return res.Body, nil
+}

@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/tools/txtar"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestBootstrapGolden: each txtar has "env" (NAME=VALUE lines) and the
+// "bootstrap.json" made of it, which real Envoy must accept.
+func TestBootstrapGolden(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/bootstrap/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := bootstrapOf(t, parseEnv(t, member(archive, "env")))
+			if *update {
+				setMember(archive, "bootstrap.json", got)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(member(archive, "bootstrap.json")), string(got)); diff != "" {
+				t.Errorf("bootstrap differs (-want +got; go test -update writes it anew):\n%s", diff)
+			}
+			checkYAML(t, got)
+			validate(t, got)
+		})
+	}
+}
+
+// bootstrapOf makes the bootstrap of an environment, as the command does.
+func bootstrapOf(t *testing.T, v vars) []byte {
+	t.Helper()
+	s, _, err := ReadSettings(v.lookup)
+	if err == nil {
+		s, err = s.Resolve()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Bootstrap(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := JSON(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range v {
+		if (strings.Contains(name, "SECRET") || name == "AWS_SESSION_TOKEN" || name == "AWS_ACCESS_KEY_ID") && strings.Contains(string(text), value) {
+			t.Errorf("the bootstrap holds the value of %s", name)
+		}
+	}
+	return text
+}
+
+// checkYAML checks that the YAML form says the same.
+func checkYAML(t *testing.T, jsonText []byte) {
+	t.Helper()
+	yamlText, err := YAML(jsonText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fromYAML, want any
+	if err := yaml.Unmarshal(yamlText, &fromYAML); err != nil {
+		t.Fatalf("%v in\n%s", err, yamlText)
+	}
+	again, err := json.Marshal(fromYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(again, &got); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(jsonText, &want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("YAML differs from JSON (-json +yaml):\n%s", diff)
+	}
+}
+
+// validate has real Envoy check a bootstrap.
+func validate(t *testing.T, text []byte) {
+	t.Helper()
+	envoy := envoyBinary(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "bootstrap.json")
+	// Envoy opens the log even to validate, and another user may own the usual one.
+	text = bytes.ReplaceAll(text, []byte(adminAccessLog), []byte(filepath.Join(dir, "admin.log")))
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
+	if err != nil {
+		t.Errorf("Envoy refuses the bootstrap: %v\n%s", err, out)
+	}
+	if bytes.Contains(out, []byte("eprecated")) {
+		t.Errorf("Envoy warns of the bootstrap:\n%s", out)
+	}
+}
+
+func TestYAML(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`{}`, `[]`, `"x"`, `12`, `null`,
+		`{"a":{},"b":[],"c":[[1,2],[],{"d":[{"e":"f: #g","h":null},{"i":true}]}],"no":"yes","@x":"line\nbreak","ü":"<&>"}`,
+		`[{"a":{"b":[1.5,-2]}},"- x"]`,
+	} {
+		checkYAML(t, []byte(text))
+	}
+	for _, text := range []string{``, `{`, `{"a":1`, `[1}`, `1 2`} {
+		if out, err := YAML([]byte(text)); err == nil {
+			t.Errorf("%q gives %q, want an error", text, out)
+		}
+	}
+}
+
+func member(a *txtar.Archive, name string) []byte {
+	for _, f := range a.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	return nil
+}
+
+func setMember(a *txtar.Archive, name string, data []byte) {
+	for i, f := range a.Files {
+		if f.Name == name {
+			a.Files[i].Data = data
+			return
+		}
+	}
+	a.Files = append(a.Files, txtar.File{Name: name, Data: data})
+}
+
+func parseEnv(t *testing.T, text []byte) vars {
+	t.Helper()
+	v := vars{}
+	for line := range strings.Lines(string(text)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok {
+			t.Fatalf("line %q of env is not NAME=VALUE", line)
+		}
+		v[name] = value
+	}
+	return v
+}

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// rootFiles are where Linux distributions keep the roots that they trust: Debian,
+// Red Hat, Alpine.
+var rootFiles = []string{
+	"/etc/ssl/certs/ca-certificates.crt",
+	"/etc/pki/tls/cert.pem",
+	"/etc/ssl/cert.pem",
+}
+
+// Resolve looks at the files that s names and fills in the system's roots, so that
+// what is missing is said before Envoy starts. The error is one line.
+func (s Settings) Resolve() (Settings, error) {
+	if s.ConfigFile != "" {
+		b, err := os.ReadFile(s.ConfigFile)
+		if err == nil && len(bytes.TrimSpace(b)) == 0 {
+			err = errors.New("the file is empty")
+		}
+		if err != nil {
+			return s, fmt.Errorf("reading ENVOY_CONFIG_FILE, which must hold a whole Envoy bootstrap: %w", err)
+		}
+		return s, nil
+	}
+	if err := s.XDS.Credentials.check(); err != nil {
+		return s, err
+	}
+	if s.XDS.Plaintext {
+		return s, nil
+	}
+	var err error
+	s.XDS.CAFile, err = findRoots(s.XDS.CAFile, rootFiles)
+	return s, err
+}
+
+// findRoots returns the file of roots: the one given, or the first of the
+// well-known ones that exists.
+func findRoots(given string, known []string) (string, error) {
+	if given == "" {
+		for _, f := range known {
+			if _, err := os.Stat(f); err == nil {
+				return f, nil
+			}
+		}
+		return "", fmt.Errorf("no file of trusted root certificates on this system (looked for %s); install ca-certificates or set FAIRLEAD_XDS_CA_FILE",
+			strings.Join(known, ", "))
+	}
+	b, err := os.ReadFile(given)
+	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(b) {
+		err = fmt.Errorf("no PEM certificate in %s", given)
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading FAIRLEAD_XDS_CA_FILE: %w", err)
+	}
+	return given, nil
+}
+
+// check looks whether the credentials file holds a key under the profile. It says
+// nothing of the key itself.
+func (c Credentials) check() error {
+	if c.File == "" {
+		return nil
+	}
+	f, err := os.Open(c.File)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w (looked for %s)", errNoCredentials, c.File)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", err)
+	}
+	defer f.Close()
+	found := false
+	keys := map[string]bool{}
+	scan := bufio.NewScanner(f)
+	for section := ""; scan.Scan(); {
+		line := strings.TrimSpace(scan.Text())
+		if strings.HasPrefix(line, "[") {
+			section = strings.TrimSpace(strings.Trim(line, "[]"))
+			found = found || section == c.Profile
+		} else if name, value, ok := strings.Cut(line, "="); ok && section == c.Profile && strings.TrimSpace(value) != "" {
+			keys[strings.TrimSpace(name)] = true
+		}
+	}
+	switch {
+	case scan.Err() != nil:
+		return fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", scan.Err())
+	case !found:
+		return fmt.Errorf("%s has no profile %q; set AWS_PROFILE to one that it has", c.File, c.Profile)
+	case !keys["aws_access_key_id"] || !keys["aws_secret_access_key"]:
+		return fmt.Errorf("profile %q of %s lacks aws_access_key_id or aws_secret_access_key", c.Profile, c.File)
+	}
+	return nil
+}
+
+// FindEnvoy returns the path of Envoy's binary: given (ENVOY_PATH), else envoy on
+// PATH, else .tools/envoy/envoy in the folder above this program's or in the
+// working directory.
+func FindEnvoy(given string) (string, error) {
+	if given != "" {
+		path, err := exec.LookPath(given)
+		if err != nil {
+			return "", fmt.Errorf("ENVOY_PATH is %q, allowed is the path of an Envoy program: %w", given, err)
+		}
+		return path, nil
+	}
+	if path, err := exec.LookPath("envoy"); err == nil {
+		return path, nil
+	}
+	pinned := filepath.Join(".tools", "envoy", "envoy")
+	places := []string{pinned}
+	if self, err := os.Executable(); err == nil {
+		places = []string{filepath.Join(filepath.Dir(self), "..", pinned), pinned}
+	}
+	for _, p := range places {
+		if path, err := exec.LookPath(p); err == nil {
+			return filepath.Abs(path)
+		}
+	}
+	return "", errors.New("no Envoy found: ENVOY_PATH is not set, envoy is not on PATH, and there is no .tools/envoy/envoy; install Envoy 1.37 to 1.40 and set ENVOY_PATH to it")
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// XDS is how Envoy reaches the control plane and signs to it.
+type XDS struct {
+	Host         string // DNS name or IP address
+	Port         int
+	Plaintext    bool          // no TLS
+	CAFile       string        // PEM file of the roots; "" until Resolve finds the system's
+	Region       string        // of the signature
+	SigningName  string        // service of the signature
+	Credentials  Credentials   // where Envoy reads the access key
+	FetchTimeout time.Duration // initial_fetch_timeout of listeners and clusters; 0 waits for ever
+}
+
+// Address returns host:port.
+func (x XDS) Address() string { return net.JoinHostPort(x.Host, strconv.Itoa(x.Port)) }
+
+func readXDS(e *env, r Resource) XDS {
+	x := XDS{
+		SigningName:  e.text("APPMESH_SIGNING_NAME", "appmesh"),
+		CAFile:       e.text("FAIRLEAD_XDS_CA_FILE", ""),
+		FetchTimeout: time.Duration(e.integer("ENVOY_INITIAL_FETCH_TIMEOUT", 0, 0, 86400)) * time.Second,
+	}
+	if !scopeWord.MatchString(x.SigningName) {
+		e.refuse("APPMESH_SIGNING_NAME is %q, allowed are lower-case letters, digits and hyphens", x.SigningName)
+	}
+	x.Host, x.Port = readEndpoint(e)
+	x.Region = readRegion(e, r)
+	x.Plaintext = readPlaintext(e, x)
+	x.Credentials = readCredentials(e)
+	return x
+}
+
+// readEndpoint reads host:port of the control plane.
+func readEndpoint(e *env) (host string, port int) {
+	name, v := e.first("FAIRLEAD_XDS_ENDPOINT", "APPMESH_XDS_ENDPOINT")
+	switch {
+	case v == "":
+		e.refuse("FAIRLEAD_XDS_ENDPOINT is not set, allowed is the host:port where the control plane serves xDS, for example fairlead.example.com:9081")
+		return "", 0
+	case strings.HasPrefix(v, "unix:"):
+		e.refuse("%s is %q, allowed is host:port; a relay on a Unix socket is not supported yet", name, v)
+		return "", 0
+	}
+	host, p, err := net.SplitHostPort(v)
+	port, perr := strconv.Atoi(p)
+	if err != nil || perr != nil || port < 1 || port > 65535 || !validHost(host) {
+		e.refuse("%s is %q, allowed is host:port without a scheme, for example fairlead.example.com:9081 or [::1]:9081", name, v)
+		return "", 0
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.String(), port
+	}
+	return strings.ToLower(strings.TrimSuffix(host, ".")), port
+}
+
+var (
+	hostName  = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
+	scopeWord = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+)
+
+func validHost(host string) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
+	}
+	return len(host) <= 253 && hostName.MatchString(host)
+}
+
+// readRegion reads the region of the signature: AWS_REGION, or that of a full ARN.
+// They must not differ: the control plane would refuse the stream.
+func readRegion(e *env, r Resource) string {
+	region := e.text("AWS_REGION", r.Region)
+	switch {
+	case region == "":
+		e.refuse("AWS_REGION is not set, and %s is not a full ARN, which would name the region; set it to the region of the mesh, for example us-east-1", r.Variable)
+	case !scopeWord.MatchString(region):
+		e.refuse("AWS_REGION is %q, allowed is the name of a region, for example us-east-1", region)
+	case r.Region != "" && r.Region != region:
+		e.refuse("AWS_REGION is %q, allowed is %q, the region in %s", region, r.Region, r.Variable)
+	}
+	return region
+}
+
+// readPlaintext reads FAIRLEAD_XDS_PLAINTEXT: off, on for loopback, or "insecure".
+func readPlaintext(e *env, x XDS) bool {
+	const name = "FAIRLEAD_XDS_PLAINTEXT"
+	v := e.text(name, "0")
+	if strings.EqualFold(v, "insecure") {
+		return true
+	}
+	on, ok := parseSwitch(v)
+	switch {
+	case !ok:
+		e.refuse("%s is %q, allowed are 1, 0 and insecure", name, v)
+	case on && !isLoopback(x.Host):
+		e.refuse(`%s is %q and %s is not this host, allowed without TLS are only loopback addresses; say "insecure" if the connection is secured by other means`,
+			name, v, x.Host)
+	}
+	return on
+}
+
+func isLoopback(host string) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap().IsLoopback()
+	}
+	return host == "localhost"
+}
+
+// Credentials says where Envoy reads its access key. The key itself is never in
+// Settings, nor in the bootstrap.
+type Credentials struct {
+	File    string // of the AWS shared credentials format; "" for the environment
+	Profile string // section in File
+}
+
+// readCredentials finds out which of the two places is meant; the file is looked at
+// by Resolve.
+func readCredentials(e *env) Credentials {
+	key, secret := e.text("AWS_ACCESS_KEY_ID", ""), e.text("AWS_SECRET_ACCESS_KEY", "")
+	switch {
+	case key != "" && secret != "":
+		return Credentials{}
+	case key != "":
+		e.refuse("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not; set both, or neither and AWS_SHARED_CREDENTIALS_FILE")
+	case secret != "":
+		e.refuse("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not; set both, or neither and AWS_SHARED_CREDENTIALS_FILE")
+	}
+	c := Credentials{File: e.text("AWS_SHARED_CREDENTIALS_FILE", ""), Profile: e.text("AWS_PROFILE", "default")}
+	if home := e.text("HOME", ""); c.File == "" && home != "" {
+		c.File = filepath.Join(home, ".aws", "credentials")
+	}
+	if c.File == "" {
+		e.refuse("%w", errNoCredentials)
+	}
+	return c
+}
+
+var errNoCredentials = errors.New("no access key to sign the stream with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE, to a key that Fairlead issued")
