@@ -1,0 +1,109 @@
+# Fairlead: everything a person or CI does with the checkout. "make help" lists it.
+#
+# Needs Go, Python 3 with pip, make and a shell; nothing else and no root. What is fetched goes
+# to .tools/, pinned by versions.yaml, tools/clients.txt and the go.sum files.
+
+GO ?= go
+PYTHON ?= python3
+ENVOY_PATH ?= $(CURDIR)/.tools/envoy/envoy
+ARGS ?=
+FUZZTIME ?= 3s
+BENCH ?= .
+
+export GO PYTHON ENVOY_PATH
+# One set of compiler settings for builds, tests and lint, so that they share one build cache.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
+
+# The rooms whose code is mostly concurrency are tested once more under the race detector.
+RACE_ROOMS := ./internal/store ./internal/live ./internal/access ./internal/xds ./internal/restapi
+PACKAGES ?= ./...
+CLIENTS := .tools/clients
+LINT := .tools/bin/golangci-lint
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check check-fast build generate bench fuzz lock clean \
+	need-go need envoy test-go test-race test-fuzz test-clients lint check-generated check-tidy
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: need envoy build ## set everything up on this machine and show a canary on real Envoys
+	@bin/fairlead demo $(ARGS)
+
+test: need envoy build test-go test-race test-fuzz test-clients ## run all tests (15 minutes at most)
+
+check: need check-fast check-tidy check-generated lint ## all that must hold before a commit, tests aside
+
+check-fast: need-go ## the quick part of check: format, vet, the rules of internal/archtest
+	@bad=$$(gofmt -l api cmd internal test tools 2>/dev/null); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./internal/archtest
+	@tools/changelog.sh
+
+build: need-go ## build bin/fairlead and bin/fairlead-agent
+	@mkdir -p bin
+	@echo "building bin/fairlead and bin/fairlead-agent (minutes the first time, then seconds) …"
+	@$(GO) build -ldflags "-s -w" -o bin/ ./cmd/fairlead ./cmd/fairlead-agent
+
+generate: need ## make the generated files anew, from the service model that versions.yaml pins
+	@$(PYTHON) tools/fetch.py model
+	$(GO) run ./internal/gen -model .tools/model/service-2.json.gz -out .
+
+bench: need envoy build ## run the benchmarks (BENCH=name picks some)
+	@tools/each.sh Benchmark | while read -r dir names; do \
+		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
+
+fuzz: need-go test-fuzz ## fuzz each target for FUZZTIME (3s)
+
+lock: need ## write tools/clients.txt anew, after a change of versions.yaml
+	@$(PYTHON) tools/fetch.py lock
+
+clean: ## remove what was built and fetched
+	rm -rf bin .tools
+
+# ---- parts of the above
+
+need-go:
+	@tools/need.sh go
+
+need:
+	@tools/need.sh go python
+
+# An Envoy that the user names is taken as it is.
+envoy:
+	@if [ "$$ENVOY_PATH" = "$(CURDIR)/.tools/envoy/envoy" ]; then $(PYTHON) tools/fetch.py envoy; fi
+
+test-go:
+	@$(PYTHON) tools/gotest.py -timeout 12m $(PACKAGES)
+
+test-race:
+	@if command -v "$$($(GO) env CC)" >/dev/null 2>&1; then \
+		CGO_ENABLED=1 $(PYTHON) tools/gotest.py -race -timeout 12m $(RACE_ROOMS); \
+	else echo "no C compiler: the race detector's run of $(RACE_ROOMS) is left out"; fi
+
+test-fuzz:
+	@tools/fuzz.sh $(FUZZTIME)
+
+test-clients:
+	@$(PYTHON) tools/fetch.py clients
+	@PYTHONPATH="$(CURDIR)/$(CLIENTS)" PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" PYTHONDONTWRITEBYTECODE=1 \
+		$(PYTHON) -m pytest -q -p no:cacheprovider test/clients
+
+# The linter is built from tools/go.mod once; the stamp is what it was built from.
+$(LINT): tools/go.mod tools/go.sum
+	@echo "building the linter (two minutes, once) …"
+	@mkdir -p $(@D)
+	@cd tools && $(GO) build -ldflags "-s -w" -o ../$@.new github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@mv $@.new $@
+
+lint: need-go $(LINT)
+	$(LINT) run --concurrency 2 $(PACKAGES)
+
+check-generated: need
+	@$(PYTHON) tools/fetch.py model
+	@tools/check-generated.sh .tools/model/service-2.json.gz
+
+check-tidy: need-go
+	$(GO) mod tidy -diff

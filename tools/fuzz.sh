@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs every fuzz target for a while: fuzz.sh 3s (or a count of inputs: fuzz.sh 10000x).
+# Only this module's packages are built with coverage counters. "go test -fuzz" would build
+# all that they depend on with them too, minutes for an etcd that is not under test here.
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+out=$root/.tools/fuzz
+mkdir -p "$out" || exit 1
+bad=0
+tools/each.sh Fuzz >"$out/targets"
+while read -r dir names; do
+	binary=$out/$(basename "$dir").test
+	"${GO:-go}" test -c -gcflags='github.com/fairlead-mesh/fairlead/...=-d=libfuzzer' -o "$binary" "$dir" || { bad=1; continue; }
+	for name in $names; do
+		log=$out/$name.log
+		# A failing input is written below the package's testdata, to be kept as a test.
+		if (cd "$dir" && exec "$binary" -test.run '^$' -test.fuzz "^$name\$" -test.fuzztime "$1" \
+			-test.fuzzcachedir "$out/corpus/$dir") >"$log" 2>&1 </dev/null; then
+			echo "ok    $dir $name: $(sed -n 's/.*\(execs: [0-9]*\).*/\1/p' "$log" | tail -n 1)"
+		else
+			cat "$log"
+			echo "FAIL  $dir $name"
+			bad=1
+		fi
+	done
+done <"$out/targets"
+exit $bad
