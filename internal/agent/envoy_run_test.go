@@ -322,6 +322,30 @@ func TestEnvoyDrains(t *testing.T) {
 	r.wait(0)
 }
 
+// A second signal does not wait for the drain time, which here is longer than the
+// test waits.
+func TestEnvoySecondSignal(t *testing.T) {
+	t.Parallel()
+	envoy := envoyBinary(t)
+	ip := loopback(t)
+	l, port := listen(t, "127.0.0.1:0")
+	ads := newADS()
+	ads.resources = proxyTo(t, ip, "1")
+	ads.serve(t, l, nil)
+	r := start(t, envoy, bound(ip, port).with(vars{"LISTENER_DRAIN_WAIT_TIME_S": "110"}), nil)
+	eventually(t, "the listener is there", func() bool {
+		c, err := net.Dial("tcp", ip+":15000")
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	r.signals <- syscall.SIGTERM
+	r.waitLog("draining Envoy")
+	r.signals <- syscall.SIGTERM
+	r.wait(0)
+}
+
 // The end of the context ends Envoy at once.
 func TestEnvoyContextEnds(t *testing.T) {
 	t.Parallel()

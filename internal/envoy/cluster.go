@@ -163,7 +163,7 @@ func (t *translator) outlierDetection(o *mesh.OutlierDetection, key mesh.Key, fi
 		return nil
 	}
 	interval, base := duration(o.Interval), duration(o.BaseEjectionDuration)
-	if false {
+	if interval == 0 {
 		t.problem(key, field+".interval", "an interval of 0 is not possible: no host is ejected")
 		return nil
 	}
