@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +32,7 @@ func checkResources(t *testing.T, resources []Resource) {
 			t.Errorf("%s %q does not come after %s %q", r.Type, r.Name, last.Type, last.Name)
 		}
 		last = r
-		if err := r.Message.(validator).ValidateAll(); err != nil {
+		if err := r.Message.(message).ValidateAll(); err != nil {
 			t.Errorf("%s %q is not valid: %v", r.Type, r.Name, err)
 		}
 		if name := r.Message.(interface{ GetName() string }).GetName(); name != r.Name {
@@ -209,22 +208,9 @@ var findEnvoy = sync.OnceValues(func() (string, error) {
 	if path, err := exec.LookPath("envoy"); err == nil {
 		return path, nil
 	}
-	found := ""
-	err := filepath.WalkDir(filepath.Join("..", "..", ".tools"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if info, err := d.Info(); err == nil && d.Name() == "envoy" && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			found = path
-			return fs.SkipAll
-		}
-		return nil
-	})
-	if found != "" {
-		return found, nil
+	path := filepath.Join("..", "..", ".tools", "envoy", "envoy")
+	if _, err := os.Stat(path); err == nil {
+		return filepath.Abs(path)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	return "", errors.New("there is no Envoy at $ENVOY_PATH, on PATH or under .tools")
+	return "", errors.New("there is no Envoy at $ENVOY_PATH or on PATH; make puts one under .tools")
 })

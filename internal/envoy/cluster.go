@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"math"
-	"net/netip"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -78,11 +77,11 @@ func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.Virtual
 		ConnectTimeout:   egressConnectTimeout,
 		LoadAssignment:   oneEndpoint(name, dns.Hostname, port),
 		CircuitBreakers:  openBreakers,
-		OutlierDetection: t.outlierDetection(l.OutlierDetection, key, index("listeners", listener)+".outlierDetection"),
-		HealthChecks:     t.healthChecks(l, dns.Hostname, key, index("listeners", listener)+".healthCheck"),
+		OutlierDetection: t.outlierDetection(l.OutlierDetection, key, listener),
+		HealthChecks:     t.healthChecks(l, dns.Hostname, key, listener),
 	}
 	kind := clusterv3.Cluster_LOGICAL_DNS
-	if _, err := netip.ParseAddr(dns.Hostname); err == nil {
+	if _, literal := literalAddress(dns.Hostname); literal {
 		// Nothing is to be resolved, so the cluster is warm at once.
 		kind = clusterv3.Cluster_STATIC
 	} else {
@@ -156,12 +155,13 @@ func socket(host string, port uint32) *corev3.Address {
 	}}
 }
 
-// outlierDetection returns how clients eject hosts of a listener. key and field say
-// where it was asked for.
-func (t *translator) outlierDetection(o *mesh.OutlierDetection, key mesh.Key, field string) *clusterv3.OutlierDetection {
+// outlierDetection returns how clients eject hosts of a listener: of the virtual node
+// key, at a place in its list.
+func (t *translator) outlierDetection(o *mesh.OutlierDetection, key mesh.Key, listener int) *clusterv3.OutlierDetection {
 	if o == nil {
 		return nil
 	}
+	field := index("listeners", listener) + ".outlierDetection"
 	interval, base := duration(o.Interval), duration(o.BaseEjectionDuration)
 	if interval == 0 {
 		t.problem(key, field+".interval", "an interval of 0 is not possible: no host is ejected")

@@ -9,8 +9,6 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-
-	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // httpFilters are the HTTP filters of every connection manager, in the order in which
@@ -63,20 +61,17 @@ func (t *translator) connectionManager(statPrefix, routes string) []*listenerv3.
 		AccessLog:      t.accessLog,
 		UpgradeConfigs: upgrades,
 	}
-	return t.networkFilter("envoy.filters.network.http_connection_manager", m, t.self())
+	return t.networkFilter("envoy.filters.network.http_connection_manager", m)
 }
 
 // networkFilter packs the configuration of a network filter, the last of its chain.
-func (t *translator) networkFilter(name string, config interface {
-	proto.Message
-	validator
-}, object mesh.Key) []*listenerv3.Filter {
-	if !t.valid(config, object, "", "network filter "+name) {
+func (t *translator) networkFilter(name string, config message) []*listenerv3.Filter {
+	if !t.valid(config, t.self(), "", "network filter "+name) {
 		return nil
 	}
 	packed, err := anypb.New(config)
 	if err != nil {
-		t.problem(object, "", "network filter %s is left out: %v", name, err)
+		t.problem(t.self(), "", "network filter %s is left out: %v", name, err)
 		return nil
 	}
 	return []*listenerv3.Filter{{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}
@@ -88,5 +83,5 @@ func (t *translator) passThrough() []*listenerv3.Filter {
 	return t.networkFilter("envoy.filters.network.tcp_proxy", &tcpproxyv3.TcpProxy{
 		StatPrefix:       egressStatPrefix,
 		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: allowAllClusterName(t.mesh)},
-	}, t.self())
+	})
 }

@@ -76,7 +76,7 @@ type caseObject struct {
 	Spec               map[string]any
 }
 
-func readCase(t *testing.T, file string) *goldenCase {
+func readCase(t testing.TB, file string) *goldenCase {
 	t.Helper()
 	archive, err := txtar.ParseFile(file)
 	if err != nil {
@@ -109,7 +109,7 @@ func readCase(t *testing.T, file string) *goldenCase {
 	}
 }
 
-func parseMetadata(t *testing.T, metadata map[string]any) Profile {
+func parseMetadata(t testing.TB, metadata map[string]any) Profile {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
@@ -203,7 +203,7 @@ func decodeObject(t *testing.T, o caseObject, chance *rand.Rand) *mesh.Item {
 	return item
 }
 
-func kindOf(t *testing.T, title string) mesh.Kind {
+func kindOf(t testing.TB, title string) mesh.Kind {
 	t.Helper()
 	for _, k := range mesh.Kinds {
 		if k.Title() == title {

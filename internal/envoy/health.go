@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"net"
 	"strings"
 	"time"
 
@@ -12,14 +11,14 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
-// healthChecks returns the checks that clients run against a listener at a host. key
-// and field say where they were asked for.
-func (t *translator) healthChecks(l *mesh.Listener, host string, key mesh.Key, field string) []*corev3.HealthCheck {
+// healthChecks returns the checks that clients run against a listener at a host: of
+// the virtual node key, at a place in its list.
+func (t *translator) healthChecks(l *mesh.Listener, host string, key mesh.Key, listener int) []*corev3.HealthCheck {
 	h := l.HealthCheck
 	if h == nil {
 		return nil
 	}
-	path, ok := t.healthCheckPath(h, l, key, field)
+	path, ok := t.healthCheckPath(h, l, key, listener)
 	if !ok {
 		return nil
 	}
@@ -30,7 +29,7 @@ func (t *translator) healthChecks(l *mesh.Listener, host string, key mesh.Key, f
 		UnhealthyThreshold: wrapperspb.UInt32(clampUint32(h.UnhealthyThreshold)),
 		HealthChecker: &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{
 			// Without a host Envoy would send the cluster's name.
-			Host: net.JoinHostPort(strings.TrimSuffix(host, "."), decimal(uint32(l.PortMapping.Port))),
+			Host: authority(strings.TrimSuffix(host, "."), uint32(l.PortMapping.Port)),
 			Path: path,
 		}},
 	}}
@@ -38,7 +37,8 @@ func (t *translator) healthChecks(l *mesh.Listener, host string, key mesh.Key, f
 
 // healthCheckPath returns the path of a health check, and whether the check can be
 // served.
-func (t *translator) healthCheckPath(h *mesh.HealthCheckPolicy, l *mesh.Listener, key mesh.Key, field string) (path string, ok bool) {
+func (t *translator) healthCheckPath(h *mesh.HealthCheckPolicy, l *mesh.Listener, key mesh.Key, listener int) (path string, ok bool) {
+	field := index("listeners", listener) + ".healthCheck"
 	path = "/"
 	if h.Path != nil {
 		path = *h.Path
@@ -54,6 +54,14 @@ func (t *translator) healthCheckPath(h *mesh.HealthCheckPolicy, l *mesh.Listener
 		return path, true
 	}
 	return "", false
+}
+
+// authority returns a host with a port as a Host header has them.
+func authority(host string, port uint32) string {
+	if strings.IndexByte(host, ':') >= 0 {
+		host = "[" + host + "]"
+	}
+	return host + ":" + decimal(port)
 }
 
 // notInPath reports whether a character cannot stand in the path of a request.

@@ -59,9 +59,9 @@ func (t *translator) servable(listeners []mesh.Listener, i int) bool {
 	// The health check and the outlier detection are for clients; the node's own
 	// problems list what is wrong with them as well.
 	if l.HealthCheck != nil {
-		t.healthCheckPath(l.HealthCheck, l, t.self(), field+".healthCheck")
+		t.healthCheckPath(l.HealthCheck, l, t.self(), i)
 	}
-	t.outlierDetection(l.OutlierDetection, t.self(), field+".outlierDetection")
+	t.outlierDetection(l.OutlierDetection, t.self(), i)
 	switch {
 	case findListener(listeners, m.Port) != i:
 		t.problem(t.self(), field+".portMapping.port", "port %d is listed twice: this listener is left out", m.Port)

@@ -122,7 +122,7 @@ func (t *translator) reach(g *target) (cluster string) {
 // validHost reports whether s is a host name or an IP address that a cluster can lead
 // to. Names may hold underscores, and may end with a dot.
 func validHost(s string) bool {
-	if a, err := netip.ParseAddr(s); err == nil {
+	if a, literal := literalAddress(s); literal {
 		return a.Zone() == ""
 	}
 	name := strings.TrimSuffix(s, ".")
@@ -135,6 +135,15 @@ func validHost(s string) bool {
 		}
 	}
 	return true
+}
+
+// literalAddress returns the IP address that a host is, if it is one.
+func literalAddress(host string) (netip.Addr, bool) {
+	if host == "" || strings.IndexByte(host, ':') < 0 && (host[len(host)-1] < '0' || host[len(host)-1] > '9') {
+		return netip.Addr{}, false // the usual case, without making an error of it
+	}
+	a, err := netip.ParseAddr(host)
+	return a, err == nil
 }
 
 // notInHost reports whether a character cannot stand in a label of a host name.

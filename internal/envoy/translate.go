@@ -49,7 +49,11 @@ type translator struct {
 }
 
 func newTranslator(v *mesh.View, p Profile) *translator {
-	t := &translator{view: v, profile: p, mesh: v.Mesh.Name, targets: make(map[targetKey]*target, len(v.Nodes))}
+	t := &translator{
+		view: v, profile: p, mesh: v.Mesh.Name,
+		targets:   make(map[targetKey]*target, 2*len(v.Nodes)),
+		resources: make([]Resource, 0, len(v.Nodes)+8),
+	}
 	t.preference = t.ipPreference(v.Node)
 	t.listenOn = p.listenOn(t.preference)
 	return t
@@ -60,12 +64,15 @@ func (t *translator) emit(typ Type, name string, m proto.Message) {
 	t.resources = append(t.resources, Resource{Type: typ, Name: name, Message: m})
 }
 
-// validator is what every Envoy message is: it knows the limits of its own fields.
-type validator interface{ ValidateAll() error }
+// message is what every Envoy message is: it knows the limits of its own fields.
+type message interface {
+	proto.Message
+	ValidateAll() error
+}
 
 // valid is the last net under the checks that have messages of their own: it reports
 // a message that Envoy would refuse as a problem of an object.
-func (t *translator) valid(m validator, object mesh.Key, field, what string) bool {
+func (t *translator) valid(m message, object mesh.Key, field, what string) bool {
 	if err := m.ValidateAll(); err != nil {
 		t.problem(object, field, "%s is left out, Envoy would refuse it: %v", what, err)
 		return false

@@ -82,11 +82,11 @@ type Problem struct {
 }
 
 // Profile is how a proxy is placed, as far as its resources depend on it. Proxies of
-// one ARN and one profile get the same resources. A Profile is comparable, and its
-// zero value is not valid: use ParseProfile or Redirected.
+// one ARN and one profile get the same resources. A Profile can be a map key; the zero
+// value is a redirected proxy, its application on loopback.
 type Profile struct {
-	// Bound is set for a proxy that binds an address of its own, and clear for one
-	// that gets its traffic by redirection.
+	// Bound is set for a proxy that binds an address of its own; one for which it is
+	// not gets its traffic by redirection.
 	Bound bool
 	// Bind is the address that a bound proxy listens on; invalid for a redirected one.
 	Bind netip.Addr
