@@ -80,3 +80,17 @@ func TestTypes(t *testing.T) {
 		t.Errorf("an unknown URL is of type %d", got)
 	}
 }
+
+func TestProfileForPeople(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]Profile{
+		"redirected": {},
+		"bound to 127.0.0.2, application on 127.0.1.2": {
+			Bound: true, Bind: netip.MustParseAddr("127.0.0.2"), App: netip.MustParseAddr("127.0.1.2"),
+		},
+	} {
+		if got := p.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

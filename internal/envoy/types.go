@@ -95,3 +95,15 @@ type Profile struct {
 	// the mesh's IP preference asks for.
 	App netip.Addr
 }
+
+// String says for people how a proxy is placed, for example "bound to 127.0.0.2".
+func (p Profile) String() string {
+	s := "redirected"
+	if p.Bound {
+		s = "bound to " + p.Bind.String()
+	}
+	if p.App.IsValid() {
+		s += ", application on " + p.App.String()
+	}
+	return s
+}
