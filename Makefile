@@ -76,17 +76,21 @@ envoy:
 	@if [ "$$ENVOY_PATH" = "$(CURDIR)/.tools/envoy/envoy" ]; then $(PYTHON) tools/fetch.py envoy; fi
 
 test-go:
+	@echo "== Go tests"
 	@$(PYTHON) tools/gotest.py -timeout 12m $(PACKAGES)
 
 test-race:
+	@echo "== the rooms that are mostly concurrency, with the race detector"
 	@if command -v "$$($(GO) env CC)" >/dev/null 2>&1; then \
 		CGO_ENABLED=1 $(PYTHON) tools/gotest.py -race -timeout 12m $(RACE_ROOMS); \
 	else echo "no C compiler: the race detector's run of $(RACE_ROOMS) is left out"; fi
 
 test-fuzz:
+	@echo "== fuzzing, $(FUZZTIME) each"
 	@tools/fuzz.sh $(FUZZTIME)
 
 test-clients:
+	@echo "== the AWS CLI and boto3"
 	@$(PYTHON) tools/fetch.py clients
 	@PYTHONPATH="$(CURDIR)/$(CLIENTS)" PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" PYTHONDONTWRITEBYTECODE=1 \
 		$(PYTHON) -m pytest -q -p no:cacheprovider test/clients

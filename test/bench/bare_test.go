@@ -44,8 +44,8 @@ func (s *bareServer) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryS
 	}()
 	for {
 		select {
-		case <-gone:
-			return nil
+		case err := <-gone:
+			return err
 		case r := <-push:
 			if err := g.Send(r); err != nil {
 				return err
