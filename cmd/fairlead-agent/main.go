@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent"
+	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
 
 // version is set when a release is built (-ldflags "-X main.version=…").
@@ -155,7 +156,7 @@ func run(stdout, stderr *os.File) int {
 	if err != nil {
 		return failed(stderr, err)
 	}
-	envoy, err := agent.FindEnvoy(s.EnvoyPath)
+	envoy, err := envoybin.Find(s.EnvoyPath, envoybin.Roots()...)
 	if err != nil {
 		return failed(stderr, err)
 	}

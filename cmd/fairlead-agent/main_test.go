@@ -225,6 +225,7 @@ func TestLinks(t *testing.T) {
 	}
 	allowed := []string{
 		"github.com/fairlead-mesh/fairlead/cmd/fairlead-agent", "github.com/fairlead-mesh/fairlead/internal/agent",
+		"github.com/fairlead-mesh/fairlead/internal/envoybin",
 		"github.com/envoyproxy/", "github.com/cncf/xds/", "google.golang.org/protobuf/", "google.golang.org/genproto/", "cel.dev/expr",
 	}
 	for path := range strings.FieldsSeq(string(out)) {

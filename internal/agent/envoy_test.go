@@ -3,36 +3,31 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
 
-// envoyBinary returns the path of a real Envoy: $ENVOY_PATH, envoy on PATH, or the
-// one under .tools of the repository. Without one the test is skipped.
+// envoyBinary returns the path of a real Envoy. Without one the test is skipped.
 func envoyBinary(t *testing.T) string {
 	t.Helper()
-	if path := os.Getenv("ENVOY_PATH"); path != "" {
-		return path
-	}
-	if path, err := exec.LookPath("envoy"); err == nil {
-		return path
-	}
-	path, err := filepath.Abs("../../.tools/envoy/envoy")
-	if err == nil {
-		_, err = os.Stat(path)
+	path, err := envoybin.Find(os.Getenv("ENVOY_PATH"), "../..")
+	if errors.Is(err, envoybin.ErrNone) {
+		t.Skip(err)
 	}
 	if err != nil {
-		t.Skip("needs Envoy: set ENVOY_PATH, or let make put it under .tools")
+		t.Fatal(err)
 	}
 	return path
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 )
 
@@ -101,31 +99,4 @@ func (c Credentials) check() error {
 		return fmt.Errorf("profile %q of %s lacks aws_access_key_id or aws_secret_access_key", c.Profile, c.File)
 	}
 	return nil
-}
-
-// FindEnvoy returns the path of Envoy's binary: given (ENVOY_PATH), else envoy on
-// PATH, else .tools/envoy/envoy in the folder above this program's or in the
-// working directory.
-func FindEnvoy(given string) (string, error) {
-	if given != "" {
-		path, err := exec.LookPath(given)
-		if err != nil {
-			return "", fmt.Errorf("ENVOY_PATH is %q, allowed is the path of an Envoy program: %w", given, err)
-		}
-		return path, nil
-	}
-	if path, err := exec.LookPath("envoy"); err == nil {
-		return path, nil
-	}
-	pinned := filepath.Join(".tools", "envoy", "envoy")
-	places := []string{pinned}
-	if self, err := os.Executable(); err == nil {
-		places = []string{filepath.Join(filepath.Dir(self), "..", pinned), pinned}
-	}
-	for _, p := range places {
-		if path, err := exec.LookPath(p); err == nil {
-			return filepath.Abs(path)
-		}
-	}
-	return "", errors.New("no Envoy found: ENVOY_PATH is not set, envoy is not on PATH, and there is no .tools/envoy/envoy; install Envoy 1.37 to 1.40 and set ENVOY_PATH to it")
 }

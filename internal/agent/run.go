@@ -15,7 +15,7 @@ import (
 // RunConfig is what Run needs. Nothing in it is optional but Environ.
 type RunConfig struct {
 	Settings Settings         // resolved
-	Envoy    string           // path of the binary, see FindEnvoy
+	Envoy    string           // path of the binary, see envoybin.Find
 	Environ  []string         // Envoy's environment; nil for this process's
 	Stdout   *os.File         // Envoy's standard output
 	Stderr   *os.File         // Envoy's standard error

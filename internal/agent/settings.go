@@ -15,7 +15,7 @@ type Settings struct {
 	Admin     Admin     // Envoy's admin interface
 	Placement Placement // how traffic reaches this Envoy
 
-	EnvoyPath          string        // ENVOY_PATH; "" looks for Envoy, see FindEnvoy
+	EnvoyPath          string        // ENVOY_PATH; "" looks for Envoy, see envoybin.Find
 	ConfigFile         string        // ENVOY_CONFIG_FILE: a whole bootstrap in place of ours; "" for ours
 	LogLevel           string        // Envoy's -l
 	Concurrency        int           // Envoy's --concurrency; 0 leaves it to Envoy

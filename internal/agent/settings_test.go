@@ -321,36 +321,3 @@ func TestFindRoots(t *testing.T) {
 	_, err = findRoots("", []string{"testdata/none.pem"})
 	checkRefusal(t, err, "testdata/none.pem", "ca-certificates", "FAIRLEAD_XDS_CA_FILE")
 }
-
-func TestFindEnvoy(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("PATH", filepath.Join(dir, "path"))
-	t.Chdir(dir)
-	_, err := FindEnvoy("")
-	checkRefusal(t, err, "ENVOY_PATH", "PATH", ".tools/envoy/envoy")
-	_, err = FindEnvoy(filepath.Join(dir, "none"))
-	checkRefusal(t, err, "ENVOY_PATH")
-
-	program := func(path string) string {
-		path = filepath.Join(dir, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	// From the weakest to the strongest.
-	for _, place := range []string{".tools/envoy/envoy", "path/envoy"} {
-		want := program(place)
-		got, err := FindEnvoy("")
-		if err != nil || got != want {
-			t.Errorf("got %q, %v, want %q", got, err, want)
-		}
-	}
-	want := program("mine")
-	if got, err := FindEnvoy(want); err != nil || got != want {
-		t.Errorf("got %q, %v, want %q", got, err, want)
-	}
-}

@@ -53,6 +53,7 @@ var rooms = map[string]room{
 	"internal/mesh":      {modules: []string{radix}, not: impure},
 	"internal/envoy":     {rooms: []string{"internal/mesh"}, modules: []string{envoyProto, xdsProto, protobuf}, not: append([]string{"net/http"}, impure...)},
 	"internal/intercept": {},
+	"internal/envoybin":  {},
 	"internal/store":     {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/live":      {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	"internal/access":    {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
@@ -65,13 +66,13 @@ var rooms = map[string]room{
 		modules: anything,
 	},
 	"internal/agent": {
-		rooms:   []string{"api/client", "internal/intercept"},
+		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept"},
 		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, xsync, xnet, xsys},
 	},
 	"internal/kube": {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
 	"internal/cli":  {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
 	// A client of the server like cli: it starts the binaries and calls the API.
-	"internal/demo": {rooms: []string{"api/client", "internal/cli", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, xsync}},
+	"internal/demo": {rooms: []string{"api/client", "internal/cli", "internal/envoybin", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, xsync}},
 	"internal/ui":   {},
 	// The wiring: what cmd/fairlead and the test harness both start.
 	"internal/server": {
@@ -83,7 +84,7 @@ var rooms = map[string]room{
 	},
 	"internal/meshtest": {
 		rooms: []string{
-			"internal/access", "internal/agent", "internal/envoy", "internal/live", "internal/mesh",
+			"internal/access", "internal/agent", "internal/envoy", "internal/envoybin", "internal/live", "internal/mesh",
 			"internal/restapi", "internal/server", "internal/store", "internal/xds",
 		},
 		modules: anything,
@@ -96,7 +97,7 @@ var rooms = map[string]room{
 		rooms:   []string{"internal/cli", "internal/demo", "internal/kube", "internal/mesh", "internal/server", "internal/store"},
 		modules: []string{cobra, pflag, xsync, yamlV3},
 	},
-	"cmd/fairlead-agent": {rooms: []string{"internal/agent"}, modules: []string{cobra}},
+	"cmd/fairlead-agent": {rooms: []string{"internal/agent", "internal/envoybin"}, modules: []string{cobra}},
 }
 
 // roomOf returns the room that the package in folder belongs to, "" for none.

@@ -3,13 +3,14 @@ package demo
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
 
 // programs are the paths of what the demo starts.
@@ -33,33 +34,16 @@ func findPrograms(ctx context.Context) (programs, error) {
 	if agentErr != nil {
 		agentErr = fmt.Errorf("fairlead-agent is not beside %s: run 'make build'", self)
 	}
-	p.envoy, envoyErr = findEnvoy(filepath.Dir(self))
-	if envoyErr == nil {
+	p.envoy, envoyErr = envoybin.Find(os.Getenv("ENVOY_PATH"), envoybin.Roots()...)
+	if envoyErr != nil {
+		envoyErr = fmt.Errorf("%w; run 'make demo', which gets one", envoyErr)
+	} else {
 		p.envoyVersion, envoyErr = askVersion(ctx, p.envoy)
 	}
 	if agentErr != nil && envoyErr != nil {
 		return p, fmt.Errorf("%w; %w", agentErr, envoyErr)
 	}
 	return p, cmp.Or(agentErr, envoyErr)
-}
-
-// findEnvoy returns $ENVOY_PATH, else envoy on PATH, else the one that make put under
-// .tools, in the folder above the program's or in the working directory.
-func findEnvoy(beside string) (string, error) {
-	if given := os.Getenv("ENVOY_PATH"); given != "" {
-		path, err := exec.LookPath(given)
-		if err != nil {
-			return "", fmt.Errorf("no Envoy at ENVOY_PATH (%s): set it to an Envoy program, or unset it and run 'make demo', which gets one", given)
-		}
-		return filepath.Abs(path)
-	}
-	pinned := filepath.Join(".tools", "envoy", "envoy")
-	for _, place := range []string{"envoy", filepath.Join(beside, "..", pinned), "." + string(filepath.Separator) + pinned} {
-		if path, err := exec.LookPath(place); err == nil {
-			return filepath.Abs(path)
-		}
-	}
-	return "", errors.New("no Envoy: ENVOY_PATH is not set, envoy is not on PATH, and there is no .tools/envoy/envoy; run 'make demo', which gets one, or set ENVOY_PATH")
 }
 
 var versionForm = regexp.MustCompile(`/(\d+\.\d+\.\d+[^/]*)/`)

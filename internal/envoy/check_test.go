@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -19,6 +18,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
 
 // checkResources checks what holds for all that Translate returns: order, names, the
@@ -136,9 +137,12 @@ func unpack(t *testing.T, a *anypb.Any) proto.Message {
 // validateWithEnvoy has an Envoy check the resources, as a configuration of its own.
 func validateWithEnvoy(t *testing.T, resources []Resource) {
 	t.Helper()
-	envoy, err := findEnvoy()
-	if err != nil {
+	envoy, err := envoybin.Find(os.Getenv("ENVOY_PATH"), "../..")
+	if errors.Is(err, envoybin.ErrNone) {
 		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "envoy.json")
 	raw, err := protojson.Marshal(staticBootstrap(t, resources))
@@ -198,19 +202,3 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 		}}},
 	}
 }
-
-// findEnvoy returns an Envoy's path: $ENVOY_PATH, else envoy on PATH, else the one
-// that make puts under .tools of the repository.
-var findEnvoy = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("ENVOY_PATH"); path != "" {
-		return path, nil
-	}
-	if path, err := exec.LookPath("envoy"); err == nil {
-		return path, nil
-	}
-	path := filepath.Join("..", "..", ".tools", "envoy", "envoy")
-	if _, err := os.Stat(path); err == nil {
-		return filepath.Abs(path)
-	}
-	return "", errors.New("there is no Envoy at $ENVOY_PATH or on PATH; make puts one under .tools")
-})

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
 
 // Root returns the root of the checkout, where go.mod is.
@@ -41,19 +43,16 @@ func Root() (string, error) {
 // one that "make" fetches. It skips the test if there is none.
 func EnvoyPath(t testing.TB) string {
 	t.Helper()
-	if path := os.Getenv("ENVOY_PATH"); path != "" {
-		return path
-	}
-	if path, err := exec.LookPath("envoy"); err == nil {
-		return path
-	}
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(root, ".tools", "envoy", "envoy")
-	if _, err := os.Stat(path); err != nil {
-		t.Skip("no Envoy: set ENVOY_PATH, or run \"make test\", which fetches one")
+	path, err := envoybin.Find(os.Getenv("ENVOY_PATH"), root)
+	if errors.Is(err, envoybin.ErrNone) {
+		t.Skipf("%v; \"make test\" fetches one", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
