@@ -2,7 +2,9 @@ package meshtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -121,7 +123,9 @@ func (p *Plane) Delta(t testing.TB, node *corev3.Node) *Delta {
 func (d *Delta) Begin(node *corev3.Node, have map[envoy.Type]map[string]string) error {
 	for _, t := range []envoy.Type{envoy.TypeCluster, envoy.TypeListener} {
 		req := &discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: t.URL(), InitialResourceVersions: have[t]}
-		if err := d.Send(req); err != nil {
+		if err := d.Send(req); errors.Is(err, io.EOF) {
+			break // the stream was refused already: receive finds out why
+		} else if err != nil {
 			return err
 		}
 		node = nil
@@ -146,6 +150,9 @@ func (d *Delta) receive() {
 		resp, err := d.stream.Recv()
 		if err == nil {
 			err = d.take(resp)
+		}
+		if errors.Is(err, io.EOF) { // from a send to a stream that has ended: Recv tells why
+			_, err = d.stream.Recv()
 		}
 		if err != nil {
 			d.mu.Lock()
