@@ -2,13 +2,14 @@ package live_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -82,13 +83,12 @@ func (r *rig) delete(k mesh.Kind, parent, name string) {
 // await waits until the snapshot satisfies ok.
 func (r *rig) await(what string, ok func(*mesh.Snapshot) bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok(r.live.Snapshot(shop)) {
-		if time.Now().After(deadline) {
-			r.t.Fatalf("waited too long for %s", what)
+	meshtest.Eventually(r.t, what, func() error {
+		if !ok(r.live.Snapshot(shop)) {
+			return errors.New("not yet")
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // polls until a deadline
-	}
+		return nil
+	})
 }
 
 func (r *rig) awaitVersion(k mesh.Key, version int64) {
