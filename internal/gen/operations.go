@@ -31,6 +31,8 @@ func genOperations(m *model) string {
 // verbs are the prefixes of the operation names.
 var verbs = []string{"Create", "Delete", "Describe", "List", "TagResource", "UntagResource", "Update"}
 
+// classify tells from an operation's name what it does to which kind of object; list
+// is the member of the answer that holds a list.
 func classify(m *model, name string, op operation) (verb, kind, list string) {
 	switch name {
 	case "TagResource":
@@ -46,10 +48,7 @@ func classify(m *model, name string, op operation) (verb, kind, list string) {
 		}
 	}
 	if verb == "VerbList" {
-		kind = strings.TrimSuffix(strings.TrimSuffix(kind, "s"), "e") // "Meshes"
-		if !strings.HasSuffix(kind, "Mesh") {
-			kind = "mesh.Kind" + strings.TrimSuffix(strings.TrimPrefix(name, "List"), "s")
-		}
+		kind = "mesh.Kind" + singular(strings.TrimPrefix(name, "List"))
 		for f := range m.Shapes[op.Output.Shape].Members {
 			if f != "nextToken" {
 				list = f
@@ -57,6 +56,14 @@ func classify(m *model, name string, op operation) (verb, kind, list string) {
 		}
 	}
 	return verb, kind, list
+}
+
+// singular returns the noun of a list operation's name for one object.
+func singular(noun string) string {
+	if noun == "Meshes" {
+		return "Mesh"
+	}
+	return strings.TrimSuffix(noun, "s")
 }
 
 // memberLiteral returns the literal of one input member. The role says what the
