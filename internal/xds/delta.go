@@ -80,6 +80,7 @@ func (t *typeState) unsubscribe(name string) {
 	}
 	delete(t.names, name)
 	delete(t.again, name)
+	delete(t.rejected, name) // it no longer stands in the way of removals
 }
 
 // composeDelta returns the next response of a type and the resources in it. The

@@ -279,6 +279,9 @@ func (s *stream) answer(t envoy.Type, nonce, detail string) {
 		}
 		s.met.acks.WithLabelValues(t.String()).Inc()
 		ts.acked = max(ts.acked, f.gen)
+		if s.full { // what is accepted is all that the proxy has
+			clear(ts.rejected)
+		}
 		for _, r := range f.resources {
 			delete(ts.rejected, r.key.name)
 		}

@@ -315,6 +315,46 @@ func TestARefusedRouteKeepsItsClusters(t *testing.T) {
 	r.expectNothing()
 }
 
+func TestARefusedRouteThatIsGivenUpFreesItsClusters(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false)
+	r.publish("c/old=1", "l/in=1", "r/r=1")
+	r.subscribe()
+	r.publish("l/in=1", "r/r=bad")
+	r.nack(r.expect(envoy.TypeRoute, []string{"r"}, nil))
+	r.expectNothing()
+	r.ask(envoy.TypeRoute, &discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{"r"}})
+	r.ack(r.expect(envoy.TypeCluster, nil, []string{"old"}))
+	r.expectNothing()
+}
+
+func TestFullARefusedRouteThatIsGoneFreesItsClusters(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, true)
+	ask := func(typ envoy.Type, s *sent, detail string, names ...string) {
+		t.Helper()
+		req := &discoveryv3.DiscoveryRequest{TypeUrl: typ.URL(), ResourceNames: names}
+		if s != nil {
+			req.ResponseNonce, req.VersionInfo = s.Nonce, s.Version
+		}
+		if detail != "" {
+			req.ErrorDetail = &statuspb.Status{Message: detail}
+		}
+		if err := r.st.handleFull(req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.publish("c/old=1", "r/bad=1", "r/r=1")
+	ask(envoy.TypeCluster, nil, "")
+	ask(envoy.TypeCluster, r.expect(envoy.TypeCluster, []string{"old"}, nil), "")
+	ask(envoy.TypeRoute, nil, "", "bad", "r")
+	ask(envoy.TypeRoute, r.expect(envoy.TypeRoute, []string{"bad", "r"}, nil), "no", "bad", "r")
+	r.publish("r/r=2") // the bad one goes, and the cluster
+	ask(envoy.TypeRoute, r.expect(envoy.TypeRoute, []string{"r"}, nil), "", "bad", "r")
+	ask(envoy.TypeCluster, r.expect(envoy.TypeCluster, nil, nil), "")
+	r.expectNothing()
+}
+
 func TestFullListsOldClustersUntilRoutesHaveMoved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, true)
