@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -47,12 +48,18 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func (r *rig) create(k mesh.Kind, parent, name, spec string) {
+func (r *rig) decode(k mesh.Kind, spec string) (typed any, stored json.RawMessage) {
 	r.t.Helper()
 	typed, stored, bad := mesh.Decode(k, "spec", []byte(spec))
 	if len(bad) > 0 {
 		r.t.Fatal(bad)
 	}
+	return typed, stored
+}
+
+func (r *rig) create(k mesh.Kind, parent, name, spec string) {
+	r.t.Helper()
+	typed, stored := r.decode(k, spec)
 	if _, err := r.store.Create(r.t.Context(), store.System("test"), store.NewObject{
 		ID: shop.Object(k, parent, name), Spec: typed, Stored: stored,
 	}); err != nil {
@@ -62,10 +69,7 @@ func (r *rig) create(k mesh.Kind, parent, name, spec string) {
 
 func (r *rig) update(k mesh.Kind, parent, name, spec string) {
 	r.t.Helper()
-	typed, stored, bad := mesh.Decode(k, "spec", []byte(spec))
-	if len(bad) > 0 {
-		r.t.Fatal(bad)
-	}
+	typed, stored := r.decode(k, spec)
 	if _, err := r.store.Update(r.t.Context(), store.System("test"), store.Change{
 		ID: shop.Object(k, parent, name), Spec: typed, Stored: stored,
 	}); err != nil {

@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 )
@@ -46,18 +45,6 @@ func SignStream(ctx context.Context, c aws.Credentials, authority, method string
 		}
 	}
 	return ctx, nil
-}
-
-// NodeMetadata returns the node metadata of a proxy bound to an address, whose
-// application listens on another.
-func NodeMetadata(bind, app string) *structpb.Struct {
-	m, err := structpb.NewStruct(map[string]any{"fairlead": map[string]any{
-		"placement": "bound", "bindAddress": bind, "applicationAddress": app,
-	}})
-	if err != nil {
-		panic(err)
-	}
-	return m
 }
 
 // Delta is a light delta ADS client: it subscribes as Envoy does, acknowledges, and

@@ -131,9 +131,6 @@ func (p *Plane) Client(c aws.Credentials) *appmesh.Client {
 	})
 }
 
-// CredentialsFile is the administrator's shared credentials file.
-func (p *Plane) CredentialsFile() string { return p.cfg.CredentialsFile }
-
 var credentialsLine = regexp.MustCompile(`(?m)^aws_(access_key_id|secret_access_key)\s*=\s*(\S+)$`)
 
 func readCredentials(t testing.TB, path string) aws.Credentials {

@@ -192,22 +192,13 @@ func (x *Proxy) Kill() {
 	<-x.done
 }
 
-// Signal sends a signal to the agent.
-func (x *Proxy) Signal(s os.Signal) error { return x.cmd.Process.Signal(s) }
-
-// Done is closed when the agent has ended.
-func (x *Proxy) Done() <-chan struct{} { return x.done }
-
-// ExitCode returns how the agent ended; call it after Done.
-func (x *Proxy) ExitCode() int { return x.cmd.ProcessState.ExitCode() }
-
 // Ready waits until Envoy has all its first configuration.
 func (x *Proxy) Ready(t testing.TB) *Proxy {
 	t.Helper()
 	Eventually(t, "Envoy at "+x.Bind+" is ready", func() error {
 		select {
 		case <-x.done:
-			t.Fatalf("the agent ended with code %d", x.ExitCode())
+			t.Fatalf("the agent ended with code %d", x.cmd.ProcessState.ExitCode())
 		default:
 		}
 		body, err := x.Admin("/ready")
