@@ -43,7 +43,7 @@ func TestBootstrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ok(t, caller.Allow("appmesh:CreateMesh", shop))
+	ok(t, caller.Allow(Question{Action: "appmesh:CreateMesh", Resource: shop}))
 	if caller.Account != testAccount || caller.ARN != "arn:aws:iam::000000000001:user/administrator" {
 		t.Errorf("caller is %+v", caller)
 	}

@@ -203,7 +203,7 @@ func mayManage(c store.Caller, action, account, name string) error {
 	if c.Allow == nil {
 		return mesh.Errorf(mesh.ErrForbidden, "User: %s is not authorized to perform: %s on resource: %s", c.ARN, action, arn)
 	}
-	return c.Allow(action, arn)
+	return c.Allow(store.Question{Action: action, Resource: arn})
 }
 
 func foreign(c store.Caller, account string) error {

@@ -130,11 +130,11 @@ func TestKeyLife(t *testing.T) {
 	both("created", true)
 	caller, err := signIn(t, other, creds)
 	ok(t, err)
-	ok(t, caller.Allow("appmesh:DescribeMesh", shop))
+	ok(t, caller.Allow(Question{Action: "appmesh:DescribeMesh", Resource: shop}))
 
 	ok(t, a.SetKeyActive(t.Context(), tester, testAccount, creds.AccessKeyID, false))
 	both("disabled", false)
-	if err := caller.Allow("appmesh:DescribeMesh", shop); codeOf(t, err) != mesh.ErrForbidden || !strings.Contains(err.Error(), "no longer valid") {
+	if err := caller.Allow(Question{Action: "appmesh:DescribeMesh", Resource: shop}); codeOf(t, err) != mesh.ErrForbidden || !strings.Contains(err.Error(), "no longer valid") {
 		t.Errorf("a caller of before may still act: %v", err)
 	}
 	ok(t, a.SetKeyActive(t.Context(), tester, testAccount, creds.AccessKeyID, true))
@@ -180,7 +180,7 @@ func TestPolicyChange(t *testing.T) {
 	a := openService(t, openStore(t), nil)
 	caller, err := signIn(t, a, withAnn(t, a, allowing("appmesh:CreateMesh")))
 	ok(t, err)
-	ok(t, caller.Allow("appmesh:CreateMesh", shop))
+	ok(t, caller.Allow(Question{Action: "appmesh:CreateMesh", Resource: shop}))
 	for policy, reason := range map[string]string{
 		allowing("appmesh:DeleteMesh"): "because no identity-based policy allows it",
 		`{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*"},{"Effect":"Allow","Action":"*","Resource":"*"}]}`: "because a policy denies it explicitly",
@@ -189,7 +189,7 @@ func TestPolicyChange(t *testing.T) {
 		ok(t, a.PutUser(t.Context(), tester, annWith(policy)))
 		<-changed
 		want := "User: arn:aws:iam::000000000001:user/ann is not authorized to perform: appmesh:CreateMesh on resource: " + shop + " " + reason
-		if err := caller.Allow("appmesh:CreateMesh", shop); codeOf(t, err) != mesh.ErrForbidden || !strings.Contains(err.Error(), want) {
+		if err := caller.Allow(Question{Action: "appmesh:CreateMesh", Resource: shop}); codeOf(t, err) != mesh.ErrForbidden || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -269,11 +269,11 @@ func TestUnreadableRecords(t *testing.T) {
 	put(user[0].Key, strings.Replace(string(user[0].Value), `"Effect"`, `"Condition":{},"Effect"`, 1))
 	eventually(t, a, "bob may nothing", func() bool {
 		caller, err := signIn(t, a, bobs)
-		return err == nil && caller.Allow("appmesh:ListMeshes", "*") != nil
+		return err == nil && caller.Allow(Question{Action: "appmesh:ListMeshes", Resource: "*"}) != nil
 	})
 	caller, err := signIn(t, a, creds)
 	ok(t, err)
-	ok(t, caller.Allow("appmesh:ListMeshes", "*"))
+	ok(t, caller.Allow(Question{Action: "appmesh:ListMeshes", Resource: "*"}))
 	put(user[0].Key, `{"format":99}`)
 	eventually(t, a, "bob is unknown", func() bool { return !a.Valid(bobs.AccessKeyID) })
 	for _, want := range []string{"FLAKNEWER", "FLAKNOJSON", "FLAKNOSEAL", "something/else", "policy cannot be read"} {

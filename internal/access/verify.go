@@ -75,6 +75,9 @@ type Caller struct {
 	KeyID string
 }
 
+// Question is what a Caller's Allow is asked.
+type Question = store.Question
+
 // Verify returns who signed the request. The caller's Allow answers by the policies
 // of the moment in which it is asked, and refuses everything once the key is gone.
 //
@@ -208,9 +211,7 @@ func (a *Service) caller(key *accessKey, region string) Caller {
 			Account: key.account,
 			Region:  region,
 			ARN:     arn,
-			Allow: func(action, resource string) error {
-				return a.allow(id, arn, action, resource)
-			},
+			Allow:   func(q store.Question) error { return a.allow(id, arn, q.Action, q.Resource) },
 		},
 	}
 }

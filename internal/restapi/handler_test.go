@@ -80,8 +80,8 @@ func TestForbidden(t *testing.T) {
 	s := openStore(t)
 	verify := func(r access.Request) (access.Caller, error) {
 		c, err := verifyAll(r)
-		c.Allow = func(action, arn string) error {
-			return mesh.Errorf(mesh.ErrForbidden, "not %s on %s", action, arn)
+		c.Allow = func(q store.Question) error {
+			return mesh.Errorf(mesh.ErrForbidden, "not %s on %s", q.Action, q.Resource)
 		}
 		return c, err
 	}

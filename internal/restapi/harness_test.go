@@ -56,7 +56,7 @@ func verifyAll(r access.Request) (access.Caller, error) {
 	return access.Caller{Caller: store.Caller{
 		Account: account, Region: testRegion,
 		ARN:   "arn:aws:iam::" + account + ":user/tester",
-		Allow: func(string, string) error { return nil },
+		Allow: func(store.Question) error { return nil },
 	}}, nil
 }
 

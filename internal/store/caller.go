@@ -14,12 +14,26 @@ type Caller struct {
 	Region string
 	// ARN names the caller, for example arn:aws:iam::000000000001:user/administrator.
 	ARN string
-	// Allow decides whether the caller may do an action, for example
-	// appmesh:CreateRoute, to a resource: nil if so, else a *mesh.Error with
+	// Allow answers a question: nil if the caller may, else a *mesh.Error with
 	// mesh.ErrForbidden. A caller without Allow may do nothing.
-	Allow func(action, resourceARN string) error
+	Allow func(Question) error
 
 	system bool
+}
+
+// Question is what a caller's policies are asked.
+type Question struct {
+	// Action is what the caller wants to do, for example appmesh:CreateRoute.
+	Action string
+	// Resource is the ARN of what it is done to, or "*" for actions without one.
+	Resource string
+	// ResourceTags are the tags that the resource has, for conditions on
+	// aws:ResourceTag/KEY.
+	ResourceTags []mesh.TagRef
+	// RequestTags are the tags that the request brings, and TagKeys the keys of
+	// tags that it names, for conditions on aws:RequestTag/KEY and aws:TagKeys.
+	RequestTags []mesh.TagRef
+	TagKeys     []string
 }
 
 // System returns a caller that is part of Fairlead itself, for example "live". It
@@ -27,7 +41,7 @@ type Caller struct {
 func System(name string) Caller {
 	return Caller{
 		ARN:    "fairlead:" + name,
-		Allow:  func(string, string) error { return nil },
+		Allow:  func(Question) error { return nil },
 		system: true,
 	}
 }
@@ -37,7 +51,7 @@ func (c Caller) allow(action, resourceARN string) error {
 	if c.Allow == nil {
 		return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to perform %s on %s", c.name(), action, resourceARN)
 	}
-	return c.Allow(action, resourceARN)
+	return c.Allow(Question{Action: action, Resource: resourceARN})
 }
 
 // enter checks that the caller may do a verb, for example "Create", to an object.

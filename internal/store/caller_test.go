@@ -19,8 +19,8 @@ func TestActions(t *testing.T) {
 	}
 	var asked []string
 	c := w.c
-	c.Allow = func(action, resource string) error {
-		asked = append(asked, action+" "+resource)
+	c.Allow = func(q Question) error {
+		asked = append(asked, q.Action+" "+q.Resource)
 		return mesh.Errorf(mesh.ErrForbidden, "no")
 	}
 	arn := "arn:aws:appmesh:us-east-1:000000000001:mesh/m"

@@ -58,7 +58,7 @@ func wantCode(t testing.TB, err error, code mesh.Code, texts ...string) {
 func caller(account string) Caller {
 	return Caller{
 		Account: account, Region: "us-east-1", ARN: "arn:aws:iam::" + account + ":user/test",
-		Allow: func(string, string) error { return nil },
+		Allow: func(Question) error { return nil },
 	}
 }
 

@@ -54,7 +54,7 @@ func authorize(caller access.Caller, node *corev3.Node) (key feedKey, allowed fu
 	}
 	arn := id.ARN(owner)
 	allowed = func() error {
-		if err := caller.Allow(streamAction, arn); err != nil {
+		if err := caller.Allow(access.Question{Action: streamAction, Resource: arn}); err != nil {
 			return status.Error(codes.PermissionDenied, err.Error())
 		}
 		return nil
