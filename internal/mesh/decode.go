@@ -46,9 +46,11 @@ type field struct {
 }
 
 // Violation is one breach of a limit. Path names the field as the request spells
-// it, for example "spec.listeners[0].portMapping.port".
+// it, for example "spec.listeners[0].portMapping.port". Rule says that the service
+// model does not forbid it, but a rule beyond the model does.
 type Violation struct {
 	Path, Message string
+	Rule          bool
 }
 
 // String returns the violation in one line.
@@ -57,11 +59,11 @@ func (v Violation) String() string { return v.Path + " " + v.Message }
 // Violations are all breaches in one document; as an error they are one line.
 type Violations []Violation
 
-// Error joins the violations.
+// Error joins the violations, those of the service model first.
 func (v Violations) Error() string {
 	const most = 20
-	parts := make([]string, 0, len(v))
-	for i, one := range v {
+	parts := make([]string, 0, min(len(v), most+1))
+	for i, one := range slices.Concat(v.ofRules(false), v.ofRules(true)) {
 		if i == most {
 			parts = append(parts, fmt.Sprintf("and %d more", len(v)-most))
 			break
@@ -71,28 +73,33 @@ func (v Violations) Error() string {
 	return strings.Join(parts, "; ")
 }
 
+// ofRules returns the violations of rules, or those of the model.
+func (v Violations) ofRules(rules bool) Violations {
+	return slices.DeleteFunc(slices.Clone(v), func(one Violation) bool { return one.Rule != rules })
+}
+
 // Decode reads a spec of kind k from JSON that was found at path. It returns the
 // typed spec (for example *RouteSpec) and the document to store: as sent, without
-// members the model does not know and without explicit nulls. Every breach of the
-// model's limits and then of the cross-field rules is reported; the specs are nil
-// if there is any.
+// members the model does not know and without explicit nulls. Every breach is
+// reported, first those of the model's limits, then those of the cross-field rules;
+// the specs are nil if there is any. A rule is not held against fields of which the
+// model's limits leave open what was meant.
 func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, bad Violations) {
 	doc, err := parseJSON(raw)
 	if err != nil {
-		return nil, nil, Violations{{path, err.Error()}}
+		return nil, nil, Violations{{Path: path, Message: err.Error()}}
 	}
 	var w walker
 	clean := w.structure(path, kinds[k].spec, doc)
-	if len(w.bad) > 0 {
-		return nil, nil, w.bad
+	if len(w.bad) == 0 {
+		fillDefaults(k, clean.(map[string]any))
 	}
-	fillDefaults(k, clean.(map[string]any))
 	stored = marshal(clean)
 	spec = k.NewSpec()
 	if err := json.Unmarshal(stored, spec); err != nil {
-		return nil, nil, Violations{{path, "does not fit its type: " + err.Error()}}
+		return nil, nil, append(w.bad, Violation{Path: path, Message: "does not fit its type: " + err.Error()})
 	}
-	if bad := checkRules(path, spec); len(bad) > 0 {
+	if bad := append(w.bad, checkRules(path, spec, w.doubts())...); len(bad) > 0 {
 		return nil, nil, bad
 	}
 	return spec, stored, nil
@@ -102,7 +109,7 @@ func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, 
 func DecodeTags(path string, raw []byte) ([]TagRef, Violations) {
 	doc, err := parseJSON(raw)
 	if err != nil {
-		return nil, Violations{{path, err.Error()}}
+		return nil, Violations{{Path: path, Message: err.Error()}}
 	}
 	var w walker
 	clean := w.value(path, field{typ: listType, elem: &field{typ: structureType, shape: "TagRef"}}, doc)
@@ -111,7 +118,7 @@ func DecodeTags(path string, raw []byte) ([]TagRef, Violations) {
 	}
 	var tags []TagRef
 	if err := json.Unmarshal(marshal(clean), &tags); err != nil {
-		return nil, Violations{{path, "does not fit its type: " + err.Error()}}
+		return nil, Violations{{Path: path, Message: "does not fit its type: " + err.Error()}}
 	}
 	return tags, nil
 }
@@ -150,21 +157,48 @@ func marshal(v any) json.RawMessage {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// walker checks a document against the model and copies what the model knows.
+// walker checks a document against the model and copies what the model knows. The
+// copy fits the types even where the document does not: there it has zero values,
+// which nothing may be concluded from. So the rules can look at all the rest.
 type walker struct {
-	bad Violations
+	bad      Violations
+	replaced []string // the paths of values that the copy does not have
 }
 
-func (w *walker) fail(path, format string, args ...any) any {
-	w.bad = append(w.bad, Violation{path, fmt.Sprintf(format, args...)})
-	return nil
+func (w *walker) fail(path, format string, args ...any) {
+	w.bad = append(w.bad, Violation{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// replace reports a value that the copy cannot have, and returns what it has instead.
+func (w *walker) replace(path string, f field, format string, args ...any) any {
+	w.fail(path, format, args...)
+	w.replaced = append(w.replaced, path)
+	return zero(f)
+}
+
+// doubts returns what the rules cannot know, nil if they know all.
+func (w *walker) doubts() *doubts {
+	if len(w.bad) == 0 {
+		return nil
+	}
+	d := &doubts{replaced: map[string]bool{}, bad: map[string]bool{}, above: map[string]bool{}}
+	for _, path := range w.replaced {
+		d.replaced[path] = true
+	}
+	for _, v := range w.bad {
+		d.bad[v.Path] = true
+		for path := range ancestors(v.Path) {
+			d.above[path] = true
+		}
+	}
+	return d
 }
 
 // structure checks an object and returns its known, non-null members.
 func (w *walker) structure(path, name string, v any) any {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return w.fail(path, "must be an object, %s was given", describe(v))
+		return w.replace(path, field{shape: name}, "must be an object, %s was given", describe(v))
 	}
 	s := shapes[name]
 	out := make(map[string]any, len(m))
@@ -174,13 +208,39 @@ func (w *walker) structure(path, name string, v any) any {
 		case value != nil:
 			out[f] = w.value(join(path, f), bounds, value)
 		case bounds.required:
-			w.fail(join(path, f), "is required")
+			out[f] = w.replace(join(path, f), bounds, "is required")
 		}
 	}
-	if s.union && len(out) != 1 {
-		return w.fail(path, "must have exactly one of %s, %d were given", strings.Join(slices.Sorted(maps.Keys(s.fields)), ", "), len(out))
+	if !s.union || len(out) == 1 {
+		return out
+	}
+	w.fail(path, "must have exactly one of %s, %d were given", strings.Join(slices.Sorted(maps.Keys(s.fields)), ", "), len(out))
+	if len(out) == 0 {
+		w.replaced = append(w.replaced, path)
 	}
 	return out
+}
+
+// zero returns the least value that fits a field's type. A union has no member then.
+func zero(f field) any {
+	switch f.typ {
+	case structureType:
+		out := map[string]any{}
+		for name, member := range shapes[f.shape].fields {
+			if member.required {
+				out[name] = zero(member)
+			}
+		}
+		return out
+	case listType:
+		return []any{}
+	case stringType:
+		return ""
+	case booleanType:
+		return false
+	default:
+		return json.Number("0")
+	}
 }
 
 func join(path, member string) string {
@@ -200,7 +260,7 @@ func (w *walker) value(path string, f field, v any) any {
 		return w.str(path, f, v)
 	case booleanType:
 		if _, ok := v.(bool); !ok {
-			return w.fail(path, "must be true or false, %s was given", describe(v))
+			return w.replace(path, f, "must be true or false, %s was given", describe(v))
 		}
 		return v
 	default:
@@ -211,16 +271,16 @@ func (w *walker) value(path string, f field, v any) any {
 func (w *walker) list(path string, f field, v any) any {
 	in, ok := v.([]any)
 	if !ok {
-		return w.fail(path, "must be a list, %s was given", describe(v))
+		return w.replace(path, f, "must be a list, %s was given", describe(v))
 	}
 	if outside(int64(len(in)), f) {
-		return w.fail(path, "must have %s, %d were given", f.bounds("member", "members"), len(in))
+		w.fail(path, "must have %s, %d were given", f.bounds("member", "members"), len(in))
 	}
 	out := make([]any, 0, len(in))
 	for i, e := range in {
-		at := path + "[" + strconv.Itoa(i) + "]"
+		at := at(path, i)
 		if e == nil {
-			w.fail(at, "must not be null")
+			out = append(out, w.replace(at, *f.elem, "must not be null"))
 			continue
 		}
 		out = append(out, w.value(at, *f.elem, e))
@@ -232,13 +292,13 @@ func (w *walker) str(path string, f field, v any) any {
 	s, ok := v.(string)
 	switch {
 	case !ok:
-		return w.fail(path, "must be a string, %s was given", describe(v))
+		return w.replace(path, f, "must be a string, %s was given", describe(v))
 	case len(f.enum) > 0 && !slices.Contains(f.enum, s):
-		return w.fail(path, "must be one of %s, %s was given", strings.Join(f.enum, ", "), quote(s))
+		w.fail(path, "must be one of %s, %s was given", strings.Join(f.enum, ", "), quote(s))
 	case outside(int64(utf8.RuneCountInString(s)), f):
-		return w.fail(path, "must have %s, %s was given", f.bounds("character", "characters"), quote(s))
+		w.fail(path, "must have %s, %s was given", f.bounds("character", "characters"), quote(s))
 	case f.pattern != nil && !f.pattern.MatchString(s):
-		return w.fail(path, "must match %s, %s was given", f.pattern, quote(s))
+		w.fail(path, "must match %s, %s was given", f.pattern, quote(s))
 	}
 	return s
 }
@@ -246,14 +306,14 @@ func (w *walker) str(path string, f field, v any) any {
 func (w *walker) integer(path string, f field, v any) any {
 	n, ok := v.(json.Number)
 	if !ok {
-		return w.fail(path, "must be a whole number, %s was given", describe(v))
+		return w.replace(path, f, "must be a whole number, %s was given", describe(v))
 	}
 	if f.typ == integerType && !f.hasMax {
 		f.max, f.hasMax = math.MaxInt32, true
 	}
 	i, err := n.Int64()
 	if err != nil || outside(i, f) {
-		return w.fail(path, "must be a whole number %s, %.40s was given", f.interval(), n)
+		return w.replace(path, f, "must be a whole number %s, %.40s was given", f.interval(), n)
 	}
 	return n
 }

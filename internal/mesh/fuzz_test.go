@@ -11,7 +11,7 @@ import (
 // FuzzDecodeSpec holds that Decode never panics, and that what it accepts is
 // accepted again, unchanged: the stored document is a fixed point.
 func FuzzDecodeSpec(f *testing.F) {
-	for _, cases := range [][]ruleCase{nodeRules, listenerRules, routeRules, gatewayRouteRules} {
+	for _, cases := range [][]ruleCase{nodeRules, listenerRules, routeRules, gatewayRouteRules, bothCases} {
 		for _, c := range cases {
 			f.Add(uint8(c.kind)-1, []byte(c.spec))
 		}

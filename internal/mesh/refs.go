@@ -76,3 +76,29 @@ func backendService(m MeshID, ref string) string {
 	}
 	return id.Name
 }
+
+// Dependents returns what a spec of mesh m names: References, and the virtual
+// services that a virtual node has as backends, which need not exist. Each is listed
+// once. A backend that is an ARN of another mesh is in foreign, as it was given.
+func Dependents(m MeshID, spec any) (keys []Key, foreign []string) {
+	node, ok := spec.(*VirtualNodeSpec)
+	if !ok {
+		return References(spec), nil
+	}
+	seen := map[string]bool{}
+	for _, b := range node.Backends {
+		if b.VirtualService == nil {
+			continue
+		}
+		name := backendService(m, b.VirtualService.VirtualServiceName)
+		switch {
+		case seen[name]:
+		case strings.HasPrefix(name, "arn:"):
+			foreign = append(foreign, name)
+		default:
+			keys = append(keys, Key{Kind: KindVirtualService, Name: name})
+		}
+		seen[name] = true
+	}
+	return keys, foreign
+}

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"iter"
 	"regexp"
 	"strings"
 )
@@ -26,10 +27,10 @@ func fillDefaults(k Kind, spec map[string]any) {
 }
 
 // checkRules reports what the model's limits cannot: rules between the fields of
-// one spec. The spec has passed the limits, so that required members are there and
-// unions have one member. docs/compatibility.md says where a rule is our choice.
-func checkRules(path string, spec any) Violations {
-	var r rules
+// one spec. Required members are there, but a union may have no member or several
+// if there are doubts. docs/compatibility.md says where a rule is our choice.
+func checkRules(path string, spec any, d *doubts) Violations {
+	r := rules{doubts: d}
 	switch s := spec.(type) {
 	case *VirtualNodeSpec:
 		r.node(path, s)
@@ -49,11 +50,56 @@ func checkRules(path string, spec any) Violations {
 
 // rules collects the breaches of the cross-field rules of one spec.
 type rules struct {
-	bad Violations
+	doubts *doubts
+	bad    Violations
 }
 
+// fail reports a breach, unless the model has said what is wrong with the field or it
+// is not as it was sent. A rule that also reads other fields asks known about them.
 func (r *rules) fail(path, format string, args ...any) {
-	r.bad = append(r.bad, Violation{path, fmt.Sprintf(format, args...)})
+	if !r.doubts.about(path) {
+		r.bad = append(r.bad, Violation{Path: path, Message: fmt.Sprintf(format, args...), Rule: true})
+	}
+}
+
+// known reports whether a field and all that is in it are within the model's limits,
+// so that a rule can conclude something from it about others.
+func (r *rules) known(path string) bool {
+	return !r.doubts.about(path) && !(r.doubts != nil && r.doubts.above[path])
+}
+
+// doubts are what breaches of the model leave open about a spec, by path.
+type doubts struct {
+	replaced map[string]bool // not as it was sent, nor is what is in it
+	bad      map[string]bool // reported
+	above    map[string]bool // has something in it that is reported
+}
+
+// about reports whether a field is reported, or is not as it was sent.
+func (d *doubts) about(path string) bool {
+	if d == nil {
+		return false
+	}
+	if d.bad[path] {
+		return true
+	}
+	for outer := range ancestors(path) {
+		if d.replaced[outer] {
+			return true
+		}
+	}
+	return false
+}
+
+// ancestors yields the paths of what a field is in, the innermost first.
+func ancestors(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := len(path) - 1; i > 0; i-- {
+			if (path[i] == '.' || path[i] == '[') && !yield(path[:i]) {
+				return
+			}
+		}
+	}
 }
 
 // choice is a member that excludes others, and whether it was given.
@@ -119,7 +165,7 @@ func (r *rules) matchMethod(path string, m *HeaderMatchMethod) {
 		return
 	}
 	r.regex(path+".regex", m.Regex)
-	if g := m.Range; g != nil && g.Start >= g.End {
+	if g := m.Range; g != nil && g.Start >= g.End && r.known(path+".range") {
 		r.fail(path+".range", "must have a start below its end, start %d and end %d were given", g.Start, g.End)
 	}
 }

@@ -5,7 +5,7 @@ func (r *rules) node(path string, s *VirtualNodeSpec) {
 	if len(s.Listeners) > 0 && s.ServiceDiscovery == nil {
 		r.fail(path+".serviceDiscovery", "is required when there are listeners")
 	}
-	if len(s.Listeners) == 0 && s.ServiceDiscovery != nil {
+	if len(s.Listeners) == 0 && s.ServiceDiscovery != nil && r.known(path+".listeners") {
 		r.fail(path+".serviceDiscovery", "is allowed only with a listener, none was given")
 	}
 	var ports portSet
@@ -26,6 +26,9 @@ func (r *rules) backends(path string, backends []Backend) {
 	seen := map[string]int{}
 	for i, b := range backends {
 		field := at(path, i) + ".virtualService.virtualServiceName"
+		if !r.known(field) {
+			continue
+		}
 		name := b.VirtualService.VirtualServiceName
 		if id, _, err := ParseARN(name, "", ""); err == nil && id.Kind == KindVirtualService {
 			name = id.Name // a full ARN
@@ -89,7 +92,7 @@ func (p *portSet) add(r *rules, listener string, port int64) {
 
 // pool checks that a connection pool is of the listener's protocol.
 func (r *rules) pool(listener, protocol, member string) {
-	if member != "" && member != protocol {
+	if member != "" && member != protocol && r.known(listener+".portMapping.protocol") {
 		r.fail(listener+".connectionPool", "must have the member %s, the listener's protocol, %s was given", protocol, member)
 	}
 }
@@ -108,14 +111,14 @@ func (r *rules) listenerTimeout(listener, protocol string, t *ListenerTimeout) {
 	case t.Tcp != nil:
 		member = "tcp"
 	}
-	if member != "" && member != protocol {
+	if member != "" && member != protocol && r.known(listener+".portMapping.protocol") {
 		r.fail(listener+".timeout", "must have the member %s, the listener's protocol, %s was given", protocol, member)
 	}
 }
 
 // healthCheckPort checks that a listener is health-checked on its own port.
 func (r *rules) healthCheckPort(listener string, port int64, check *int64) {
-	if check != nil && *check != port {
+	if check != nil && *check != port && r.known(listener+".portMapping.port") {
 		r.fail(listener+".healthCheck.port", "must be the listener's port %d or absent, %d was given", port, *check)
 	}
 }

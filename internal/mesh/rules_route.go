@@ -73,19 +73,23 @@ func (r *rules) pathMatch(path string, m *HttpPathMatch) {
 // targets checks the names of a route's targets and that some target gets traffic.
 func (r *rules) targets(route string, targets []WeightedTarget) {
 	path := route + ".action.weightedTargets"
-	var sum int64
+	idle := true
 	for i, t := range targets {
-		sum += t.Weight
+		idle = idle && t.Weight == 0 && r.known(at(path, i)+".weight")
 		r.name(at(path, i)+".virtualNode", KindVirtualNode, t.VirtualNode)
 	}
-	if sum == 0 {
+	if idle {
 		r.fail(path, "must have a target with a weight above 0")
 	}
 }
 
 // retryEvents checks that a retry policy names an event, and only known ones.
 func (r *rules) retryEvents(path string, http, members []string, total int) {
-	if total == 0 {
+	known := true
+	for _, m := range members {
+		known = known && r.known(path+"."+m)
+	}
+	if total == 0 && known {
 		r.fail(path, "must name at least one event in %s", strings.Join(members, ", "))
 	}
 	for i, e := range http {

@@ -21,7 +21,7 @@ type ruleCase struct {
 
 func TestRules(t *testing.T) {
 	t.Parallel()
-	for _, cases := range [][]ruleCase{nodeRules, listenerRules, routeRules, gatewayRouteRules} {
+	for _, cases := range [][]ruleCase{nodeRules, listenerRules, routeRules, gatewayRouteRules, bothCases} {
 		for _, c := range cases {
 			t.Run(c.kind.String()+"/"+c.name, func(t *testing.T) {
 				t.Parallel()

@@ -2,7 +2,12 @@ package store
 
 import (
 	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -59,6 +64,87 @@ func BenchmarkUpdateParallel(b *testing.B) {
 			next <- c
 		}
 	})
+}
+
+// BenchmarkCreate makes virtual nodes: one write to the disk each. Bare is a put of a
+// value of the same size, through a client that calls over the loopback.
+func BenchmarkCreate(b *testing.B) {
+	for _, clients := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			w, route := benchWorld(b)
+			var meshes []mesh.MeshID
+			for i := range 1 + b.N/5000 {
+				meshes = append(meshes, w.makeNodes(fmt.Sprintf("b%d", i), 0))
+			}
+			o := w.object(route.Mesh.Object(mesh.KindVirtualNode, "", "n"), specNode)
+			runClients(b, clients, func(i int64) error {
+				o := o
+				o.ID = meshes[i/5000].Object(mesh.KindVirtualNode, "", fmt.Sprintf("n%d", i))
+				_, err := w.s.Create(b.Context(), w.c, o)
+				return err
+			})
+		})
+		b.Run(fmt.Sprintf("bare/clients=%d", clients), func(b *testing.B) {
+			client, value := bareClient(b)
+			runClients(b, clients, func(i int64) error {
+				_, err := client.Put(b.Context(), fmt.Sprintf("%sx/%d", objectPrefix, i), value)
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkDescribe reads a route. Bare is a get through a client that calls over the
+// loopback.
+func BenchmarkDescribe(b *testing.B) {
+	for _, clients := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			w, route := benchWorld(b)
+			runClients(b, clients, func(int64) error {
+				_, err := w.s.Get(b.Context(), w.c, route)
+				return err
+			})
+		})
+		b.Run(fmt.Sprintf("bare/clients=%d", clients), func(b *testing.B) {
+			client, value := bareClient(b)
+			if _, err := client.Put(b.Context(), objectPrefix+"x", value); err != nil {
+				b.Fatal(err)
+			}
+			runClients(b, clients, func(int64) error {
+				_, err := client.Get(b.Context(), objectPrefix+"x")
+				return err
+			})
+		})
+	}
+}
+
+// bareClient is a client of an etcd with the store's settings that listens, and a value
+// of a virtual node's size.
+func bareClient(b *testing.B) (*clientv3.Client, string) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{serveEtcdWith(b, Config{DataDir: b.TempDir()}).endpoint}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = client.Close() })
+	return client, strings.Repeat("x", 450)
+}
+
+// runClients lets so many clients call f at once, b.N times in all.
+func runClients(b *testing.B, clients int, f func(i int64) error) {
+	var next atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				if err := f(i); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // BenchmarkGet reads a route.

@@ -46,33 +46,60 @@ func System(name string) Caller {
 	}
 }
 
-// allow asks the caller's policies.
-func (c Caller) allow(action, resourceARN string) error {
+// ask asks the caller's policies.
+func (c Caller) ask(q Question) error {
 	if c.Allow == nil {
-		return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to perform %s on %s", c.name(), action, resourceARN)
+		return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to perform %s on %s", c.name(), q.Action, q.Resource)
 	}
-	return c.Allow(Question{Action: action, Resource: resourceARN})
+	return c.Allow(q)
 }
 
-// enter checks that the caller may do a verb, for example "Create", to an object.
-// It reads nothing.
-func (c Caller) enter(verb string, id mesh.ID) error {
-	return c.enterAction("appmesh:"+verb+id.Kind.Title(), id)
+// action returns the name of what is done to objects of a kind, for example "Create".
+func action(verb string, k mesh.Kind) string { return "appmesh:" + verb + k.Title() }
+
+// guest reports whether the caller is of another account than a mesh's owner, so that
+// the mesh must be shared with it.
+func (c Caller) guest(m mesh.MeshID) bool { return !c.system && c.Account != m.Account }
+
+// notShared refuses a guest. It says the same of meshes that are not shared and of
+// meshes that do not exist, so that nothing is learnt of other accounts.
+func (c Caller) notShared(m mesh.MeshID) error {
+	return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use mesh %s of account %s: only meshes that their owner shares with account %s can be used",
+		c.name(), m.Name, m.Account, c.Account)
 }
 
-func (c Caller) enterAction(action string, id mesh.ID) error {
-	if err := c.inAccount(id.Mesh.Account); err != nil {
-		return err
-	}
-	return c.allow(action, id.ARN(c.owner(id.Mesh)))
-}
-
-// inAccount refuses callers of another account.
-func (c Caller) inAccount(account string) error {
-	if c.system || c.Account == account {
+// admitted holds if the caller may enter a mesh.
+func (c Caller) admitted(m mesh.MeshID) []condition {
+	if !c.guest(m) {
 		return nil
 	}
-	return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use the meshes of account %s", c.name(), account)
+	return []condition{exists(shareKey(m, c.Account), c.notShared(m))}
+}
+
+// mayChange refuses to change what another account made.
+func (c Caller) mayChange(f *found) error {
+	if c.system || c.Account == f.doc.ResourceOwner {
+		return nil
+	}
+	name, _ := present(f.id)
+	return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to change %s: it belongs to account %s", c.name(), name, f.doc.ResourceOwner)
+}
+
+// mayDelete refuses to delete what another account made, unless the mesh is the
+// caller's.
+func (c Caller) mayDelete(f *found) error {
+	if !c.guest(f.id.Mesh) {
+		return nil
+	}
+	return c.mayChange(f)
+}
+
+// mayOwn refuses what only the owner of a mesh may do.
+func (c Caller) mayOwn(m mesh.MeshID) error {
+	if c.guest(m) {
+		return c.notShared(m)
+	}
+	return nil
 }
 
 // owner returns the account that owns what the caller makes in a mesh.

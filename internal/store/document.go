@@ -34,9 +34,11 @@ type document struct {
 	Tags          []mesh.TagRef   `json:"tags,omitzero"`
 	// References are the targets that this object's reverse references were
 	// written for, so that any build can remove them again.
-	References  []string `json:"references,omitzero"`
-	CreateToken *token   `json:"createToken,omitzero"`
-	UpdateToken *token   `json:"updateToken,omitzero"`
+	References []string `json:"references,omitzero"`
+	// Slot is the number of the slot that the object holds of its quota.
+	Slot        *int   `json:"slot,omitzero"`
+	CreateToken *token `json:"createToken,omitzero"`
+	UpdateToken *token `json:"updateToken,omitzero"`
 
 	// raw is what was read, with the members that only newer builds know.
 	raw []byte
@@ -45,7 +47,7 @@ type document struct {
 // members are the names of the members that this build knows.
 var members = []string{
 	"format", "uid", "resourceOwner", "version", "createdAt", "updatedAt",
-	"spec", "tags", "references", "createToken", "updateToken",
+	"spec", "tags", "references", "slot", "createToken", "updateToken",
 }
 
 // parseDocument reads a stored object.

@@ -24,8 +24,13 @@ type external struct {
 // serveEtcd starts an etcd with a client port on the loopback.
 func serveEtcd(t testing.TB) external {
 	t.Helper()
+	return serveEtcdWith(t, Config{DataDir: t.TempDir(), Unsafe: true})
+}
+
+func serveEtcdWith(t testing.TB, c Config) external {
+	t.Helper()
 	s := &Store{log: discard}
-	cfg := s.etcdConfig(Config{DataDir: t.TempDir(), Unsafe: true})
+	cfg := s.etcdConfig(c)
 	// The port is chosen by the kernel: etcd tells it through the listener.
 	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	cfg.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2379"}}

@@ -132,11 +132,11 @@ func TestFollowManyPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	m := w.makeNodes("m", 0)
-	doc, _, err := w.s.read(t.Context(), m.MeshObject())
+	found, err := w.s.read(t.Context(), w.c, m.MeshObject(), Question{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, err := doc.encode()
+	value, err := found.doc.encode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,17 @@ const (
 	rootPrefix   = "fairlead/"
 	objectPrefix = rootPrefix + "object/" // ACCOUNT/REGION/mesh/MESH, ACCOUNT/REGION/in/MESH/KIND/[PARENT/]NAME
 	refPrefix    = rootPrefix + "ref/"    // ACCOUNT/REGION/MESH/KIND/NAME/REFERRER
+	slotPrefix   = rootPrefix + "slot/"   // ACCOUNT/REGION/mesh/N, ACCOUNT/REGION/in/MESH/KIND/[PARENT/]N
+	sharedPrefix = rootPrefix + "shared/" // ACCOUNT/REGION/MESH!OWNER, the other way round than shares
+	gonePrefix   = rootPrefix + "gone/"   // ACCOUNT, of accounts that were deleted
 	recordPrefix = rootPrefix + "record/" // as the rooms that own them say
 	storeKey     = rootPrefix + "store"   // what is true of the whole store
+
+	// What every replica keeps in memory has a family of its own, so that one watch
+	// brings it.
+	settingPrefix = rootPrefix + "setting/"
+	quotaPrefix   = settingPrefix + "quota/" // ACCOUNT
+	sharePrefix   = settingPrefix + "share/" // OWNER/REGION/MESH/ACCOUNT
 )
 
 var regionPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -31,10 +40,16 @@ func region(family string, m mesh.MeshID) string {
 // rangeKey returns the prefix of all objects of a kind, below a parent if the kind
 // has one. What follows it is the object's name.
 func rangeKey(m mesh.MeshID, k mesh.Kind, parent string) string {
+	return within(objectPrefix, m, k, parent)
+}
+
+// within returns what all keys of a family have in common that are about objects of a
+// kind, below a parent if the kind has one.
+func within(family string, m mesh.MeshID, k mesh.Kind, parent string) string {
 	if k == mesh.KindMesh {
-		return region(objectPrefix, m) + "mesh/"
+		return region(family, m) + "mesh/"
 	}
-	key := insideKey(m) + k.String() + "/"
+	key := region(family, m) + "in/" + m.Name + "/" + k.String() + "/"
 	if k.Parent() != 0 {
 		key += parent + "/"
 	}
@@ -118,6 +133,49 @@ func referrersKey(m mesh.MeshID, target string) string {
 // refKey returns the key that says that referrer refers to target.
 func refKey(referrer mesh.ID, target string) string {
 	return referrersKey(referrer.Mesh, target) + tail(referrer.Key)
+}
+
+// shareRange returns the prefix of the keys that say with whom a mesh is shared. What
+// follows it is the account.
+func shareRange(m mesh.MeshID) string { return region(sharePrefix, m) + m.Name + "/" }
+
+// shareKey returns the key that says that a mesh is shared with an account.
+func shareKey(m mesh.MeshID, account string) string { return shareRange(m) + account }
+
+// parseShareKey is the reverse of shareKey.
+func parseShareKey(key string) (m mesh.MeshID, account string, ok bool) {
+	rest, ok := strings.CutPrefix(key, sharePrefix)
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != 4 {
+		return mesh.MeshID{}, "", false
+	}
+	return mesh.MeshID{Account: parts[0], Region: parts[1], Name: parts[2]}, parts[3], true
+}
+
+// sharedRange returns the prefix of the keys of the meshes that are shared with an
+// account in a region. What follows it is the mesh's name, sharedMark and the owner.
+func sharedRange(account, region string) string { return sharedPrefix + account + "/" + region + "/" }
+
+// sharedMark comes before all bytes that the name of a mesh can hold, so that keys are
+// in the order of the names.
+const sharedMark = "!"
+
+// sharedKey returns shareKey's counterpart that is found by the account that a mesh is
+// shared with.
+func sharedKey(m mesh.MeshID, account string) string {
+	return sharedRange(account, m.Region) + m.Name + sharedMark + m.Account
+}
+
+// parseSharedKey is the reverse of sharedKey.
+func parseSharedKey(key string) (m mesh.MeshID, account string, ok bool) {
+	rest, ok := strings.CutPrefix(key, sharedPrefix)
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != 3 {
+		return mesh.MeshID{}, "", false
+	}
+	m.Region = parts[1]
+	m.Name, m.Account, ok = strings.Cut(parts[2], sharedMark)
+	return m, parts[0], ok
 }
 
 // checkID refuses what no key can be made of.

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -36,73 +34,33 @@ type Change struct {
 // Create stores a new object and returns it, at version 1. A retry, known by its
 // client token, gets the object that is there. Errors are *mesh.Error:
 // ErrConflict if the name is taken or the token was used with other parameters,
-// ErrNotFound if the mesh, the parent or a referenced object is missing,
-// ErrTooManyTags, ErrBadRequest, ErrForbidden and ErrServiceUnavailable.
+// ErrNotFound if the mesh, the parent or a referenced object is missing, ErrBadRequest
+// if the object does not fit them, ErrLimitExceeded, ErrTooManyTags, ErrForbidden and
+// ErrServiceUnavailable.
+//
+// In a mesh that is shared with the caller's account what it creates belongs to that
+// account, and counts for the quotas of the mesh's owner.
 func (s *Store) Create(ctx context.Context, c Caller, o NewObject) (*mesh.Object, error) {
 	if err := checkID(o.ID); err != nil {
 		return nil, err
 	}
-	if err := c.enter("Create", o.ID); err != nil {
+	if o.ID.Kind == mesh.KindMesh {
+		if err := c.mayOwn(o.ID.Mesh); err != nil {
+			return nil, err
+		}
+	}
+	q := Question{Action: action("Create", o.ID.Kind), Resource: o.ID.ARN(c.owner(o.ID.Mesh)), RequestTags: o.Tags, TagKeys: tagKeys(o.Tags)}
+	if err := c.ask(q); err != nil {
 		return nil, err
 	}
 	if err := checkTags(o.Tags); err != nil {
 		return nil, err
 	}
-	doc, value, err := s.newDocument(o)
+	n, err := s.newCreation(c, o, q)
 	if err != nil {
 		return nil, err
 	}
-	key := objectKey(o.ID)
-	var before *mesh.Object
-	conditions := []condition{absent(key, func(kv *mvccpb.KeyValue) (err error) {
-		before, err = createdBefore(o.ID, kv, doc.CreateToken)
-		return err
-	})}
-	conditions = append(conditions, surroundings(o.ID)...)
-	conditions = append(conditions, targetsExist(o.ID.Mesh, o.Spec)...)
-	ops := []clientv3.Op{clientv3.OpPut(key, value)}
-	for _, t := range doc.References {
-		ops = append(ops, clientv3.OpPut(refKey(o.ID, t), ""))
-	}
-	revision, err := s.commit(ctx, conditions, ops)
-	if before != nil {
-		return before, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return doc.object(o.ID, revision), nil
-}
-
-func (s *Store) newDocument(o NewObject) (doc *document, value string, err error) {
-	now := s.timestamp()
-	doc = &document{
-		UID: uuid.NewString(), ResourceOwner: o.ID.Mesh.Account, Version: 1,
-		CreatedAt: now, UpdatedAt: now,
-		Spec: o.Stored, Tags: o.Tags, References: targets(o.Spec),
-	}
-	if doc.CreateToken, err = newToken(o.Token, o.Stored, o.Tags, now); err != nil {
-		return nil, "", err
-	}
-	value, err = doc.encode()
-	return doc, value, err
-}
-
-// createdBefore returns the object that has the name already if this is a retry of
-// the request that created it; else it refuses.
-func createdBefore(id mesh.ID, kv *mvccpb.KeyValue, t *token) (*mesh.Object, error) {
-	doc, err := parseDocument(kv.Value)
-	if err != nil {
-		return nil, err
-	}
-	same, err := t.repeats(doc.CreateToken, id)
-	if err != nil {
-		return nil, err
-	}
-	if !same {
-		return nil, nameTaken(id)
-	}
-	return doc.object(id, kv.ModRevision), errRepeated
+	return s.retry(ctx, func() (*mesh.Object, error) { return n.attempt(ctx) })
 }
 
 // Get returns an object, or *mesh.Error with ErrNotFound, ErrForbidden or
@@ -111,31 +69,47 @@ func (s *Store) Get(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object, er
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	if err := c.enter("Describe", id); err != nil {
-		return nil, err
-	}
-	doc, revision, err := s.read(ctx, id)
+	f, err := s.read(ctx, c, id, Question{Action: action("Describe", id.Kind)})
 	if err != nil {
 		return nil, err
 	}
-	return doc.object(id, revision), nil
+	return f.object(), nil
+}
+
+// read returns an object that a caller may do something to.
+func (s *Store) read(ctx context.Context, c Caller, id mesh.ID, q Question) (*found, error) {
+	l, err := s.look(ctx, c, id.Mesh, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.enter(ctx, c, l, id, q)
 }
 
 // Update replaces an object's spec and returns it, one version on. A retry, known by
-// its client token, gets the object as it is. Errors are as for Create.
+// its client token, gets the object as it is. Only the account that owns the object may
+// update it. Errors are as for Create; ErrBadRequest also if those that use the object
+// do not fit the new spec.
 func (s *Store) Update(ctx context.Context, c Caller, ch Change) (*mesh.Object, error) {
 	if err := checkID(ch.ID); err != nil {
 		return nil, err
 	}
-	if err := c.enter("Update", ch.ID); err != nil {
+	if err := checkSize(ch.Spec); err != nil {
 		return nil, err
 	}
-	return s.retry(ctx, func() (*mesh.Object, error) { return s.update(ctx, ch) })
+	return s.retry(ctx, func() (*mesh.Object, error) { return s.update(ctx, c, ch) })
 }
 
-func (s *Store) update(ctx context.Context, ch Change) (*mesh.Object, error) {
-	doc, revision, err := s.read(ctx, ch.ID)
+func (s *Store) update(ctx context.Context, c Caller, ch Change) (*mesh.Object, error) {
+	l, err := s.look(ctx, c, ch.ID.Mesh, append(c.neighbours(ch.ID, ch.Spec, false), ch.ID)...)
 	if err != nil {
+		return nil, err
+	}
+	q := Question{Action: action("Update", ch.ID.Kind)}
+	f, err := s.enter(ctx, c, l, ch.ID, q)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.mayChange(f); err != nil {
 		return nil, err
 	}
 	now := s.timestamp()
@@ -143,45 +117,102 @@ func (s *Store) update(ctx context.Context, ch Change) (*mesh.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if same, err := t.repeats(doc.UpdateToken, ch.ID); err != nil || same {
-		return doc.object(ch.ID, revision), err
+	if same, err := t.repeats(f.doc.UpdateToken, ch.ID); err != nil || same {
+		return f.object(), err
 	}
-	before := doc.References
-	doc.Spec, doc.References, doc.UpdateToken = ch.Stored, targets(ch.Spec), t
+	if ch.ID.Kind != mesh.KindVirtualNode {
+		// Updating a node asks nothing about its backends, as with App Mesh.
+		if err := c.askDependents(l, ch.ID.Mesh, ch.Spec, q); err != nil {
+			return nil, err
+		}
+	}
+	before, err := f.spec()
+	if err != nil {
+		return nil, err
+	}
+	conditions, err := s.mayBecome(ctx, c, l, f, ch.Spec)
+	if err != nil {
+		return nil, err
+	}
+	doc, after := f.doc, references(ch.Spec)
+	ops := changeReferences(ch.ID, doc.References, references(before), after)
+	doc.Spec, doc.References, doc.UpdateToken = ch.Stored, targets(after), t
 	doc.Version++
 	doc.UpdatedAt = now
-	conditions := []condition{unchanged(objectKey(ch.ID), revision, errChanged)}
-	conditions = append(conditions, targetsExist(ch.ID.Mesh, ch.Spec)...)
-	revision, err = s.put(ctx, ch.ID, doc, conditions, changeReferences(ch.ID, before, doc.References))
+	revision, err := s.put(ctx, ch.ID, doc, conditions, ops)
 	if err != nil {
 		return nil, err
 	}
 	return doc.object(ch.ID, revision), nil
 }
 
+// mayBecome checks the new spec of an object against quotas and neighbours, and returns
+// what must hold when it is written.
+func (s *Store) mayBecome(ctx context.Context, c Caller, l *look, f *found, spec any) ([]condition, error) {
+	hold := append(c.admitted(f.id.Mesh), unchanged(objectKey(f.id), f.revision, errChanged))
+	before, err := f.spec()
+	if err != nil {
+		return nil, err
+	}
+	lim := s.limits(f.id.Mesh.Account)
+	grows, err := lim.count(ctx, before, spec)
+	if err != nil {
+		return nil, err
+	}
+	if grows {
+		hold = append(hold, lim.hold())
+	}
+	if err := s.lookFurther(ctx, c, l, f.id, spec); err != nil {
+		return nil, err
+	}
+	fits, err := s.fits(l, f.id, spec)
+	if err != nil {
+		return nil, err
+	}
+	suits, err := s.suits(ctx, l, f.id, before, spec)
+	return slices.Concat(hold, fits, suits), err
+}
+
 // Delete removes an object and returns it as it was, with the version and time that
-// App Mesh answers with: one version on (but not for a mesh), updated now. Errors
-// are *mesh.Error: ErrResourceInUse if something lives in the object or refers to
-// it, ErrNotFound, ErrForbidden and ErrServiceUnavailable.
+// App Mesh answers with: one version on (but not for a mesh), updated now. The account
+// that owns the object may delete it, and the mesh's owner. Errors are *mesh.Error:
+// ErrResourceInUse if something lives in the object or refers to it, ErrNotFound,
+// ErrForbidden and ErrServiceUnavailable.
 func (s *Store) Delete(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	if err := c.enter("Delete", id); err != nil {
-		return nil, err
-	}
-	return s.retry(ctx, func() (*mesh.Object, error) { return s.delete(ctx, id) })
+	return s.retry(ctx, func() (*mesh.Object, error) { return s.delete(ctx, c, id) })
 }
 
-func (s *Store) delete(ctx context.Context, id mesh.ID) (*mesh.Object, error) {
-	doc, revision, err := s.read(ctx, id)
+func (s *Store) delete(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object, error) {
+	f, err := s.read(ctx, c, id, Question{Action: action("Delete", id.Kind)})
 	if err != nil {
 		return nil, err
 	}
-	key := objectKey(id)
-	conditions := append([]condition{unchanged(key, revision, errChanged)}, notInUse(id)...)
-	ops := append(changeReferences(id, doc.References, nil), clientv3.OpDelete(key))
-	if revision, err = s.commit(ctx, conditions, ops); err != nil {
+	if err := c.mayDelete(f); err != nil {
+		return nil, err
+	}
+	inUse := notInUse(id)
+	if id.Kind == mesh.KindMesh || id.Kind.Child() != 0 {
+		// A compare of a range reads all of it while nobody can write, so it is
+		// only tried where it is likely to find nothing.
+		if err := s.hold(ctx, inUse); err != nil {
+			return nil, err
+		}
+	}
+	key, doc := objectKey(id), f.doc
+	conditions := slices.Concat(c.admitted(id.Mesh), []condition{unchanged(key, f.revision, errChanged)}, inUse)
+	ops := slices.Concat(changeReferences(id, doc.References, nil, nil), releaseSlot(id, doc), []clientv3.Op{clientv3.OpDelete(key)})
+	if id.Kind == mesh.KindMesh {
+		held, more, err := s.endShares(ctx, id.Mesh)
+		if err != nil {
+			return nil, err
+		}
+		conditions, ops = append(conditions, held), append(ops, more...)
+	}
+	revision, err := s.commit(ctx, conditions, ops)
+	if err != nil {
 		return nil, err
 	}
 	if id.Kind != mesh.KindMesh {
@@ -189,29 +220,6 @@ func (s *Store) delete(ctx context.Context, id mesh.ID) (*mesh.Object, error) {
 	}
 	doc.UpdatedAt = s.timestamp()
 	return doc.object(id, revision), nil
-}
-
-// read returns an object's document and the revision of its last change.
-func (s *Store) read(ctx context.Context, id mesh.ID) (*document, int64, error) {
-	around := surroundings(id)
-	ops := []clientv3.Op{clientv3.OpGet(objectKey(id))}
-	for _, c := range around {
-		ops = append(ops, c.look)
-	}
-	resp, err := s.readAll(ctx, ops...)
-	if err != nil {
-		return nil, 0, err
-	}
-	if found := resp.Responses[0].GetResponseRange().GetKvs(); len(found) > 0 {
-		doc, err := parseDocument(found[0].Value)
-		return doc, found[0].ModRevision, err
-	}
-	for i, c := range around {
-		if err := c.refuse(resp.Responses[i+1].GetResponseRange().GetKvs()); err != nil {
-			return nil, 0, err
-		}
-	}
-	return nil, 0, notPresent(id)
 }
 
 // put writes a document together with other operations.
@@ -236,38 +244,22 @@ func surroundings(id mesh.ID) []condition {
 	return out
 }
 
-// targets returns what a spec refers to, as documents note it.
-func targets(spec any) []string {
+// targets returns what reverse references are written for, as documents list it.
+func targets(refs []reference) []string {
 	var out []string
-	for _, k := range mesh.References(spec) {
-		out = append(out, target(k))
+	for _, r := range refs {
+		out = append(out, r.target)
 	}
 	return out
 }
 
-// targetsExist hold if all that a spec refers to exists.
-func targetsExist(m mesh.MeshID, spec any) []condition {
-	var out []condition
-	for _, k := range mesh.References(spec) {
-		out = append(out, exists(objectKey(mesh.ID{Mesh: m, Key: k}), missing(k)))
+// checkSize refuses a spec that refers to more than fits into a transaction.
+func checkSize(spec any) error {
+	const others = 16 // what a transaction holds besides references, or more
+	if n := len(mesh.References(spec)) + others; n > maxOps {
+		return tooMuch(n)
 	}
-	return out
-}
-
-// changeReferences turns one set of an object's reverse references into another.
-func changeReferences(id mesh.ID, before, after []string) []clientv3.Op {
-	var ops []clientv3.Op
-	for _, t := range before {
-		if !slices.Contains(after, t) {
-			ops = append(ops, clientv3.OpDelete(refKey(id, t)))
-		}
-	}
-	for _, t := range after {
-		if !slices.Contains(before, t) {
-			ops = append(ops, clientv3.OpPut(refKey(id, t), ""))
-		}
-	}
-	return ops
+	return nil
 }
 
 // notInUse hold if nothing lives in an object and nothing refers to it.

@@ -71,7 +71,7 @@ func TestLifeOfEachKind(t *testing.T) {
 // wantNoKeys checks that nothing is left behind.
 func (w world) wantNoKeys() {
 	w.t.Helper()
-	for _, prefix := range []string{objectPrefix, refPrefix} {
+	for _, prefix := range []string{objectPrefix, refPrefix, slotPrefix, settingPrefix, sharedPrefix} {
 		_, all, err := w.s.listAll(w.t.Context(), prefix)
 		if err != nil {
 			w.t.Fatal(err)
@@ -305,7 +305,7 @@ func TestNewerBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(`{"format":1,"uid":"u","version":7,"spec":{"newer":{"b":1,"a":2}},"quota":{"slot":3},"tags":[{"key":"a","value":"1"}]}`)
+	write(`{"format":1,"uid":"u","resourceOwner":"000000000001","version":7,"spec":{"newer":{"b":1,"a":2}},"quota":{"slot":3},"tags":[{"key":"a","value":"1"}]}`)
 	if err := w.s.Tag(t.Context(), w.c, id, []mesh.TagRef{{Key: "b", Value: "2"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestNewerBuild(t *testing.T) {
 // are known.
 func TestMembers(t *testing.T) {
 	t.Parallel()
-	d := document{Tags: []mesh.TagRef{{}}, References: []string{""}, CreateToken: &token{}, UpdateToken: &token{}, Spec: json.RawMessage(`{}`)}
+	d := document{Tags: []mesh.TagRef{{}}, References: []string{""}, Slot: new(int), CreateToken: &token{}, UpdateToken: &token{}, Spec: json.RawMessage(`{}`)}
 	value, err := d.encode()
 	if err != nil {
 		t.Fatal(err)

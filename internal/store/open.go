@@ -17,6 +17,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // callTimeout bounds each call to etcd, so that a lost quorum is an error and not a
@@ -43,6 +45,9 @@ type Config struct {
 	// SealKeyFile holds the key of Seal: 32 bytes as hexadecimal or base64 text.
 	// Empty with DataDir, it is DataDir/seal.key, which is made at the first start.
 	SealKeyFile string
+	// Quotas are those of accounts without values of their own. The zero value is
+	// mesh.DefaultQuotas().
+	Quotas mesh.Quotas
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -62,9 +67,13 @@ type Store struct {
 	timeout time.Duration
 	now     func() time.Time
 
-	// ctx ends when the store is closed.
-	ctx    context.Context
-	cancel context.CancelFunc
+	quotas   mesh.Quotas // of accounts without values of their own
+	settings settings
+
+	// ctx ends when the store is closed, and background is waited for then.
+	ctx        context.Context
+	cancel     context.CancelFunc
+	background sync.WaitGroup
 	// calls is held for reading during each call to etcd, so that Close can wait.
 	calls  sync.RWMutex
 	closed bool
@@ -76,7 +85,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	s := &Store{log: cfg.Logger, timeout: callTimeout, now: time.Now}
+	s := &Store{log: cfg.Logger, timeout: callTimeout, now: time.Now, quotas: cfg.Quotas}
+	if s.quotas == (mesh.Quotas{}) {
+		s.quotas = mesh.DefaultQuotas()
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -113,7 +125,10 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return s.openSeal(ctx, cfg)
+	if err := s.openSeal(ctx, cfg); err != nil {
+		return err
+	}
+	return s.startSettings(ctx)
 }
 
 // dial makes the client of an external cluster, and reads from it once.
@@ -141,6 +156,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 // is on the disk. Closing twice is no error.
 func (s *Store) Close() error {
 	s.cancel()
+	s.background.Wait()
 	s.calls.Lock()
 	defer s.calls.Unlock()
 	if s.closed {

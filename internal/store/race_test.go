@@ -76,25 +76,18 @@ func TestRaces(t *testing.T) {
 }
 
 // wantWhole checks every object of the store: that its mesh, parent and targets
-// exist, and that the reverse references are exactly those of the specs.
+// exist, and that reverse references and slots are exactly those of the objects.
 func (w world) wantWhole() {
 	w.t.Helper()
-	_, all, err := w.s.listAll(w.t.Context(), objectPrefix)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	there, refs := map[string]bool{}, map[string]bool{}
-	for _, kv := range all {
-		there[string(kv.Key)] = true
-	}
-	for _, kv := range all {
-		id, _ := parseObjectKey(string(kv.Key))
+	there, refs, slots := w.values(objectPrefix), map[string]string{}, map[string]string{}
+	for key, value := range there {
+		id, _ := parseObjectKey(key)
 		for p, ok := id.ParentID(); ok; p, ok = p.ParentID() {
-			if !there[objectKey(p)] {
+			if there[objectKey(p)] == "" {
 				w.t.Errorf("%s lacks its parent %s", id.Key, p.Key)
 			}
 		}
-		doc, err := parseDocument(kv.Value)
+		doc, err := parseDocument([]byte(value))
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -103,21 +96,31 @@ func (w world) wantWhole() {
 			w.t.Fatal(err)
 		}
 		for _, k := range mesh.References(spec) {
-			if !there[objectKey(mesh.ID{Mesh: id.Mesh, Key: k})] {
+			if there[objectKey(mesh.ID{Mesh: id.Mesh, Key: k})] == "" {
 				w.t.Errorf("%s refers to %s, which is not there", id.Key, k)
 			}
-			refs[refKey(id, target(k))] = true
 		}
+		for _, r := range references(spec) {
+			refs[refKey(id, r.target)] = r.note
+		}
+		slots[slotKey(within(slotPrefix, id.Mesh, id.Kind, id.Parent), *doc.Slot)] = tail(id.Key)
 	}
-	got := map[string]bool{}
-	_, all, err = w.s.listAll(w.t.Context(), refPrefix)
+	diff(w.t, refs, w.values(refPrefix))
+	diff(w.t, slots, w.values(slotPrefix))
+}
+
+// values returns all keys with a prefix.
+func (w world) values(prefix string) map[string]string {
+	w.t.Helper()
+	_, all, err := w.s.listAll(w.t.Context(), prefix)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	out := map[string]string{}
 	for _, kv := range all {
-		got[string(kv.Key)] = true
+		out[string(kv.Key)] = string(kv.Value)
 	}
-	diff(w.t, refs, got)
+	return out
 }
 
 // TestCreateRouteAgainstDeleteNode hammers the one race that leaves a dangling

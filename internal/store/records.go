@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -29,34 +30,55 @@ const AnyRevision = -1
 // does not hold, the error is ErrRevision (by errors.Is). Other errors are
 // *mesh.Error with ErrForbidden or ErrServiceUnavailable, and faults of the call.
 func (s *Store) PutRecords(ctx context.Context, c Caller, recs []Record) error {
+	return s.ChangeRecords(ctx, c, recs, nil)
+}
+
+// ChangeRecords writes some records and removes others in one transaction: all or none.
+// The Revision of what is removed is a condition as it is for what is written; the
+// Value does not count. Errors are as for PutRecords.
+func (s *Store) ChangeRecords(ctx context.Context, c Caller, puts, deletes []Record) error {
 	if err := c.internal("records"); err != nil {
 		return err
 	}
 	var conditions []condition
 	var ops []clientv3.Op
-	seen := make(map[string]bool, len(recs))
-	for _, r := range recs {
+	seen := make(map[string]bool, len(puts)+len(deletes))
+	for i, r := range slices.Concat(puts, deletes) {
 		if r.Key == "" || seen[r.Key] {
 			return fmt.Errorf("writing records: key %q is empty or comes twice", r.Key)
 		}
 		seen[r.Key] = true
-		key := recordPrefix + r.Key
-		changed := fmt.Errorf("writing record %q: %w", r.Key, ErrRevision)
-		switch {
-		case r.Revision == 0:
-			conditions = append(conditions, absent(key, func(*mvccpb.KeyValue) error { return changed }))
-		case r.Revision > 0:
-			conditions = append(conditions, unchanged(key, r.Revision, changed))
-		case r.Revision != AnyRevision:
-			return fmt.Errorf("writing record %q: revision %d is not allowed: -1 or more", r.Key, r.Revision)
+		held, err := holdRecord(r)
+		if err != nil {
+			return err
 		}
-		ops = append(ops, clientv3.OpPut(key, string(r.Value)))
+		conditions = append(conditions, held...)
+		if key := recordPrefix + r.Key; i < len(puts) {
+			ops = append(ops, clientv3.OpPut(key, string(r.Value)))
+		} else {
+			ops = append(ops, clientv3.OpDelete(key))
+		}
 	}
 	if len(ops) == 0 {
 		return nil
 	}
 	_, err := s.commit(ctx, conditions, ops)
 	return err
+}
+
+// holdRecord holds if a record has the revision that it is to have.
+func holdRecord(r Record) ([]condition, error) {
+	key := recordPrefix + r.Key
+	changed := fmt.Errorf("writing record %q: %w", r.Key, ErrRevision)
+	switch {
+	case r.Revision == AnyRevision:
+		return nil, nil
+	case r.Revision == 0:
+		return []condition{absent(key, func(*mvccpb.KeyValue) error { return changed })}, nil
+	case r.Revision > 0:
+		return []condition{unchanged(key, r.Revision, changed)}, nil
+	}
+	return nil, fmt.Errorf("writing record %q: revision %d is not allowed: -1 or more", r.Key, r.Revision)
 }
 
 // DeleteRecord removes a record. It is no error if there is none.

@@ -133,3 +133,38 @@ func TestFollowRecords(t *testing.T) {
 		t.Errorf("FollowRecords ended with %v", err)
 	}
 }
+
+func TestChangeRecords(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	change := func(puts, deletes []Record) error {
+		t.Helper()
+		return w.s.ChangeRecords(t.Context(), system, puts, deletes)
+	}
+	if err := change([]Record{{Key: "a", Value: []byte("1")}, {Key: "b"}, {Key: "c"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	all, err := w.s.Records(t.Context(), system, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := all[0], all[1]
+	for name, err := range map[string]error{
+		"a delete of what changed":       change([]Record{{Key: "d"}}, []Record{{Key: "a", Revision: a.Revision - 1}}),
+		"a delete of what is not there":  change([]Record{{Key: "d"}}, []Record{{Key: "x", Revision: a.Revision}}),
+		"a delete of what is not to be":  change([]Record{{Key: "d"}}, []Record{{Key: "a"}}),
+		"a put of what is there already": change([]Record{{Key: "c"}}, []Record{a}),
+	} {
+		if !errors.Is(err, ErrRevision) {
+			t.Errorf("%s: error %v, want ErrRevision", name, err)
+		}
+	}
+	wantError(t, change([]Record{a}, []Record{a}), "twice")
+	wantError(t, change(nil, []Record{{Key: "a", Revision: -2}}), "-2")
+	wantCode(t, w.s.ChangeRecords(t.Context(), w.c, nil, []Record{a}), "ForbiddenException")
+	diff(t, map[string]string{"a": "1", "b": "", "c": ""}, w.records(""))
+	if err := change([]Record{{Key: "a", Value: []byte("2"), Revision: a.Revision}, {Key: "d"}}, []Record{b, {Key: "c", Revision: AnyRevision}, {Key: "x", Revision: AnyRevision}, {Key: "y"}}); err != nil {
+		t.Fatal(err)
+	}
+	diff(t, map[string]string{"a": "2", "d": ""}, w.records(""))
+}

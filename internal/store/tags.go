@@ -10,18 +10,19 @@ import (
 // maxTags is how many tags an object may have.
 const maxTags = 50
 
-// Tag adds tags to an object. A key that is there gets the new value and keeps its
+// Tag adds tags to an object, which only the account that owns the object may. A key that is there gets the new value and keeps its
 // place; the version stays. Errors are *mesh.Error: ErrTooManyTags if there would be
 // more than 50, and then none is added, ErrBadRequest if a key comes twice,
 // ErrNotFound, ErrForbidden and ErrServiceUnavailable.
 func (s *Store) Tag(ctx context.Context, c Caller, id mesh.ID, tags []mesh.TagRef) error {
-	if err := c.enterTags("TagResource", id); err != nil {
+	if err := checkID(id); err != nil {
 		return err
 	}
-	if err := checkTags(tags); err != nil {
-		return err
-	}
-	return s.changeTags(ctx, id, func(have []mesh.TagRef) []mesh.TagRef {
+	q := Question{Action: "appmesh:TagResource", RequestTags: tags, TagKeys: tagKeys(tags)}
+	return s.changeTags(ctx, c, id, q, func(have []mesh.TagRef) ([]mesh.TagRef, error) {
+		if err := checkTags(tags); err != nil {
+			return nil, err
+		}
 		out := slices.Clone(have)
 		for _, t := range tags {
 			if i := slices.IndexFunc(out, func(h mesh.TagRef) bool { return h.Key == t.Key }); i >= 0 {
@@ -30,67 +31,77 @@ func (s *Store) Tag(ctx context.Context, c Caller, id mesh.ID, tags []mesh.TagRe
 				out = append(out, t)
 			}
 		}
-		return out
+		return out, nil
 	})
 }
 
 // Untag removes the tags with the given keys from an object. Keys that it does not
-// have are passed over. Errors are *mesh.Error: ErrNotFound, ErrForbidden and
+// have are passed over. Only the account that owns the object may. Errors are *mesh.Error: ErrNotFound, ErrForbidden and
 // ErrServiceUnavailable.
 func (s *Store) Untag(ctx context.Context, c Caller, id mesh.ID, keys []string) error {
-	if err := c.enterTags("UntagResource", id); err != nil {
+	if err := checkID(id); err != nil {
 		return err
 	}
-	return s.changeTags(ctx, id, func(have []mesh.TagRef) []mesh.TagRef {
+	q := Question{Action: "appmesh:UntagResource", TagKeys: keys}
+	return s.changeTags(ctx, c, id, q, func(have []mesh.TagRef) ([]mesh.TagRef, error) {
 		var out []mesh.TagRef
 		for _, t := range have {
 			if !slices.Contains(keys, t.Key) {
 				out = append(out, t)
 			}
 		}
-		return out
+		return out, nil
 	})
 }
 
-// Tags returns an object's tags in the order in which they were added. Errors are as
-// for Untag.
+// Tags returns an object's tags in the order in which they were added, to the account
+// that owns the object. Errors are as for Untag.
 func (s *Store) Tags(ctx context.Context, c Caller, id mesh.ID) ([]mesh.TagRef, error) {
-	if err := c.enterTags("ListTagsForResource", id); err != nil {
+	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	doc, _, err := s.read(ctx, id)
+	f, err := s.read(ctx, c, id, Question{Action: "appmesh:ListTagsForResource"})
 	if err != nil {
 		return nil, err
 	}
-	return doc.Tags, nil
-}
-
-func (c Caller) enterTags(action string, id mesh.ID) error {
-	if err := checkID(id); err != nil {
-		return err
-	}
-	return c.enterAction("appmesh:"+action, id)
+	return f.doc.Tags, c.mayChange(f)
 }
 
 // changeTags replaces an object's tags by what change makes of them.
-func (s *Store) changeTags(ctx context.Context, id mesh.ID, change func([]mesh.TagRef) []mesh.TagRef) error {
+func (s *Store) changeTags(ctx context.Context, c Caller, id mesh.ID, q Question, change func([]mesh.TagRef) ([]mesh.TagRef, error)) error {
 	_, err := s.retry(ctx, func() (*mesh.Object, error) {
-		doc, revision, err := s.read(ctx, id)
+		f, err := s.read(ctx, c, id, q)
 		if err != nil {
 			return nil, err
 		}
-		tags := change(doc.Tags)
-		if slices.Equal(tags, doc.Tags) {
+		if err := c.mayChange(f); err != nil {
+			return nil, err
+		}
+		tags, err := change(f.doc.Tags)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Equal(tags, f.doc.Tags) {
 			return nil, nil
 		}
 		if len(tags) > maxTags {
 			return nil, tooManyTags(len(tags))
 		}
-		doc.Tags = tags
-		_, err = s.put(ctx, id, doc, []condition{unchanged(objectKey(id), revision, errChanged)}, nil)
+		f.doc.Tags = tags
+		conditions := append(c.admitted(id.Mesh), unchanged(objectKey(id), f.revision, errChanged))
+		_, err = s.put(ctx, id, f.doc, conditions, nil)
 		return nil, err
 	})
 	return err
+}
+
+// tagKeys returns the keys of tags.
+func tagKeys(tags []mesh.TagRef) []string {
+	var out []string
+	for _, t := range tags {
+		out = append(out, t.Key)
+	}
+	return out
 }
 
 // checkTags checks the tags of one request.

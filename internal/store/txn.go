@@ -25,8 +25,8 @@ const (
 // condition is what must hold for a transaction to go through.
 type condition struct {
 	compare clientv3.Cmp
-	// look reads, in the transaction that fails, what the condition is about.
-	look clientv3.Op
+	// look reads what the condition is about, if the transaction fails.
+	look func() clientv3.Op
 	// refuse returns why the condition does not hold, or nil if it does.
 	refuse func(found []*mvccpb.KeyValue) error
 }
@@ -35,7 +35,7 @@ type condition struct {
 func exists(key string, otherwise error) condition {
 	return condition{
 		compare: clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
-		look:    clientv3.OpGet(key, clientv3.WithKeysOnly()),
+		look:    func() clientv3.Op { return clientv3.OpGet(key, clientv3.WithKeysOnly()) },
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if len(found) > 0 {
 				return nil
@@ -49,7 +49,7 @@ func exists(key string, otherwise error) condition {
 func absent(key string, otherwise func(kv *mvccpb.KeyValue) error) condition {
 	return condition{
 		compare: clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
-		look:    clientv3.OpGet(key),
+		look:    func() clientv3.Op { return clientv3.OpGet(key) },
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if len(found) == 0 {
 				return nil
@@ -63,7 +63,7 @@ func absent(key string, otherwise func(kv *mvccpb.KeyValue) error) condition {
 func unchanged(key string, revision int64, otherwise error) condition {
 	return condition{
 		compare: clientv3.Compare(clientv3.ModRevision(key), "=", revision),
-		look:    clientv3.OpGet(key, clientv3.WithKeysOnly()),
+		look:    func() clientv3.Op { return clientv3.OpGet(key, clientv3.WithKeysOnly()) },
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if len(found) > 0 && found[0].ModRevision == revision {
 				return nil
@@ -78,7 +78,9 @@ func unchanged(key string, revision int64, otherwise error) condition {
 func empty(prefix string, otherwise func(rest []string) error) condition {
 	return condition{
 		compare: clientv3.Compare(clientv3.CreateRevision(prefix), "=", 0).WithPrefix(),
-		look:    clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(10)),
+		look: func() clientv3.Op {
+			return clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(10))
+		},
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if len(found) == 0 {
 				return nil
@@ -92,34 +94,77 @@ func empty(prefix string, otherwise func(rest []string) error) condition {
 	}
 }
 
-// commit does ops if all conditions hold, and returns the revision. If not it
-// answers with the refusal of the first that does not.
+// notNewer holds if no key with a prefix was written after a revision.
+func notNewer(prefix string, revision int64) condition {
+	return condition{
+		compare: clientv3.Compare(clientv3.ModRevision(prefix), "<", revision+1).WithPrefix(),
+		look: func() clientv3.Op {
+			return clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+				clientv3.WithLimit(1), clientv3.WithMinModRev(revision+1))
+		},
+		refuse: func(found []*mvccpb.KeyValue) error {
+			if len(found) == 0 {
+				return nil
+			}
+			return errChanged
+		},
+	}
+}
+
+// commit does ops if all conditions hold, and returns the revision. If not it answers
+// with the refusal of the first that does not. That one is found by a look behind the
+// transaction, so that transactions that go through, which most do, are small.
 func (s *Store) commit(ctx context.Context, conditions []condition, ops []clientv3.Op) (int64, error) {
 	if n := max(len(conditions), len(ops)); n > maxOps {
-		return 0, mesh.Errorf(mesh.ErrBadRequest, "the request touches %d things, at most %d are allowed", n, maxOps)
+		return 0, tooMuch(n)
 	}
 	compares := make([]clientv3.Cmp, len(conditions))
-	looks := make([]clientv3.Op, len(conditions))
 	for i, c := range conditions {
-		compares[i], looks[i] = c.compare, c.look
+		compares[i] = c.compare
 	}
-	var resp *clientv3.TxnResponse
-	err := s.call(ctx, func(ctx context.Context) (err error) {
-		resp, err = s.client.Txn(ctx).If(compares...).Then(ops...).Else(looks...).Commit()
-		return err
-	})
+	for range maxAttempts {
+		var resp *clientv3.TxnResponse
+		err := s.call(ctx, func(ctx context.Context) (err error) {
+			resp, err = s.client.Txn(ctx).If(compares...).Then(ops...).Commit()
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		if resp.Succeeded {
+			return resp.Header.Revision, nil
+		}
+		if err := s.hold(ctx, conditions); err != nil {
+			return 0, err
+		}
+		// What did not hold does again: something came or went in between.
+	}
+	return 0, errors.New("committing to etcd: it refused a transaction all of whose conditions hold")
+}
+
+// hold returns the refusal of the first condition that does not hold now, or nil.
+func (s *Store) hold(ctx context.Context, conditions []condition) error {
+	ops := make([]clientv3.Op, len(conditions))
+	for i, c := range conditions {
+		ops[i] = c.look()
+		if s.etcd != nil {
+			clientv3.WithSerializable()(&ops[i]) // see opGet
+		}
+	}
+	resp, err := s.readAll(ctx, ops...)
 	if err != nil {
-		return 0, err
-	}
-	if resp.Succeeded {
-		return resp.Header.Revision, nil
+		return err
 	}
 	for i, c := range conditions {
 		if err := c.refuse(resp.Responses[i].GetResponseRange().GetKvs()); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return 0, errors.New("committing to etcd: it refused a transaction all of whose conditions hold")
+	return nil
+}
+
+func tooMuch(n int) error {
+	return mesh.Errorf(mesh.ErrBadRequest, "the request touches %d things, at most %d are allowed", n, maxOps)
 }
 
 // readAll does several reads at one revision.
@@ -145,10 +190,30 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 	if s.ctx.Err() != nil {
 		return ErrClosed
 	}
+	if err := s.running(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
+	if err := ctx.Err(); err != nil {
+		return err // a read from memory would not look
+	}
 	return f(ctx)
+}
+
+// running refuses once an embedded etcd has stopped by itself. Writes would find out,
+// reads from its memory would not.
+func (s *Store) running() error {
+	if s.etcd == nil {
+		return nil
+	}
+	select {
+	case <-s.etcd.Server.StoppingNotify():
+		return fmt.Errorf("the embedded etcd has stopped: %w", ErrClosed)
+	default:
+		return nil
+	}
 }
 
 // retry repeats f while it says that the world changed under it.
@@ -157,6 +222,9 @@ func (s *Store) retry(ctx context.Context, f func() (*mesh.Object, error)) (*mes
 		o, err := f()
 		if !errors.Is(err, errChanged) {
 			return o, err
+		}
+		if attempt == 0 {
+			continue // most often once is enough
 		}
 		most := time.Millisecond << min(attempt, 6)
 		if err := sleep(ctx, rand.N(most)); err != nil {
