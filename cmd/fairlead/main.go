@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fairlead-mesh/fairlead/internal/cli"
 )
 
 // Exit codes, a contract with scripts.
@@ -37,11 +40,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, cli.ErrDifferent):
+		return exitFailed // what differs is the output
 	}
-	fmt.Fprintln(stderr, "fairlead:", err)
-	if errors.As(err, &usageError{}) {
+	fmt.Fprintln(stderr, "fairlead:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if errors.As(err, &usageError{}) || errors.As(err, &cli.UsageError{}) {
 		return exitUsage
 	}
 	return exitFailed
@@ -57,12 +63,17 @@ func newRoot() *cobra.Command {
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return settle(cmd.Flags(), os.LookupEnv)
+			return settle(cmd.Flags(), commandFlags(cmd.Root()), os.LookupEnv)
 		},
 	}
 	root.PersistentFlags().String("config", "", "YAML file with settings: the flags' names without the dashes in front")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServer(), newDemo())
+	addGroups(root)
+	for _, cmd := range []*cobra.Command{newServer(), newRecover(), newDemo()} {
+		cmd.GroupID = groupServer
+		root.AddCommand(cmd)
+	}
+	root.AddCommand(newClients()...)
 	return root
 }
 

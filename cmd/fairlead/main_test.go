@@ -35,6 +35,29 @@ func TestWrongUsage(t *testing.T) {
 		{"server --data-dir x --config /nowhere", 1, "reading --config"},
 		{"server --data-dir x --api-listen 0.0.0.0:0", 1, "is not a loopback address"},
 		{"server --data-dir x --api-listen nonsense", 1, "allowed is host:port"},
+		{"server --data-dir x --tls-cert a", 2, "--tls-cert needs --tls-key"},
+		{"server --data-dir x --tls-key a", 2, "--tls-key needs --tls-cert"},
+		{"server --data-dir x --xds-tls-cert a", 2, "--xds-tls-cert and --xds-tls-key are given together"},
+		{"server --data-dir x --tls-client-ca a", 2, "--tls-client-ca needs TLS"},
+		{"server --data-dir x --ops-tls-client-ca a", 2, "--ops-tls-client-ca and --ops-tls-client-auth need TLS"},
+		{"server --data-dir x --tls-cert a --tls-key b --tls-client-auth maybe", 2, `--tls-client-auth "maybe" is not allowed: optional or required`},
+		{"server --data-dir x --tls-cert a --tls-key b --ops-tls-client-auth required", 2, "--ops-tls-client-auth required needs --ops-tls-client-ca"},
+		{"server --data-dir x --ops-tls-cert off --ops-tls-key b", 2, "--ops-tls-cert is off"},
+		{"server --data-dir x --tls-cert /nowhere --tls-key b", 1, "loading the TLS files of --api-listen: open /nowhere"},
+		{"server --data-dir x --max-connections -1", 2, "--max-connections -1 is not allowed"},
+		{"server --data-dir x --xds-max-connections 2000000", 2, "--xds-max-connections 2000000 is not allowed: 1 to 1000000"},
+		{"server --data-dir x --audit-max-size 12parsecs", 2, "--audit-max-size"},
+		{"server --data-dir x --audit-max-size 10kB", 2, "--audit-max-size 10kB is not allowed: at least 1MB"},
+		{"server --data-dir x --audit-max-files 0", 2, "--audit-max-files 0 is not allowed"},
+		{"server --data-dir x --quota-set mine", 2, `--quota-set "mine" is not allowed: default or app-mesh`},
+		{"server --data-dir x --shutdown-wait 0s", 2, "--shutdown-wait 0s is not allowed"},
+		{"server --data-dir x --max-stream-age -1s", 2, "--max-stream-age -1s is not allowed"},
+		{"server --etcd-endpoints y --seal-key z", 2, "--audit-file is required with --etcd-endpoints"},
+		{"recover", 2, "--data-dir is required"},
+		{"recover --data-dir x --account-id 1", 2, "--account-id"},
+		{"recover --data-dir x --region=", 2, "--region is empty"},
+		{"recover --etcd-endpoints y --seal-key z", 2, "--credentials-file is required"},
+		{"recover --data-dir x", 1, "--data-dir x holds no store"},
 		{"nonsense", 2, "nonsense"},
 	} {
 		var out, errs bytes.Buffer
@@ -77,7 +100,8 @@ func TestSettingsInTheirOrder(t *testing.T) {
 	}
 	env := map[string]string{"FAIRLEAD_A": "env", "FAIRLEAD_B": "env"}
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	if err := settle(flags, lookup); err != nil {
+	none := func(string) bool { return false }
+	if err := settle(flags, none, lookup); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"a": "flag", "b": "env", "c-d": "file", "e": "default", "list": "[x,y]", "n": "3"} {
@@ -88,7 +112,7 @@ func TestSettingsInTheirOrder(t *testing.T) {
 	env["FAIRLEAD_N"] = "many"
 	flags = pflag.NewFlagSet("test", pflag.ContinueOnError)
 	flags.Int("n", 0, "")
-	if err := settle(flags, lookup); err == nil || !strings.Contains(err.Error(), "FAIRLEAD_N") {
+	if err := settle(flags, none, lookup); err == nil || !strings.Contains(err.Error(), "FAIRLEAD_N") {
 		t.Errorf("a variable of the wrong type gives %v, want an error that names it", err)
 	}
 }

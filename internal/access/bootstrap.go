@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,8 +11,11 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
-// Administrator is the name of the user that Bootstrap makes.
+// Administrator is the name of the user that every account begins with.
 const Administrator = "administrator"
+
+// managementName is the name that the first account is given.
+const managementName = "management"
 
 // administratorPolicy allows everything within the account.
 const administratorPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
@@ -35,17 +37,24 @@ func (a *Service) Bootstrap(ctx context.Context, account string, write func(Cred
 		return false, fmt.Errorf("making the first account: account id %s is not allowed: twelve digits", quote(account))
 	}
 	// Once to find nothing, once more to find what a quicker replica has made.
-	for range 2 {
+	there := false
+	for range 3 {
 		var v bootstrapValue
-		rec, err := a.read(ctx, bootstrapRecord, "first account", &v)
+		rec, err := a.read(ctx, bootstrapRecord, "first account", true, &v)
 		if err == nil {
 			return a.handOver(ctx, rec, v, write)
 		}
 		if !notFound(err) {
 			return false, fmt.Errorf("making the first account: %w", err)
 		}
-		if there, err := a.anyAccount(ctx); there || err != nil {
+		if there {
+			return false, nil // an account that was made otherwise
+		}
+		if there, err = a.anyAccount(ctx); err != nil {
 			return false, err
+		}
+		if there {
+			continue
 		}
 		if err := a.makeFirst(ctx, account); err != nil && !errors.Is(err, store.ErrRevision) {
 			return false, err
@@ -71,31 +80,15 @@ func (a *Service) anyAccount(ctx context.Context) (bool, error) {
 // makeFirst writes the first account in one transaction. Its error is
 // store.ErrRevision if another replica was quicker.
 func (a *Service) makeFirst(ctx context.Context, account string) error {
-	creds, uid, now := newCredentials(), randomID(), a.timestamp()
-	key, err := a.newKey(creds, Administrator, uid)
+	creds := newCredentials(keyPrefix)
+	var c change
+	_, err := a.firstRecords(&c, account, managementName, creds)
+	err = errors.Join(err, c.put(store.Record{Key: bootstrapRecord},
+		bootstrapValue{Format: recordFormat, Account: account, KeyID: creds.AccessKeyID, Pending: true}))
 	if err != nil {
-		return err
+		return fmt.Errorf("making the first account: %w", err)
 	}
-	var records []store.Record
-	for _, r := range []struct {
-		key   string
-		value any
-	}{
-		{bootstrapRecord, bootstrapValue{Format: recordFormat, Account: account, KeyID: creds.AccessKeyID, Pending: true}},
-		{recordKey(account, accountRecord), accountValue{Format: recordFormat, Created: now}},
-		{recordKey(account, userRecord, Administrator), userValue{
-			Format: recordFormat, Created: now, UID: uid,
-			Policies: map[string]json.RawMessage{"everything": json.RawMessage(administratorPolicy)},
-		}},
-		{recordKey(account, keyRecord, creds.AccessKeyID), key},
-	} {
-		rec, err := encodeRecord(store.Record{Key: r.key}, r.value)
-		if err != nil {
-			return err
-		}
-		records = append(records, rec)
-	}
-	if err := a.store.PutRecords(ctx, self, records); err != nil {
+	if err := a.commit(ctx, c); err != nil {
 		return fmt.Errorf("making the first account: %w", err)
 	}
 	return nil
@@ -122,7 +115,11 @@ func (a *Service) handOver(ctx context.Context, rec store.Record, v bootstrapVal
 	}
 	v.Pending = false
 	// Losing the race for this record means that another replica has noted it.
-	if err := a.write(ctx, rec, v); err != nil && !errors.Is(err, store.ErrRevision) {
+	var c change
+	if err := c.put(rec, v); err != nil {
+		return wanted, err
+	}
+	if err := a.commit(ctx, c); err != nil && !errors.Is(err, store.ErrRevision) {
 		return wanted, err
 	}
 	return wanted, nil
@@ -132,7 +129,7 @@ func (a *Service) handOver(ctx context.Context, rec store.Record, v bootstrapVal
 // disabled: only its owner, who must have had it, can have done that.
 func (a *Service) firstKey(ctx context.Context, v bootstrapValue) (creds Credentials, wanted bool, err error) {
 	var k keyValue
-	_, err = a.read(ctx, recordKey(v.Account, keyRecord, v.KeyID), "first access key", &k)
+	_, err = a.read(ctx, recordKey(v.Account, keyRecord, v.KeyID), "first access key", true, &k)
 	if notFound(err) || err == nil && k.Disabled {
 		return creds, false, nil
 	}

@@ -80,7 +80,7 @@ func TestBootstrapInterrupted(t *testing.T) {
 		"after the hand-over": func(t *testing.T, a *Service, in *inbox) {
 			ok(t, a.makeFirst(t.Context(), testAccount))
 			var v bootstrapValue
-			rec, err := a.read(t.Context(), bootstrapRecord, "first account", &v)
+			rec, err := a.read(t.Context(), bootstrapRecord, "first account", true, &v)
 			ok(t, err)
 			rec.Revision = 1 // so that the note fails
 			handedOver, err := a.handOver(t.Context(), rec, v, in.write)
@@ -118,9 +118,13 @@ func TestBootstrapInterrupted(t *testing.T) {
 func TestBootstrapKeyGone(t *testing.T) {
 	t.Parallel()
 	for name, remove := range map[string]func(a *Service, keyID string) error{
-		"deleted": func(a *Service, keyID string) error { return a.DeleteKey(t.Context(), tester, testAccount, keyID) },
+		"deleted": func(a *Service, keyID string) error {
+			_, err := a.DeleteKey(t.Context(), tester, testAccount, Administrator, keyID)
+			return err
+		},
 		"disabled": func(a *Service, keyID string) error {
-			return a.SetKeyActive(t.Context(), tester, testAccount, keyID, false)
+			_, err := a.UpdateKey(t.Context(), tester, testAccount, Administrator, keyID, false)
+			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,14 +132,14 @@ func TestBootstrapKeyGone(t *testing.T) {
 			a := openService(t, s, nil)
 			ok(t, a.makeFirst(t.Context(), testAccount))
 			var v bootstrapValue
-			_, err := a.read(t.Context(), bootstrapRecord, "first account", &v)
+			_, err := a.read(t.Context(), bootstrapRecord, "first account", true, &v)
 			ok(t, err)
 			ok(t, remove(a, v.KeyID))
 			var in inbox
 			if handedOver, err := a.Bootstrap(t.Context(), testAccount, in.write); handedOver || err != nil || len(in.got) > 0 {
 				t.Errorf("got %v, %v", handedOver, err)
 			}
-			_, err = a.read(t.Context(), bootstrapRecord, "first account", &v)
+			_, err = a.read(t.Context(), bootstrapRecord, "first account", true, &v)
 			if err != nil || v.Pending {
 				t.Errorf("hand-over is still pending: %v", err)
 			}
@@ -189,11 +193,12 @@ func TestBootstrapKeepsOut(t *testing.T) {
 	if _, err := a.Bootstrap(t.Context(), "12", in.write); err == nil || !strings.Contains(err.Error(), `"12" is not allowed: twelve digits`) {
 		t.Errorf("got %v", err)
 	}
-	ok(t, a.CreateAccount(t.Context(), tester, "000000000007"))
+	_, _, err := a.CreateAccount(t.Context(), tester, "000000000007", "seven")
+	ok(t, err)
 	if handedOver, err := a.Bootstrap(t.Context(), testAccount, in.write); handedOver || err != nil {
 		t.Errorf("got %v, %v", handedOver, err)
 	}
-	if err := a.PutUser(t.Context(), tester, User{Account: testAccount, Name: "x"}); codeOf(t, err) != mesh.ErrNotFound {
+	if _, err := a.CreateUser(t.Context(), tester, User{Account: testAccount, Name: "x"}); codeOf(t, err) != mesh.ErrNotFound {
 		t.Errorf("an account was made: %v", err)
 	}
 }
@@ -203,7 +208,7 @@ func TestWriteCredentials(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "credentials")
 	ok(t, os.WriteFile(path, []byte("[default]\nold = one\n"), 0o644))
-	want := newCredentials()
+	want := newCredentials(keyPrefix)
 	ok(t, WriteCredentials(path, want, "eu-west-1"))
 	info, err := os.Stat(path)
 	ok(t, err)
@@ -245,7 +250,8 @@ func TestRecordKeys(t *testing.T) {
 		"iam/000000000001/user/ann": {"000000000001", "user", "ann", true},
 		"iam/000000000001/key/FLAK": {"000000000001", "key", "FLAK", true},
 		"iam/bootstrap":             {},
-		"iam/000000000001/role/x":   {},
+		"iam/000000000001/role/x":   {"000000000001", "role", "x", true},
+		"iam/000000000001/group/x":  {},
 		"iam/000000000001/user":     {},
 		"iam/000000000001/user/a/b": {},
 	} {

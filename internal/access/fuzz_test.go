@@ -55,20 +55,66 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzParsePolicy reads anything as a policy document.
-func FuzzParsePolicy(f *testing.F) {
-	f.Add(administratorPolicy, "appmesh:CreateMesh", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop")
-	f.Add(`{"Statement":{"Effect":"Deny","Action":["a:*b?c"],"Resource":["arn:**","*"]}}`, "a:xbyc", "*")
-	f.Add(`{"Statement":[]}`, "", "")
-	f.Add(`{"Statement":[null]}{}`, "*", "::::")
-	f.Fuzz(func(t *testing.T, document, action, resource string) {
-		p, err := ParsePolicy([]byte(document))
-		if err != nil {
-			if strings.ContainsAny(err.Error(), "\r\n") {
-				t.Fatalf("error %q has several lines", err)
+// FuzzPolicy reads anything as a policy document, of both kinds, and asks it
+// questions. A denial must stay one whatever else is allowed beside it.
+func FuzzPolicy(f *testing.F) {
+	f.Add(administratorPolicy, "appmesh:CreateMesh", shop, "team", "a")
+	f.Add(`{"Statement":{"Effect":"Deny","Action":["a:*b?c"],"Resource":["arn:**","*"]}}`, "a:xbyc", "*", "", "")
+	f.Add(`{"Statement":[]}`, "", "", "", "")
+	f.Add(`{"Statement":[null]}{}`, "*", "::::", "", "")
+	f.Add(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":"iam:*","NotResource":"arn:aws:appmesh:*:*:mesh/${aws:username, 'x'}*",`+
+		`"Condition":{"StringLikeIfExists":{"aws:ResourceTag/team":["${aws:username}","${*}${?}${$}*"]},"ForAnyValue:StringNotEquals":{"aws:TagKeys":"b"}}}}`, "appmesh:DeleteMesh", shop, "team", "*?$x")
+	f.Add(`{"Statement":{"Effect":"Allow","Principal":{"AWS":["000000000001","arn:aws:iam::000000000001:user/ann"]},"Action":"*",`+
+		`"Condition":{"NumericLessThan":{"aws:EpochTime":1e12},"DateGreaterThan":{"aws:CurrentTime":"2026-01"},"IpAddress":{"aws:SourceIp":"::/0"},"Bool":{"aws:SecureTransport":[true,"FALSE"]}}}}`, "sts:AssumeRole", "", "k", "")
+	f.Add(`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"ArnNotLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/${"},"Null":{"aws:userid":false}}}}`, "a:b", "", "", "")
+	f.Fuzz(func(t *testing.T, document, action, resource, tag, value string) {
+		ask := testFacts(func(q *facts) {
+			q.Action, q.Resource = action, resource
+			q.ResourceTags, q.TagKeys = []mesh.TagRef{{Key: tag, Value: value}}, []string{tag, value}
+		})
+		for _, kind := range []policyKind{identityPolicy, trustPolicy} {
+			p, err := parsePolicy([]byte(document), kind)
+			switch {
+			case err != nil && (strings.ContainsAny(err.Error(), "\r\n") || !utf8.ValidString(err.Error())):
+				t.Fatalf("error %q is not one line of text", err)
+			case err != nil:
+			case kind == trustPolicy:
+				p.trusts(ask)
+			default:
+				all, err := ParsePolicy([]byte(administratorPolicy))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := p.decide(ask); decideAll([]*Policy{all, p}, ask) != max(d, Allowed) {
+					t.Fatalf("the policy says %d, and with everything allowed %d", d, decideAll([]*Policy{all, p}, ask))
+				}
 			}
-			return
 		}
-		p.Evaluate(action, resource)
+	})
+}
+
+// FuzzToken sends anything as a session token, and changes a good one.
+func FuzzToken(f *testing.F) {
+	a := openService(f, openStore(f), nil)
+	creds := withAnn(f, a, allowing("*"))
+	caller, err := signIn(f, a, creds)
+	ok(f, err)
+	temporary, err := a.SessionToken(f.Context(), caller, 0)
+	ok(f, err)
+	sealed, err := a.store.Seal([]byte("something else"))
+	ok(f, err)
+	f.Add(temporary.SessionToken)
+	f.Add(temporary.SessionToken + "=")
+	f.Add(temporary.SessionToken[1:])
+	f.Add(tokenEncoding.EncodeToString(sealed))
+	f.Add("")
+	f.Fuzz(func(t *testing.T, token string) {
+		s, ok := a.openToken(token)
+		if ok != (token == temporary.SessionToken) || ok && s.signer.id != temporary.AccessKeyID {
+			t.Fatalf("%q is accepted: %v", token, ok)
+		}
+		if _, err := parseToken([]byte(tokenMark + token)); err != nil && strings.ContainsAny(err.Error(), "\r\n") {
+			t.Fatalf("error %q has several lines", err)
+		}
 	})
 }

@@ -35,13 +35,19 @@ func offline(t testing.TB, now time.Time) *Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newTable()
-	n.accounts[testAccount] = true
-	n.users[userName{testAccount, "ann"}] = &user{uid: "1", policies: []*Policy{p}}
-	n.keys[testKey] = &accessKey{id: testKey, account: testAccount, user: "ann", userUID: "1", secret: testSecret}
-	n.keys["FLAKDISABLED"] = &accessKey{id: "FLAKDISABLED", account: testAccount, user: "ann", userUID: "1", secret: testSecret, disabled: true}
-	n.keys["FLAKOTHERUSER"] = &accessKey{id: "FLAKOTHERUSER", account: testAccount, user: "ann", userUID: "2", secret: testSecret}
-	a.table.Store(n)
+	d := newTable().next(true)
+	d.accounts.Insert([]byte(testAccount), &account{id: testAccount})
+	d.users.Insert(treeKey(testAccount, "ann"), &user{account: testAccount, name: "ann", userValue: userValue{UID: "1"}, policies: []*Policy{p}})
+	for id, k := range map[string]*accessKey{
+		testKey:         {userUID: "1"},
+		"FLAKDISABLED":  {userUID: "1", disabled: true},
+		"FLAKOTHERUSER": {userUID: "2"},
+	} {
+		k.account, k.user, k.used, k.signer = testAccount, "ann", &usage{}, &signer{id: id, secret: testSecret}
+		d.keys.Insert([]byte(id), k)
+		d.owned.Insert(treeKey(testAccount, "ann", id), k)
+	}
+	a.table.Store(d.done())
 	return a
 }
 

@@ -12,7 +12,7 @@ import (
 // MaxPolicyBytes is the longest policy document that is accepted.
 const MaxPolicyBytes = 20 << 10
 
-// Decision is what a policy says of one action on one resource.
+// Decision is what policies say of one action on one resource.
 type Decision uint8
 
 // The decisions. A denial is stronger than an allowance, and what nothing
@@ -23,23 +23,51 @@ const (
 	Denied
 )
 
-// Policy is a parsed IAM policy document of a user.
+// and returns what holds if both of two sets of policies have to allow.
+func (d Decision) and(other Decision) Decision {
+	switch {
+	case d == Denied || other == Denied:
+		return Denied
+	case d == Allowed && other == Allowed:
+		return Allowed
+	}
+	return NotMentioned
+}
+
+// Policy is a parsed IAM policy document.
 type Policy struct {
 	statements []statement
 }
 
 type statement struct {
-	deny      bool
-	actions   []string // patterns, lower-case
-	resources []resourcePattern
+	deny       bool
+	actions    []pattern // lower-case
+	notActions bool      // the statement is about all actions but those
+	resources  []arnPattern
+	// notResources says that the statement is about all resources but those.
+	notResources bool
+	principals   []principalPattern // of a trust policy
+	conditions   []condition
 }
 
+// policyKind says where a policy stands, and so what its statements have.
+type policyKind uint8
+
+const (
+	identityPolicy policyKind = iota // of a user, a role or a session: Resource
+	trustPolicy                      // who may assume a role: Principal
+)
+
 // ParsePolicy reads an IAM policy document, in the form that AWS gives it: Version,
-// Id, and Statement with Sid, Effect, Action and Resource, single or as lists, with
-// the wildcards * and ?. What is not supported yet (NotAction, NotResource,
-// Condition, policy variables) is an error, never passed over. The error says in
-// one line what is wrong and where.
+// Id, and Statement with Sid, Effect, Action or NotAction, Resource or NotResource,
+// and Condition, single or as lists, with wildcards and policy variables. An
+// operator, a key or a member that is not known is an error, never passed over.
+// The error says in one line what is wrong and where.
 func ParsePolicy(document []byte) (*Policy, error) {
+	return parsePolicy(document, identityPolicy)
+}
+
+func parsePolicy(document []byte, kind policyKind) (*Policy, error) {
 	if len(document) > MaxPolicyBytes {
 		return nil, fmt.Errorf("policy document has %d bytes, allowed are %d", len(document), MaxPolicyBytes)
 	}
@@ -58,7 +86,7 @@ func ParsePolicy(document []byte) (*Policy, error) {
 	}
 	p := &Policy{}
 	for i, raw := range list {
-		s, err := parseStatement(raw)
+		s, err := parseStatement(raw, kind, version == "2012-10-17")
 		if err != nil {
 			return nil, fmt.Errorf("policy document, Statement[%d] %w", i, err)
 		}
@@ -67,47 +95,73 @@ func ParsePolicy(document []byte) (*Policy, error) {
 	return p, nil
 }
 
-// members reads the members of a JSON object into the places that to names. Their
-// names are compared exactly.
-func members(document []byte, to map[string]any) error {
+// member is a member of a JSON object.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// readObject reads the members of a JSON object in their order. No name may come
+// twice. Its errors go on from "that" or a subject.
+func readObject(document []byte) ([]member, error) {
 	d := json.NewDecoder(strings.NewReader(string(document)))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("is not a JSON object")
+		return nil, errors.New("is not a JSON object")
 	}
+	var all []member
 	seen := map[string]bool{}
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
-			return errors.New("is not valid JSON")
+			return nil, errors.New("is not valid JSON")
 		}
-		name, _ := t.(string)
-		place, ok := to[name]
-		if !ok {
-			return unknownMember(name, to)
+		m := member{}
+		m.name, _ = t.(string)
+		if seen[m.name] {
+			return nil, fmt.Errorf("has %s twice", quote(m.name))
 		}
-		if seen[name] {
-			return fmt.Errorf("has %s twice", name)
+		seen[m.name] = true
+		if err := d.Decode(&m.value); err != nil {
+			return nil, errors.New("is not valid JSON")
 		}
-		seen[name] = true
-		if err := d.Decode(place); err != nil {
-			return fmt.Errorf("has a value of the wrong form in %s", name)
-		}
+		all = append(all, m)
 	}
 	if _, err := d.Token(); err != nil {
-		return errors.New("is not valid JSON")
+		return nil, errors.New("is not valid JSON")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("has something behind its end")
+		return nil, errors.New("has something behind its end")
+	}
+	return all, nil
+}
+
+// members reads the members of a JSON object into the places that to names. Their
+// names are compared exactly.
+func members(document []byte, to map[string]any) error {
+	all, err := readObject(document)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		place, ok := to[m.name]
+		if !ok {
+			return unknownMember(m.name, to)
+		}
+		if err := json.Unmarshal(m.value, place); err != nil {
+			return fmt.Errorf("has a value of the wrong form in %s", m.name)
+		}
 	}
 	return nil
 }
 
 func unknownMember(name string, to map[string]any) error {
 	switch name {
-	case "NotAction", "NotResource", "Condition":
-		return fmt.Errorf("has %s, which is not supported yet: say it with Action, Resource and Effect Deny", name)
-	case "Principal", "NotPrincipal":
-		return fmt.Errorf("has %s, which a user's own policy cannot have", name)
+	case "Principal":
+		return errors.New("has Principal, which only the trust policy of a role can have")
+	case "NotPrincipal":
+		return errors.New("has NotPrincipal, which is not supported: say it with Principal and Effect Deny")
+	case "Resource", "NotResource":
+		return fmt.Errorf("has %s, which a trust policy cannot have: it is about its own role", name)
 	}
 	allowed := make([]string, 0, len(to))
 	for k := range to {
@@ -126,11 +180,18 @@ func oneOrMore[T any](raw json.RawMessage, first byte) (list []T, err error) {
 	return list, json.Unmarshal(raw, &list)
 }
 
-func parseStatement(raw json.RawMessage) (s statement, err error) {
+func parseStatement(raw json.RawMessage, kind policyKind, variables bool) (s statement, err error) {
 	var effect string
-	var action, resource json.RawMessage
-	err = members(raw, map[string]any{"Sid": new(string), "Effect": &effect, "Action": &action, "Resource": &resource})
-	if err != nil {
+	var action, notAction, resource, notResource, principal, condition json.RawMessage
+	to := map[string]any{
+		"Sid": new(string), "Effect": &effect, "Action": &action, "NotAction": &notAction, "Condition": &condition,
+	}
+	if kind == trustPolicy {
+		to["Principal"] = &principal
+	} else {
+		to["Resource"], to["NotResource"] = &resource, &notResource
+	}
+	if err = members(raw, to); err != nil {
 		return s, err
 	}
 	switch effect {
@@ -140,28 +201,73 @@ func parseStatement(raw json.RawMessage) (s statement, err error) {
 	default:
 		return s, fmt.Errorf("has Effect %s, allowed are Allow and Deny", quote(effect))
 	}
-	actions, err := oneOrMore[string](action, '"')
-	if err != nil || len(actions) == 0 {
-		return s, errors.New("needs Action: a string or a list of strings")
+	if err := s.parseActions(action, notAction); err != nil {
+		return s, err
 	}
-	for _, a := range actions {
+	if kind == trustPolicy {
+		s.principals, err = parsePrincipals(principal)
+	} else {
+		err = s.parseResources(resource, notResource, variables)
+	}
+	if err != nil {
+		return s, err
+	}
+	if condition != nil {
+		s.conditions, err = parseConditions(condition, variables)
+	}
+	return s, err
+}
+
+// texts reads a member or its opposite, whichever is there. Only one may be.
+func texts(name string, is, not json.RawMessage) (list []string, negated bool, err error) {
+	raw := is
+	switch {
+	case is != nil && not != nil:
+		return nil, false, fmt.Errorf("has %s and Not%s, allowed is one of them", name, name)
+	case not != nil:
+		raw, negated, name = not, true, "Not"+name
+	}
+	// Decoded as pointers, so that null is told from "".
+	pointers, err := oneOrMore[*string](raw, '"')
+	if err != nil || len(pointers) == 0 || slices.Contains(pointers, nil) {
+		return nil, false, fmt.Errorf("needs %s: a string or a list of strings", name)
+	}
+	for _, p := range pointers {
+		list = append(list, *p)
+	}
+	return list, negated, nil
+}
+
+func (s *statement) parseActions(action, notAction json.RawMessage) error {
+	list, negated, err := texts("Action", action, notAction)
+	if err != nil {
+		return err
+	}
+	s.notActions = negated
+	for _, a := range list {
 		if err := checkAction(a); err != nil {
-			return s, err
+			return err
 		}
-		s.actions = append(s.actions, strings.ToLower(a))
+		s.actions = append(s.actions, wildcards(strings.ToLower(a)))
 	}
-	resources, err := oneOrMore[string](resource, '"')
-	if err != nil || len(resources) == 0 {
-		return s, errors.New("needs Resource: a string or a list of strings")
+	return nil
+}
+
+func (s *statement) parseResources(resource, notResource json.RawMessage, variables bool) error {
+	list, negated, err := texts("Resource", resource, notResource)
+	if err != nil {
+		return err
 	}
-	for _, r := range resources {
-		p, err := parseResourcePattern(r)
+	s.notResources = negated
+	form := templateForm{wild: true, variables: variables}
+	for _, r := range list {
+		p, err := form.arnPattern(r, true)
 		if err != nil {
-			return s, err
+			return fmt.Errorf("has Resource %w", err)
 		}
 		s.resources = append(s.resources, p)
 	}
-	return s, nil
+	return nil
 }
 
 // checkAction wants "*" or "service:Action", the action with wildcards if need be.
@@ -178,59 +284,14 @@ func checkAction(a string) error {
 	return fmt.Errorf("has Action %s, allowed are * and SERVICE:ACTION, for example appmesh:Describe*", quote(a))
 }
 
-// resourcePattern is the pattern of an ARN by its six parts, or nil for every
-// resource.
-type resourcePattern []string
-
-const arnParts = 6
-
-// parseResourcePattern reads "*" or an ARN with wildcards. They do not reach over a
-// colon, except in the last part. Parts that are missing at the end stand for
-// anything, as with AWS.
-func parseResourcePattern(s string) (resourcePattern, error) {
-	if s == "*" {
-		return nil, nil
-	}
-	if strings.Contains(s, "${") {
-		return nil, fmt.Errorf("has Resource %s, policy variables are not supported yet", quote(s))
-	}
-	parts := strings.SplitN(s, ":", arnParts)
-	if parts[0] != "arn" || len(parts) < 2 {
-		return nil, fmt.Errorf("has Resource %s, allowed are * and an ARN, for example arn:aws:appmesh:*:*:mesh/shop/*", quote(s))
-	}
-	for len(parts) < arnParts {
-		parts = append(parts, "*")
-	}
-	if strings.ContainsFunc(parts[4], func(r rune) bool { return (r < '0' || r > '9') && r != '*' && r != '?' }) {
-		return nil, fmt.Errorf("has Resource %s with account %s, allowed are digits, * and ?", quote(s), quote(parts[4]))
-	}
-	return parts, nil
-}
-
-func (p resourcePattern) matches(resource string) bool {
-	if p == nil {
-		return true
-	}
-	for i, pattern := range p {
-		part, rest, ok := strings.Cut(resource, ":")
-		if i == arnParts-1 {
-			return match(pattern, resource)
-		}
-		if !ok || !match(pattern, part) {
-			return false
-		}
-		resource = rest
-	}
-	return false
-}
-
-// Evaluate decides on an action such as appmesh:CreateRoute, whose case does not
+// decide decides on an action such as appmesh:CreateRoute, whose case does not
 // matter, and the ARN of a resource, or "*" for actions without one.
-func (p *Policy) Evaluate(action, resource string) Decision {
-	action = strings.ToLower(action)
+func (p *Policy) decide(f *facts) Decision {
+	action := strings.ToLower(f.Action)
 	decision := NotMentioned
-	for _, s := range p.statements {
-		if !s.matches(action, resource) {
+	for i := range p.statements {
+		s := &p.statements[i]
+		if !s.applies(action, f) {
 			continue
 		}
 		if s.deny {
@@ -241,37 +302,52 @@ func (p *Policy) Evaluate(action, resource string) Decision {
 	return decision
 }
 
-func (s *statement) matches(action, resource string) bool {
-	return slices.ContainsFunc(s.actions, func(p string) bool { return match(p, action) }) &&
-		slices.ContainsFunc(s.resources, func(p resourcePattern) bool { return p.matches(resource) })
+// decideAll decides by several policies together.
+func decideAll(policies []*Policy, f *facts) Decision {
+	decision := NotMentioned
+	for _, p := range policies {
+		switch p.decide(f) {
+		case Denied:
+			return Denied
+		case Allowed:
+			decision = Allowed
+		}
+	}
+	return decision
 }
 
-// match reports whether s is of the form of pattern: * stands for any text, ? for
-// any one character. It takes at most len(pattern) * len(s) steps.
-func match(pattern, s string) bool {
-	if !strings.ContainsAny(pattern, "*?") {
-		return pattern == s
-	}
-	p, text := []rune(pattern), []rune(s)
-	i, j := 0, 0
-	star, from := -1, 0 // the last star, and where in text what it stands for ends
-	for j < len(text) {
-		switch {
-		case i < len(p) && p[i] == '*':
-			star, from = i, j
-			i++
-		case i < len(p) && (p[i] == '?' || p[i] == text[j]):
-			i++
-			j++
-		case star >= 0:
-			from++
-			i, j = star+1, from
-		default:
+// applies reports whether a statement of an identity's policy is about a question.
+func (s *statement) applies(action string, f *facts) bool {
+	return s.coversAction(action) && s.coversResource(f) && s.meetsConditions(f)
+}
+
+func (s *statement) coversAction(action string) bool {
+	return s.notActions != slices.ContainsFunc(s.actions, func(p pattern) bool { return p.matches(action) })
+}
+
+// coversResource compares the resource. A policy variable without a value matches
+// nothing, and must not make an Allow with NotResource wider.
+func (s *statement) coversResource(f *facts) bool {
+	for _, p := range s.resources {
+		matches, resolved := p.matches(f.Resource, f)
+		if matches {
+			return !s.notResources
+		}
+		if !resolved && s.notResources && !s.deny {
 			return false
 		}
 	}
-	for i < len(p) && p[i] == '*' {
-		i++
+	return s.notResources
+}
+
+// meetsConditions wants all conditions met. Again a variable without a value must
+// not make an Allow wider.
+func (s *statement) meetsConditions(f *facts) bool {
+	for i := range s.conditions {
+		holds, resolved := s.conditions[i].holds(f)
+		if !holds || !resolved && !s.deny {
+			return false
+		}
 	}
-	return i == len(p)
+	return true
 }

@@ -69,7 +69,7 @@ func TestEvaluate(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, q := range c.questions {
-				if got := p.Evaluate(q.action, q.resource); got != q.want {
+				if got := evaluate(p, q.action, q.resource); got != q.want {
 					t.Errorf("%s on %s: got %d, want %d", q.action, q.resource, got, q.want)
 				}
 			}
@@ -77,13 +77,21 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+// evaluate asks a policy about an action and a resource.
+func evaluate(p *Policy, action, resource string) Decision {
+	return p.decide(testFacts(func(f *facts) { f.Action, f.Resource = action, resource }))
+}
+
 func TestParsePolicyRefuses(t *testing.T) {
 	t.Parallel()
 	statement := func(s string) string { return `{"Version":"2012-10-17","Statement":[` + s + `]}` }
+	condition := func(s string) string {
+		return statement(`{"Effect":"Deny","Action":"*","Resource":"*","Condition":` + s + `}`)
+	}
 	for document, want := range map[string]string{
 		``:                                "not a JSON object",
 		`[]`:                              "not a JSON object",
-		`{"Statement":`:                   "Statement",
+		`{"Statement":`:                   "not valid JSON",
 		`{"Version":"2012-10-17"}`:        "needs Statement",
 		`{"Statement":[]}`:                "needs Statement",
 		`{"Statement":"x"}`:               "needs Statement",
@@ -91,26 +99,67 @@ func TestParsePolicyRefuses(t *testing.T) {
 		`{"version":"2012-10-17"}`:        `"version", allowed are Id, Statement, Version`,
 		`{"Version":1}`:                   "wrong form in Version",
 		administratorPolicy + `x`:         "behind its end",
-		`{"Statement":[],"Statement":[]}`: "Statement twice",
+		`{"Statement":[],"Statement":[]}`: `"Statement" twice`,
 		statement(`{}`):                   `Statement[0] has Effect "", allowed are Allow and Deny`,
 		statement(`null`):                 "Statement[0] is not a JSON object",
 		statement(`{"Effect":"allow"}`):   `Effect "allow"`,
 		statement(`{"Effect":"Allow"}`):   "needs Action",
-		statement(`{"Effect":"Allow","Action":[]}`):                                      "needs Action",
-		statement(`{"Effect":"Allow","Action":"*"}`):                                     "needs Resource",
-		statement(`{"Effect":"Allow","Action":"CreateMesh","Resource":"*"}`):             `Action "CreateMesh"`,
-		statement(`{"Effect":"Allow","Action":"app*:CreateMesh","Resource":"*"}`):        `Action "app*:CreateMesh"`,
-		statement(`{"Effect":"Allow","Action":"*","Resource":"mesh/shop"}`):              `Resource "mesh/shop"`,
-		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:appmesh:x:y:z"}`):  `account "y"`,
-		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${a}"}`):      "policy variables",
-		statement(`{"Effect":"Allow","Action":"*","Resource":[null]}`):                   `Resource ""`,
-		statement(`{"Effect":"Deny","NotAction":"*","Resource":"*"}`):                    "NotAction, which is not supported yet",
-		statement(`{"Effect":"Deny","Action":"*","NotResource":"*"}`):                    "NotResource, which is not supported yet",
-		statement(`{"Effect":"Deny","Action":"*","Resource":"*","Condition":{}}`):        "Condition, which is not supported yet",
-		statement(`{"Effect":"Deny","Action":"*","Resource":"*","Principal":"*"}`):       "Principal, which a user's own policy cannot have",
-		statement(`{"Effect":"Allow","Action":"*","Resource":"*"}`) + "\n{}":             "behind its end",
-		`{"Id":"` + strings.Repeat("x", MaxPolicyBytes) + `"}`:                           "allowed are 20480",
-		statement(`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Perhaps"}`): "Statement[1]",
+		statement(`{"Effect":"Allow","Action":[]}`):                                                     "needs Action",
+		statement(`{"Effect":"Allow","Action":"*"}`):                                                    "needs Resource",
+		statement(`{"Effect":"Allow","Action":"CreateMesh","Resource":"*"}`):                            `Action "CreateMesh"`,
+		statement(`{"Effect":"Allow","Action":"app*:CreateMesh","Resource":"*"}`):                       `Action "app*:CreateMesh"`,
+		statement(`{"Effect":"Allow","Action":"*","Resource":"mesh/shop"}`):                             `Resource "mesh/shop"`,
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:appmesh:x:y:z"}`):                 `account "y"`,
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${a}"}`):                     `the policy variable "a" is not known`,
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:username"}`):           "that no } ends",
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:TagKeys}"}`):           "many values",
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:username, x}"}`):       "not between single quotes",
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:username, 'x''}"}`):    "that no } ends",
+		statement(`{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:username, 'x' 'y'}"}`): "not between single quotes",
+		`{"Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:s3:::${aws:username}"}}`:       "need Version 2012-10-17",
+		statement(`{"Effect":"Allow","Action":"*","Resource":[null]}`):                                  "needs Resource",
+		statement(`{"Effect":"Deny","NotAction":[],"Resource":"*"}`):                                    "needs NotAction",
+		statement(`{"Effect":"Deny","Action":"*","NotAction":"*","Resource":"*"}`):                      "Action and NotAction, allowed is one",
+		statement(`{"Effect":"Deny","Action":"*","Resource":"*","NotResource":"*"}`):                    "Resource and NotResource, allowed is one",
+		statement(`{"Effect":"Deny","Action":[null],"Resource":"*"}`):                                   "needs Action",
+		statement(`{"Effect":"Deny","Action":"*","Resource":"*","Condition":[]}`):                       "a Condition that is not a JSON object",
+		statement(`{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"Bool":"x"}}`):             "with Bool that is not a JSON object",
+		statement(`{"Effect":"Deny","Action":"*","Resource":"*","Condition":null}`):                     "a Condition that is not a JSON object",
+		statement(`{"Effect":"Deny","Action":"*","Resource":"*","NotPrincipal":"*"}`):                   "NotPrincipal, which is not supported",
+		condition(`{"StringEqual":{"aws:username":"x"}}`):                                               `the operator "StringEqual", allowed are StringEquals`,
+		condition(`{"stringequals":{"aws:username":"x"}}`):                                              `the operator "stringequals"`,
+		condition(`{"BinaryEquals":{"aws:username":"x"}}`):                                              `the operator "BinaryEquals"`,
+		condition(`{"NullIfExists":{"aws:username":true}}`):                                             `the operator "NullIfExists"`,
+		condition(`{"ForAnyValue:Null":{"aws:username":true}}`):                                         `the operator "ForAnyValue:Null"`,
+		condition(`{"ForSomeValues:StringEquals":{"aws:username":"x"}}`):                                `the operator "ForSomeValues:StringEquals"`,
+		condition(`{"StringEquals":{"aws:Username2":"x"}}`):                                             `"aws:Username2" is not known, allowed are aws:CurrentTime`,
+		condition(`{"StringEquals":{"aws:ResourceTag":"x"}}`):                                           `"aws:ResourceTag" is not known`,
+		condition(`{"StringEquals":{"aws:ResourceTag/":"x"}}`):                                          `"aws:ResourceTag/" is not known`,
+		condition(`{"StringEquals":{"aws:username/x":"x"}}`):                                            `"aws:username/x" is not known`,
+		condition(`{"StringEquals":{"aws:TagKeys":"x"}}`):                                               "put ForAllValues: or ForAnyValue: before",
+		condition(`{"StringEquals":{"aws:username":[]}}`):                                               "needs a value",
+		condition(`{"StringEquals":{"aws:username":{}}}`):                                               "value of the wrong form",
+		condition(`{"StringEquals":{"aws:username":[["x"]]}}`):                                          "value of the wrong form",
+		condition(`{"StringEquals":{"aws:username":null}}`):                                             "value of the wrong form",
+		condition(`{"StringEquals":{"aws:username":"x","AWS:UserName":"y"}}`):                           `"AWS:UserName" twice`,
+		condition(`{"StringEquals":{"aws:username":"x","aws:username":"y"}}`):                           `"aws:username" twice`,
+		condition(`{"StringEquals":{},"StringEquals":{}}`):                                              `"StringEquals" twice`,
+		condition(`{"StringLike":{"aws:username":"${nobody}"}}`):                                        `the policy variable "nobody" is not known`,
+		condition(`{"NumericEquals":{"aws:ResourceTag/n":"ten"}}`):                                      `the value "ten", allowed is a number`,
+		condition(`{"NumericEquals":{"aws:ResourceTag/n":"Inf"}}`):                                      `the value "Inf", allowed is a number`,
+		condition(`{"NumericEquals":{"aws:ResourceTag/n":"0x10"}}`):                                     `the value "0x10", allowed is a number`,
+		condition(`{"NumericEquals":{"aws:ResourceTag/n":"1e999"}}`):                                    `the value "1e999", allowed is a number`,
+		condition(`{"DateLessThan":{"aws:CurrentTime":"tomorrow"}}`):                                    `the value "tomorrow", allowed is a time`,
+		condition(`{"Bool":{"aws:SecureTransport":"yes"}}`):                                             `the value "yes", allowed is true or false`,
+		condition(`{"Null":{"aws:username":"maybe"}}`):                                                  `the value "maybe", allowed is true or false`,
+		condition(`{"IpAddress":{"aws:SourceIp":"192.0.2.0/33"}}`):                                      `the value "192.0.2.0/33", allowed is an address`,
+		condition(`{"IpAddress":{"aws:SourceIp":"::ffff:192.0.2.0/120"}}`):                              "allowed is an address",
+		condition(`{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam"}}`):                                     "allowed are * and an ARN",
+		condition(`{"ArnLike":{"aws:PrincipalArn":"ann"}}`):                                             "allowed are * and an ARN",
+		statement(`{"Effect":"Deny","Action":"*","Resource":"*","Principal":"*"}`):                      "Principal, which only the trust policy",
+		statement(`{"Effect":"Allow","Action":"*","Resource":"*"}`) + "\n{}":                            "behind its end",
+		`{"Id":"` + strings.Repeat("x", MaxPolicyBytes) + `"}`:                                          "allowed are 20480",
+		statement(`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Perhaps"}`):                "Statement[1]",
 	} {
 		_, err := ParsePolicy([]byte(document))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -144,8 +193,8 @@ func TestMatch(t *testing.T) {
 		{"a", "A", false},
 		{strings.Repeat("*a", 50), strings.Repeat("a", 500) + "b", false},
 	} {
-		if got := match(c.pattern, c.s); got != c.want {
-			t.Errorf("match(%q, %q) is %v", c.pattern, c.s, got)
+		if got := wildcards(c.pattern).matches(c.s); got != c.want {
+			t.Errorf("%q matches %q: %v", c.pattern, c.s, got)
 		}
 	}
 }
@@ -155,9 +204,10 @@ func BenchmarkEvaluate(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	f := testFacts(func(f *facts) { f.Action, f.Resource = "appmesh:DescribeVirtualNode", cart })
 	b.ReportAllocs()
 	for b.Loop() {
-		if p.Evaluate("appmesh:DescribeVirtualNode", cart) != Allowed {
+		if p.decide(f) != Allowed {
 			b.Fatal("refused")
 		}
 	}

@@ -1,11 +1,14 @@
 package access
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +17,7 @@ import (
 
 // Config says what a Service serves.
 type Config struct {
-	// Store holds the accounts, users and keys. Required.
+	// Store holds the accounts, users, roles and keys. Required.
 	Store *store.Store
 	// Regions are the regions that a credential scope may name. At least one.
 	Regions []string
@@ -26,8 +29,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Service knows the accounts, users and access keys of the store. Its methods may
-// be called from several goroutines.
+// Service knows the accounts, users, roles and access keys of the store. Its methods
+// may be called from several goroutines.
 type Service struct {
 	store   *store.Store
 	regions []string
@@ -35,9 +38,12 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	table atomic.Pointer[table]
-	stop  context.CancelFunc
-	done  chan struct{}
+	table    atomic.Pointer[table]
+	sessions *sessionCache
+
+	stop context.CancelFunc
+	done chan struct{} // closed when following has ended
+	rest sync.WaitGroup
 }
 
 // newService returns a Service that knows nobody.
@@ -46,12 +52,13 @@ func newService(cfg Config) (*Service, error) {
 		return nil, errors.New("opening access: needs the names of the regions that are served")
 	}
 	a := &Service{
-		store:   cfg.Store,
-		regions: slices.Clone(cfg.Regions),
-		service: cfg.Service,
-		now:     cfg.Now,
-		log:     cfg.Logger,
-		done:    make(chan struct{}),
+		store:    cfg.Store,
+		regions:  slices.Clone(cfg.Regions),
+		service:  cfg.Service,
+		now:      cfg.Now,
+		log:      cfg.Logger,
+		sessions: newSessionCache(maxSessions),
+		done:     make(chan struct{}),
 	}
 	if a.service == "" {
 		a.service = "appmesh"
@@ -82,16 +89,19 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 			a.log.Error("following access records has ended", "error", err)
 		}
 	}()
+	a.rest.Go(func() { a.keepUses(following) })
 	if err := a.await(ctx, func(t *table) bool { return t.loaded }); err != nil {
 		return nil, errors.Join(fmt.Errorf("loading access keys: %w", err), a.Close())
 	}
 	return a, nil
 }
 
-// Close stops following the store and waits for it. What was read last stays.
+// Close stops following the store, writes down when the keys were last used, and
+// waits for both. What was read last stays.
 func (a *Service) Close() error {
 	a.stop()
 	<-a.done
+	a.rest.Wait()
 	return nil
 }
 
@@ -99,13 +109,17 @@ func (a *Service) Close() error {
 // caller has been found to be allowed to.
 var self = store.System("access")
 
-// Valid reports whether the access key exists and is enabled, and its user and
-// account exist. It is one look into a table, cheap enough to ask for every stream
-// whenever Changed says that something has changed.
-func (a *Service) Valid(keyID string) bool { return a.table.Load().validKey(keyID) != nil }
+// Valid reports whether what the caller signed with still counts: its key exists and
+// is enabled, its user or role and its account are there and not suspended, and its
+// session has neither expired nor been revoked. It is a few looks into a table, cheap
+// enough to ask for every stream whenever Changed says that something has changed.
+func (a *Service) Valid(c Caller) bool {
+	return c.identity != nil && a.table.Load().standing(c.identity, a.now()).state == good
+}
 
 // Changed returns a channel that is closed at the next change of any account, user,
-// policy or key. Call it before looking, so that no change is missed.
+// role, policy or key. Call it before looking, so that no change is missed. The end
+// of a session's time is no change: see Caller.Expires.
 func (a *Service) Changed() <-chan struct{} { return a.table.Load().changed }
 
 // await waits until the table is as wanted, or ctx ends.
@@ -133,73 +147,101 @@ func (a *Service) apply(b store.RecordBatch) {
 		next.remove(key)
 	}
 	for _, rec := range b.Puts {
-		next.revision = max(next.revision, rec.Revision)
-		if rec.Key == bootstrapRecord {
-			continue
-		}
-		if err := a.put(next, rec); err != nil {
+		next.table.revision = max(next.table.revision, rec.Revision)
+		if err := a.put(next, old, rec); err != nil {
 			// What cannot be read counts as absent: its caller is refused.
 			next.remove(rec.Key)
 			a.log.Error("access record cannot be used", "record", rec.Key, "error", err)
 		}
 	}
-	a.table.Store(next)
+	a.table.Store(next.done())
 	close(old.changed)
 }
 
-// put reads one record into a table that is not yet in use.
-func (a *Service) put(t *table, rec store.Record) error {
-	account, kind, name, ok := splitKey(rec.Key)
+// put reads one record into a draft of the table that follows old.
+func (a *Service) put(d *draft, old *table, rec store.Record) error {
+	if rec.Key == bootstrapRecord {
+		var v bootstrapValue
+		err := decodeRecord(rec.Value, &v)
+		d.table.bootstrap, d.table.management = rec, v.Account
+		return err
+	}
+	acc, kind, name, ok := splitKey(rec.Key)
 	if !ok {
 		return errors.New("reading record: its key has an unknown form")
 	}
 	switch kind {
 	case accountRecord:
-		var v accountValue
-		if err := decodeRecord(rec.Value, &v); err != nil {
+		v := &account{record: rec, id: acc}
+		if err := decodeRecord(rec.Value, &v.accountValue); err != nil {
 			return err
 		}
-		t.accounts[account] = true
+		d.accounts.Insert([]byte(acc), v)
 	case userRecord:
-		var v userValue
-		if err := decodeRecord(rec.Value, &v); err != nil {
+		u := &user{record: rec, account: acc, name: name}
+		if err := decodeRecord(rec.Value, &u.userValue); err != nil {
 			return err
 		}
-		t.users[userName{account, name}] = a.readUser(rec.Key, v)
+		u.policies = a.readPolicies(rec.Key, u.Policies)
+		d.users.Insert(treeKey(acc, name), u)
+	case roleRecord:
+		r := &role{record: rec, account: acc, name: name}
+		if err := decodeRecord(rec.Value, &r.roleValue); err != nil {
+			return err
+		}
+		r.policies = a.readPolicies(rec.Key, r.Policies)
+		var err error
+		if r.trust, err = parsePolicy(r.Trust, trustPolicy); err != nil {
+			a.log.Error("trust policy cannot be read, nobody can assume its role", "record", rec.Key, "error", err)
+		}
+		d.roles.Insert(treeKey(acc, name), r)
 	default:
-		return a.putKey(t, rec, account, name)
+		return a.putKey(d, old, rec, acc, name)
 	}
 	return nil
 }
 
-func (a *Service) readUser(key string, v userValue) *user {
-	u := &user{uid: v.UID}
-	for name, document := range v.Policies {
+// readPolicies reads the policies of a user or a role: all, or none.
+func (a *Service) readPolicies(key string, documents map[string]json.RawMessage) []*Policy {
+	var policies []*Policy
+	for name, document := range documents {
 		p, err := ParsePolicy(document)
 		if err != nil {
-			a.log.Error("policy cannot be read, its user is refused everything", "record", key, "policy", name, "error", err)
-			return &user{uid: v.UID}
+			a.log.Error("policy cannot be read, whom it belongs to is refused everything", "record", key, "policy", name, "error", err)
+			return nil
 		}
-		u.policies = append(u.policies, p)
+		policies = append(policies, p)
 	}
-	return u
+	return policies
 }
 
-func (a *Service) putKey(t *table, rec store.Record, account, id string) error {
+func (a *Service) putKey(d *draft, old *table, rec store.Record, acc, id string) error {
 	var v keyValue
 	if err := decodeRecord(rec.Value, &v); err != nil {
 		return err
 	}
-	secret, err := a.store.Unseal(v.Sealed)
-	if err != nil {
-		return fmt.Errorf("unsealing secret: %w", err)
-	}
-	if other := t.keys[id]; other != nil && other.account != account {
+	if other, ok := d.keys.Get([]byte(id)); ok && other.account != acc {
 		return errors.New("reading record: another account has an access key of the same id")
 	}
-	t.keys[id] = &accessKey{
-		id: id, account: account, user: v.User, userUID: v.UserUID,
-		secret: string(secret), disabled: v.Disabled,
+	k := &accessKey{
+		record: rec, account: acc, user: v.User, userUID: v.UserUID, created: v.Created, disabled: v.Disabled,
+		sealed: v.Sealed, used: &usage{},
 	}
+	if before := old.key(id); before != nil && before.account == acc {
+		k.used = before.used
+		if bytes.Equal(before.sealed, v.Sealed) {
+			k.signer = before.signer
+		}
+	}
+	if k.signer == nil {
+		secret, err := a.store.Unseal(v.Sealed)
+		if err != nil {
+			return fmt.Errorf("unsealing secret: %w", err)
+		}
+		k.signer = &signer{id: id, secret: string(secret)}
+	}
+	d.remove(rec.Key) // it may have belonged to another user
+	d.keys.Insert([]byte(id), k)
+	d.owned.Insert(treeKey(acc, k.user, id), k)
 	return nil
 }

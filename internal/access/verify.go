@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,11 @@ type Request struct {
 	// AllowUnsignedPayload accepts x-amz-content-sha256: UNSIGNED-PAYLOAD, as
 	// Envoy signs its streams.
 	AllowUnsignedPayload bool
+	// SourceIP is the address that the request came from, if it is known, and Secure
+	// says that it came over TLS. They are for conditions in policies; whoever makes a
+	// Request fills them in.
+	SourceIP netip.Addr
+	Secure   bool
 }
 
 // HTTPRequest returns the Request of an HTTP request whose body has been read.
@@ -68,22 +74,18 @@ func StreamRequest(fullMethod string, metadata map[string][]string) Request {
 	return r
 }
 
-// Caller is who signed a request.
-type Caller struct {
-	store.Caller
-	// KeyID is the id of the access key that signed; see Service.Valid.
-	KeyID string
-}
-
 // Question is what a Caller's Allow is asked.
 type Question = store.Question
 
 // Verify returns who signed the request. The caller's Allow answers by the policies
-// of the moment in which it is asked, and refuses everything once the key is gone.
+// of the moment in which it is asked, and refuses everything once the key or the
+// session is void.
 //
 // It refuses with a *mesh.Error: ErrMissingAuthentication without a signature,
-// ErrIncompleteSignature if it cannot be read, ErrUnrecognizedClient for a key that
-// is unknown or disabled, ErrInvalidSignature for a wrong scope, time or signature.
+// ErrIncompleteSignature if it cannot be read, ErrUnrecognizedClient for a key or a
+// session token that is unknown or disabled, ErrInvalidSignature for a wrong scope,
+// time or signature, ErrExpiredToken for a session that has expired or been revoked,
+// ErrAccessDenied for a caller of a suspended account.
 func (a *Service) Verify(r Request) (Caller, error) {
 	auth, err := readAuthorization(&r)
 	if err != nil {
@@ -93,15 +95,15 @@ func (a *Service) Verify(r Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	key := a.table.Load().validKey(auth.keyID)
-	if key == nil || len(headerValues(r.Header, "x-amz-security-token")) > 0 {
-		// No key has session tokens yet, so one that is sent cannot be valid.
-		return Caller{}, mesh.Errorf(mesh.ErrUnrecognizedClient, "The security token included in the request is invalid.")
+	id, key, err := a.identify(&r, &auth)
+	if err != nil {
+		return Caller{}, err
 	}
 	if err := a.checkScope(&auth, at); err != nil {
 		return Caller{}, err
 	}
-	if err := checkClock(at, a.now()); err != nil {
+	now := a.now()
+	if err := checkClock(at, now); err != nil {
 		return Caller{}, err
 	}
 	payload, err := payloadHash(&r)
@@ -111,7 +113,72 @@ func (a *Service) Verify(r Request) (Caller, error) {
 	if err := a.checkSignature(&r, &auth, at, key, payload); err != nil {
 		return Caller{}, err
 	}
-	return a.caller(key, auth.region), nil
+	t := a.table.Load()
+	if err := checkState(t.standing(id, now).state, id.who.Account); err != nil {
+		return Caller{}, err
+	}
+	if used := t.key(id.longLived()); used != nil {
+		used.used.note(now, auth.region, auth.service)
+	}
+	return a.caller(id), nil
+}
+
+// identify returns who says to have signed, and the secret that it must have been
+// signed with.
+func (a *Service) identify(r *Request, auth *authorization) (*identity, *signer, error) {
+	id := &identity{keyID: auth.keyID, region: auth.region, sourceIP: r.SourceIP, secure: r.Secure}
+	tokens := headerValues(r.Header, "x-amz-security-token")
+	if len(tokens) == 0 {
+		t := a.table.Load()
+		key := t.validKey(auth.keyID)
+		if key == nil {
+			return nil, nil, invalidToken(auth.keyID)
+		}
+		id.who = userPrincipal(key.account, key.user, key.userUID, auth.region)
+		return id, key.signer, nil
+	}
+	if len(tokens) > 1 {
+		return nil, nil, incomplete("the request has %d X-Amz-Security-Token headers, allowed is one", len(tokens))
+	}
+	s, ok := a.openToken(tokens[0])
+	if !ok || s.signer.id != auth.keyID {
+		return nil, nil, invalidToken("")
+	}
+	id.session, id.who = s, s.principal(auth.region)
+	return id, s.signer, nil
+}
+
+// longLived returns the id of the access key that the caller has signed with, or has
+// made its session with; "" for roles.
+func (id *identity) longLived() string {
+	if id.session != nil {
+		return id.session.parent
+	}
+	return id.keyID
+}
+
+// invalidToken refuses a key or a token that is unknown.
+func invalidToken(keyID string) error {
+	hint := ""
+	if strings.HasPrefix(keyID, sessionPrefix) {
+		hint = " Temporary access keys need their session token beside them."
+	}
+	return mesh.Errorf(mesh.ErrUnrecognizedClient, "The security token included in the request is invalid.%s", hint)
+}
+
+// checkState refuses a caller whose signature is right but that does not count.
+func checkState(s state, account string) error {
+	switch s {
+	case good:
+		return nil
+	case suspended:
+		return mesh.Errorf(mesh.ErrAccessDenied, "Account %s is suspended: nothing is accepted from its users and roles until it is resumed.", account)
+	case expired:
+		return mesh.Errorf(mesh.ErrExpiredToken, "The security token included in the request is expired")
+	case revoked:
+		return mesh.Errorf(mesh.ErrExpiredToken, "The security token included in the request has been revoked: get new credentials")
+	}
+	return invalidToken("")
 }
 
 // checkScope compares the credential scope with what this server serves.
@@ -177,7 +244,7 @@ func payloadHash(r *Request) (string, error) {
 // checkSignature computes the signature and compares. A path with empty or dot
 // segments is tried as it was sent, which is how the Go SDK signs it, and in its
 // normal form, which is how botocore and Envoy do.
-func (a *Service) checkSignature(r *Request, auth *authorization, at time.Time, key *accessKey, payload string) error {
+func (a *Service) checkSignature(r *Request, auth *authorization, at time.Time, key *signer, payload string) error {
 	signing := key.signingKey(auth.day, auth.region, auth.service)
 	var canonical []byte
 	paths := []string{r.EscapedPath, normalPath(r.EscapedPath)}
@@ -199,41 +266,4 @@ func (a *Service) checkSignature(r *Request, auth *authorization, at time.Time, 
 	a.log.Debug("signature does not match", "accessKey", auth.keyID, "canonicalRequestHash", hex.EncodeToString(hash[:]))
 	return mesh.Errorf(mesh.ErrInvalidSignature, "The request signature we calculated does not match: check the secret access key, "+
 		"and that method, host, path, query, signed headers and body arrive here as they were signed")
-}
-
-// caller returns the caller that a key stands for.
-func (a *Service) caller(key *accessKey, region string) Caller {
-	arn := userARN(key.account, key.user, region)
-	id := key.id
-	return Caller{
-		KeyID: id,
-		Caller: store.Caller{
-			Account: key.account,
-			Region:  region,
-			ARN:     arn,
-			Allow:   func(q store.Question) error { return a.allow(id, arn, q.Action, q.Resource) },
-		},
-	}
-}
-
-// allow asks the policies of the user that owns a key.
-func (a *Service) allow(keyID, arn, action, resource string) error {
-	t := a.table.Load()
-	reason := "no identity-based policy allows it"
-	if key := t.validKey(keyID); key == nil {
-		reason = "its access key is no longer valid"
-	} else {
-		switch t.users[key.owner()].decide(action, resource) {
-		case Allowed:
-			return nil
-		case Denied:
-			reason = "a policy denies it explicitly"
-		}
-	}
-	return mesh.Errorf(mesh.ErrForbidden, "User: %s is not authorized to perform: %s on resource: %s because %s", arn, action, resource, reason)
-}
-
-// userARN returns the Amazon Resource Name of a user.
-func userARN(account, name, region string) string {
-	return "arn:" + mesh.Partition(region) + ":iam::" + account + ":user/" + name
 }

@@ -12,32 +12,45 @@ func genLimits(m *model) string {
 	b.WriteString(header + "package mesh\n\nimport \"regexp\"\n\n")
 	b.WriteString("// shapes holds the bounds of every structure a spec can hold, by name.\n")
 	b.WriteString("var shapes = map[string]*structure{\n")
-	for _, name := range m.reachable(append([]string{"TagRef"}, specs...)...) {
+	m.structures(&b, m.reachable(append([]string{"TagRef"}, specs...)...))
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// structures writes the bounds of the members of structures.
+func (m *model) structures(b *strings.Builder, names []string) {
+	for _, name := range names {
 		s := m.Shapes[name]
-		fmt.Fprintf(&b, "%q: {", name)
+		fmt.Fprintf(b, "%q: {", name)
 		if s.Union {
 			b.WriteString("union: true, ")
 		}
 		b.WriteString("fields: map[string]field{\n")
 		for _, f := range s.fields() {
-			fmt.Fprintf(&b, "%q: %s,\n", f, m.limit(s.Members[f].Shape, s.required(f)))
+			fmt.Fprintf(b, "%q: %s,\n", f, m.limit(s.Members[f].Shape, s.required(f)))
 		}
 		b.WriteString("}},\n")
 	}
-	b.WriteString("}\n")
-	return b.String()
 }
 
 // limit returns the literal of a field's bounds.
 func (m *model) limit(name string, required bool) string {
 	s := m.Shapes[name]
-	parts := []string{"typ: " + s.Type + "Type"}
+	typ := s.Type
+	if s.Document {
+		typ = "document"
+	}
+	parts := []string{"typ: " + typ + "Type"}
 	if required {
 		parts = append(parts, "required: true")
 	}
-	switch s.Type {
+	switch typ {
 	case "structure":
 		parts = append(parts, fmt.Sprintf("shape: %q", name))
+	case "map":
+		parts = append(parts,
+			"key: &field{"+strings.TrimPrefix(m.limit(s.Key.Shape, false), "{"),
+			"elem: &field{"+strings.TrimPrefix(m.limit(s.Value.Shape, false), "{"))
 	case "list":
 		parts = append(parts, "elem: &field{"+strings.TrimPrefix(m.limit(s.Member.Shape, false), "{"))
 	}

@@ -6,10 +6,15 @@ import (
 	"strings"
 )
 
-// model is the part of a botocore service description that gen reads.
+// model is the part of a service description, in botocore's form, that gen reads.
 type model struct {
 	Operations map[string]operation `json:"operations"`
 	Shapes     map[string]shape     `json:"shapes"`
+	Doc        string               `json:"documentation"`
+	// Examples are requests and answers, by operation. Ours alone has them.
+	Examples map[string]struct {
+		Input, Output map[string]any
+	} `json:"examples"`
 }
 
 type operation struct {
@@ -17,8 +22,11 @@ type operation struct {
 		Method string `json:"method"`
 		URI    string `json:"requestUri"`
 	} `json:"http"`
-	Input  member `json:"input"`
-	Output member `json:"output"`
+	Input      member   `json:"input"`
+	Output     member   `json:"output"`
+	Errors     []member `json:"errors"`
+	Doc        string   `json:"documentation"`
+	Idempotent bool     `json:"idempotent"`
 }
 
 type shape struct {
@@ -26,12 +34,16 @@ type shape struct {
 	Required []string          `json:"required"`
 	Members  map[string]member `json:"members"`
 	Member   member            `json:"member"`
+	Value    member            `json:"value"` // of a map, whose keys are Key
+	Key      member            `json:"key"`
 	Min      *int64            `json:"min"`
 	Max      *int64            `json:"max"`
 	Pattern  string            `json:"pattern"`
 	Enum     []string          `json:"enum"`
 	Union    bool              `json:"union"`
 	Payload  string            `json:"payload"`
+	Document bool              `json:"document"` // a structure of any members
+	Doc      string            `json:"documentation"`
 	Error    *struct {
 		Status int `json:"httpStatusCode"`
 	} `json:"error"`
@@ -41,6 +53,7 @@ type shape struct {
 type member struct {
 	Shape    string `json:"shape"`
 	Location string `json:"location"`
+	Doc      string `json:"documentation"`
 }
 
 // specs are the roots of what a client may send as the body of a resource.
@@ -58,7 +71,9 @@ func (m *model) reachable(roots ...string) []string {
 		switch {
 		case s.Type == "list":
 			walk(s.Member.Shape)
-		case s.Type == "structure" && !seen[name]:
+		case s.Type == "map":
+			walk(s.Value.Shape)
+		case s.Type == "structure" && !s.Document && !seen[name]:
 			seen[name] = true
 			for _, f := range s.Members {
 				walk(f.Shape)

@@ -49,6 +49,19 @@ func (l *Live) Snapshot(id mesh.MeshID) *mesh.Snapshot {
 	return snap
 }
 
+// Object returns the account that owns a virtual node or gateway, and its tags; "" if
+// there is no such object.
+func (l *Live) Object(id mesh.ID) (owner string, tags []mesh.TagRef) {
+	st := l.acquire(id.Mesh)
+	defer l.release(id.Mesh, st)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if i := st.snap.Get(id.Key); i != nil {
+		owner = i.ResourceOwner
+	}
+	return owner, st.tags[id.Key]
+}
+
 // acquire returns the state of a mesh, makes it if there is none, and keeps it until
 // release.
 func (l *Live) acquire(id mesh.MeshID) *meshState {

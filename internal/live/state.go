@@ -23,6 +23,8 @@ type meshState struct {
 	recent  [recentChanges][]mesh.Key
 	readers map[mesh.Key]map[*Watch]struct{}
 	ranges  map[mesh.Range]map[*Watch]struct{}
+	// tags are those of virtual nodes and gateways that have any.
+	tags map[mesh.Key][]mesh.TagRef
 }
 
 func newMeshState(id mesh.MeshID) *meshState {
@@ -30,6 +32,7 @@ func newMeshState(id mesh.MeshID) *meshState {
 		snap:    mesh.NewSnapshot(id),
 		readers: map[mesh.Key]map[*Watch]struct{}{},
 		ranges:  map[mesh.Range]map[*Watch]struct{}{},
+		tags:    map[mesh.Key][]mesh.TagRef{},
 	}
 }
 
@@ -68,7 +71,7 @@ func (s *meshState) apply(events []store.Event, reset bool, revision int64, log 
 	if len(changed) == 0 {
 		return
 	}
-	for _, w := range s.swap(edit.Done(revision), changed) {
+	for _, w := range s.swap(edit.Done(revision), changed, tagsOf(events)) {
 		w.notify()
 	}
 }
@@ -109,12 +112,33 @@ func decode(e store.Event, have *mesh.Item, log *slog.Logger) *mesh.Item {
 	}
 }
 
+// tagsOf returns the tags of the virtual nodes and gateways among what has changed: by
+// them it may be decided whose proxies are served.
+func tagsOf(events []store.Event) map[mesh.Key][]mesh.TagRef {
+	tags := map[mesh.Key][]mesh.TagRef{}
+	for _, e := range events {
+		if e.ID.Kind != mesh.KindVirtualNode && e.ID.Kind != mesh.KindVirtualGateway {
+			continue
+		}
+		if delete(tags, e.ID.Key); e.Object != nil && len(e.Object.Tags) > 0 {
+			tags[e.ID.Key] = e.Object.Tags
+		}
+	}
+	return tags
+}
+
 // swap makes snap the current snapshot and returns the watches that read one of the
 // changed keys.
-func (s *meshState) swap(snap *mesh.Snapshot, changed []mesh.Key) []*Watch {
+func (s *meshState) swap(snap *mesh.Snapshot, changed []mesh.Key, tags map[mesh.Key][]mesh.TagRef) []*Watch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snap = snap
+	for _, k := range changed {
+		delete(s.tags, k)
+		if t := tags[k]; len(t) > 0 {
+			s.tags[k] = t
+		}
+	}
 	s.recent[s.seq%recentChanges] = changed
 	s.seq++
 	seen := map[*Watch]struct{}{}

@@ -17,6 +17,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
@@ -72,7 +73,11 @@ type Delta struct {
 // OpenDelta opens a delta stream as the proxy of a node, signed by the given
 // credentials, and sends nothing yet but the node with the first Subscribe.
 func OpenDelta(ctx context.Context, addr string, c aws.Credentials) (*Delta, error) {
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return openDelta(ctx, addr, c, insecure.NewCredentials())
+}
+
+func openDelta(ctx context.Context, addr string, c aws.Credentials, transport credentials.TransportCredentials) (*Delta, error) {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +99,7 @@ func OpenDelta(ctx context.Context, addr string, c aws.Credentials) (*Delta, err
 // to each route configuration that a listener names, until the test ends.
 func (p *Plane) Delta(t testing.TB, node *corev3.Node) *Delta {
 	t.Helper()
-	d, err := OpenDelta(t.Context(), p.Addrs.XDS, p.Creds)
+	d, err := openDelta(t.Context(), p.Addrs.XDS, p.Creds, p.Transport())
 	if err != nil {
 		t.Fatalf("opening a delta stream: %v", err)
 	}

@@ -15,13 +15,10 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// client makes the calls of tests.
-var client = &http.Client{Timeout: wait}
-
 // Call makes one signed call of the REST API with a JSON body, or none if it is empty.
 // The path begins behind "/v20190125".
 func (p *Plane) Call(ctx context.Context, method, path, body string) (status int, answer string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.Addrs.API+"/v20190125"+path, bytes.NewReader([]byte(body)))
+	req, err := http.NewRequestWithContext(ctx, method, p.URL()+"/v20190125"+path, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return 0, "", err
 	}
@@ -32,7 +29,7 @@ func (p *Plane) Call(ctx context.Context, method, path, body string) (status int
 	if err := v4.NewSigner().SignHTTP(ctx, p.Creds, req, hex.EncodeToString(sum[:]), "appmesh", Region, time.Now()); err != nil {
 		return 0, "", err
 	}
-	resp, err := client.Do(req)
+	resp, err := p.http.Do(req)
 	if err != nil {
 		return 0, "", err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/appmesh"
 
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/server"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
@@ -40,39 +41,79 @@ type Plane struct {
 	API *appmesh.Client
 	// Log holds what the control plane has logged.
 	Log *Log
+	// CA has signed the certificate of all listeners; nil without TLS.
+	CA *Authority
 
-	cfg  server.Config
-	stop context.CancelFunc
-	done chan error
+	http   *http.Client
+	server *server.Server
+	cfg    server.Config
+	stop   context.CancelFunc
+	done   chan error
+}
+
+// Options are what a plane may have that Start's has not.
+type Options struct {
+	// Durable forces what is written to the disk, as users' servers do.
+	Durable bool
+	// TLS serves all listeners with a certificate of an authority of the test's own.
+	TLS bool
+	// Quotas are those of all accounts; zero for Fairlead's defaults.
+	Quotas mesh.Quotas
+	// Change may change the configuration before the server is opened.
+	Change func(*server.Config)
+}
+
+// MostQuotas returns the greatest values that quotas can have, for tests that are about
+// something else.
+func MostQuotas() mesh.Quotas {
+	var all mesh.Quotas
+	for _, q := range mesh.AllQuotas() {
+		all[q] = q.Most()
+	}
+	return all
 }
 
 // Start runs a control plane until the test ends. Its store does not wait for the disk;
 // StartDurable's does.
 func Start(t testing.TB) *Plane {
 	t.Helper()
-	return start(t, true)
+	return StartWith(t, Options{})
 }
 
 // StartDurable runs a control plane as users run it, until the test ends.
 func StartDurable(t testing.TB) *Plane {
 	t.Helper()
-	return start(t, false)
+	return StartWith(t, Options{Durable: true})
 }
 
-func start(t testing.TB, unsafe bool) *Plane {
+// StartWith runs a control plane with options until the test ends.
+func StartWith(t testing.TB, o Options) *Plane {
 	t.Helper()
 	dir := t.TempDir()
 	p := &Plane{Log: &Log{}}
 	logger := slog.New(slog.NewTextHandler(p.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p.cfg = server.Config{
-		Store:           store.Config{DataDir: dir, Logger: logger, Unsafe: unsafe},
+		Store:           store.Config{DataDir: dir, Logger: logger, Unsafe: !o.Durable, Quotas: o.Quotas},
 		CredentialsFile: filepath.Join(dir, "credentials"),
 		AccountID:       Account, Regions: []string{Region}, Log: logger,
 		APIListen: "127.0.0.1:0", XDSListen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
 	}
+	p.cfg.Audit.Path = filepath.Join(dir, "audit", "audit.log")
+	if o.TLS {
+		p.CA = NewAuthority(t)
+		files := server.TLSFiles{Cert: filepath.Join(dir, "tls.crt"), Key: filepath.Join(dir, "tls.key")}
+		cert, key := p.CA.Issue(t, "fairlead", time.Hour)
+		WriteFile(t, files.Cert, cert)
+		WriteFile(t, files.Key, key)
+		p.cfg.APITLS, p.cfg.XDSTLS, p.cfg.OpsTLS = files, files, files
+	}
+	if o.Change != nil {
+		o.Change(&p.cfg)
+	}
+	p.http = p.HTTP()
 	p.Run(t)
 	t.Cleanup(func() { p.Stop(t) })
-	p.Creds = readCredentials(t, p.cfg.CredentialsFile)
+	p.Creds = ReadCredentials(t, p.cfg.CredentialsFile)
 	p.API = p.Client(p.Creds)
 	return p
 }
@@ -86,12 +127,12 @@ func (p *Plane) Run(t testing.TB) {
 		cancel()
 		t.Fatalf("opening the control plane: %v", err)
 	}
-	p.Addrs, p.stop, p.done = s.Addrs(), cancel, make(chan error, 1)
+	p.server, p.Addrs, p.stop, p.done = s, s.Addrs(), cancel, make(chan error, 1)
 	p.cfg.APIListen, p.cfg.XDSListen, p.cfg.OpsListen = p.Addrs.API, p.Addrs.XDS, p.Addrs.Ops
 	done := p.done
 	go func() { done <- s.Run(ctx) }()
 	Eventually(t, "the control plane is ready", func() error {
-		resp, err := client.Get("http://" + p.Addrs.Ops + "/readyz")
+		resp, err := p.http.Get(p.scheme() + p.Addrs.Ops + "/readyz")
 		if err != nil {
 			return err
 		}
@@ -102,6 +143,15 @@ func (p *Plane) Run(t testing.TB) {
 		return nil
 	})
 }
+
+// Server returns the server that runs, for what is done beside its API.
+func (p *Plane) Server() *server.Server { return p.server }
+
+// CloseIdle closes the connections that the plane's own clients keep for later.
+func (p *Plane) CloseIdle() { p.http.CloseIdleConnections() }
+
+// Terminate tells the plane to end, and does not wait: Stop does.
+func (p *Plane) Terminate() { p.stop() }
 
 // Stop ends the plane and waits for it; stopping twice is allowed.
 func (p *Plane) Stop(t testing.TB) {
@@ -124,16 +174,17 @@ func (p *Plane) Stop(t testing.TB) {
 // Client returns an API client that signs with the given credentials.
 func (p *Plane) Client(c aws.Credentials) *appmesh.Client {
 	return appmesh.New(appmesh.Options{
-		Region: Region, BaseEndpoint: aws.String("http://" + p.Addrs.API),
+		Region: Region, BaseEndpoint: aws.String(p.URL()),
 		Credentials:      aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c, nil }),
-		HTTPClient:       &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: wait},
+		HTTPClient:       p.HTTP(),
 		RetryMaxAttempts: 1,
 	})
 }
 
 var credentialsLine = regexp.MustCompile(`(?m)^aws_(access_key_id|secret_access_key)\s*=\s*(\S+)$`)
 
-func readCredentials(t testing.TB, path string) aws.Credentials {
+// ReadCredentials returns the access key of a credentials file.
+func ReadCredentials(t testing.TB, path string) aws.Credentials {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -182,4 +233,11 @@ func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
+}
+
+// Reset forgets all lines so far.
+func (l *Log) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.Reset()
 }

@@ -162,12 +162,16 @@ func (p *Plane) Proxy(t testing.TB, c ProxyConfig) *Proxy {
 // agentEnv returns the environment of an agent.
 func (p *Plane) agentEnv(t testing.TB, c ProxyConfig) []string {
 	t.Helper()
+	transport := "FAIRLEAD_XDS_PLAINTEXT=1"
+	if p.CA != nil {
+		transport = "FAIRLEAD_XDS_CA_FILE=" + p.CA.File
+	}
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
 		"ENVOY_PATH=" + EnvoyPath(t),
 		"APPMESH_RESOURCE_ARN=" + c.ARN,
 		"FAIRLEAD_XDS_ENDPOINT=" + p.Addrs.XDS,
-		"FAIRLEAD_XDS_PLAINTEXT=1",
+		transport,
 		"FAIRLEAD_BIND_ADDRESS=" + c.Bind,
 		"FAIRLEAD_APPLICATION_ADDRESS=" + c.App,
 		"AWS_REGION=" + Region,

@@ -11,7 +11,8 @@ import (
 // call asks the store for what a request wants and returns the answer's body.
 func (h *handler) call(ctx context.Context, c store.Caller, in *input) (any, error) {
 	if in.resourceOwner != "" && in.resourceOwner != c.Account {
-		// Even in the caller's own mesh only a resource's owner has its tags.
+		// An ARN names its resource's owner, who alone has the tags, even in the caller's
+		// own mesh. The store holds that too, but does not know what the ARN said.
 		return nil, mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use the tags of resources of account %s", c.ARN, in.resourceOwner)
 	}
 	switch in.op.Verb {

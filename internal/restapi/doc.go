@@ -1,10 +1,12 @@
-// Package restapi serves the App Mesh REST API: the 38 operations of the service
-// model as one table, one router over it, one generic handler and one mapping of
-// errors. What differs between the operations is data in the table.
+// Package restapi serves two APIs on one handler: the App Mesh REST API, the 38
+// operations of the service model, and Fairlead's own under /v1. Both share a router,
+// the check of signatures, the rates, the audit log and one mapping of errors.
 //
-// The table is generated (operations_gen.go) by internal/gen. DESIGN.md beside this
-// file says how a request goes through and why; docs/compatibility.md lists where
-// the answers are our choice.
+// What differs between the operations of App Mesh is data in a table, which one generic
+// handler reads; the table is generated (operations_gen.go) by internal/gen. Those of
+// /v1 are methods from typed inputs to typed outputs, which package v1 below this one
+// has. DESIGN.md beside this file says how a request goes through and why;
+// docs/compatibility.md lists where the answers are our choice.
 //
-// The package imports mesh, store and access, and no other room.
+// The package imports api, mesh, store and access, and no other room.
 package restapi

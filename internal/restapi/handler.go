@@ -2,19 +2,24 @@ package restapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/fairlead-mesh/fairlead/api"
 	"github.com/fairlead-mesh/fairlead/internal/access"
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -30,51 +35,95 @@ const (
 	callTime = 15 * time.Second
 )
 
-// Config says what the API is served from. All fields but Logger are required.
+// Config says what the two APIs are served from. Store and Verify are required.
 type Config struct {
 	// Store answers the requests.
 	Store *store.Store
+	// Access manages accounts, users, roles and keys. Nil: the operations of /v1 that
+	// need it answer that they are not served.
+	Access *access.Service
 	// Verify returns who signed a request, or a *mesh.Error that says why the
 	// signature does not hold: access.Service.Verify.
 	Verify func(access.Request) (access.Caller, error)
+	// Audit gets an event for each request, and is where ListEvents looks. Nil: none.
+	Audit *audit.Log
+	// Proxies returns the proxies that are connected in a mesh, which account owns, and
+	// Problems what in it cannot be obeyed. Nil: none are known. The order does not matter.
+	Proxies  func(account, region, mesh string) []ProxyStatus
+	Problems func(account, region, mesh string) []Problem
+	// Now is the clock that rates are measured with; nil for time.Now.
+	Now func() time.Time
 	// Logger gets one line at level debug for each request, and one at level error
 	// for each that failed through no fault of the caller. Nil logs nothing.
 	Logger *slog.Logger
 }
 
-// New returns the handler of the App Mesh REST API. It answers every request,
-// unknown paths included, in the API's form. Mount it at the root: it reads the
-// path as it was sent.
+// New returns the handler of the App Mesh REST API and of /v1. It answers every
+// request, unknown paths included, in the APIs' form. Mount it at the root: it reads
+// the path as it was sent.
 func New(cfg Config) http.Handler {
-	log := cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	h := &handler{
+		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
+		proxies: cfg.Proxies, problems: cfg.Problems, log: cfg.Logger,
+		routes: newRouter(operations, v1.Operations),
+		rates:  newRates(cfg.Now, cfg.Store.Quotas),
 	}
-	return &handler{store: cfg.Store, verify: cfg.Verify, log: log, routes: newRouter(operations)}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	return h
 }
 
 type handler struct {
-	store  *store.Store
-	verify func(access.Request) (access.Caller, error)
-	log    *slog.Logger
-	routes *router
+	store    *store.Store
+	access   *access.Service
+	verify   func(access.Request) (access.Caller, error)
+	events   *audit.Log
+	proxies  func(account, region, mesh string) []ProxyStatus
+	problems func(account, region, mesh string) []Problem
+	log      *slog.Logger
+	routes   *router
+	rates    *rates
 }
 
 // exchange is one request on its way through the handler.
 type exchange struct {
-	w     http.ResponseWriter
-	r     *http.Request
-	id    string // the request id
-	op    string // the operation's name, "" while unknown
-	who   string // the caller's ARN, "" while unknown
-	start time.Time
+	w      http.ResponseWriter
+	r      *http.Request
+	id     string // the request id
+	start  time.Time
+	addr   netip.Addr    // where it comes from
+	route  *route        // nil while unknown
+	caller access.Caller // empty while unknown
+
+	// What the audit log is told, as far as it is known.
+	in         *input          // of the App Mesh API
+	parameters json.RawMessage // of /v1
+	mesh       mesh.MeshID     // of /v1: the mesh that is meant
+	resource   string          // of /v1: the ARN of what is meant
+}
+
+// operation returns the operation's name, "" while unknown.
+func (x *exchange) operation() string {
+	if x.route == nil {
+		return ""
+	}
+	return x.route.name()
 }
 
 // ServeHTTP answers one request.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{w: w, r: r, id: uuid.NewString(), start: time.Now()}
+	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		x.addr = from.Addr().Unmap()
+	}
 	defer h.recover(x)
-	out, err := h.serve(x)
+	path := r.URL.EscapedPath()
+	if path == documentPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		h.write(x, http.StatusOK, "", api.OpenAPI)
+		return
+	}
+	out, err := h.serve(x, path)
 	if err != nil {
 		h.refuse(x, err)
 		return
@@ -84,37 +133,69 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(x, err)
 		return
 	}
+	h.audit(x, out, body, nil)
 	h.write(x, http.StatusOK, "", body)
 }
 
 // serve does what a request asks for and returns the answer to be encoded.
-func (h *handler) serve(x *exchange) (any, error) {
-	path := x.r.URL.EscapedPath()
-	rt, labels := h.routes.match(x.r.Method, path)
-	if rt == nil {
-		drain(x)
-		return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s %s is not an operation of the App Mesh API", clip(x.r.Method), clip(path))
-	}
-	x.op = rt.op.Name
-	body, err := readBody(x)
-	if err != nil {
-		return nil, err
-	}
-	caller, err := h.verify(access.HTTPRequest(x.r, body))
-	if err != nil {
-		return nil, err
-	}
-	x.who = caller.ARN
-	if e := x.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return nil, mesh.Errorf(mesh.ErrBadRequest, "header Content-Encoding is %s, allowed is no encoding: send the body as it is", shorten(e))
-	}
-	in, err := decode(rt, &labels, x.r.URL.RawQuery, body, caller.Caller)
+func (h *handler) serve(x *exchange, path string) (any, error) {
+	var labels params
+	x.route, labels = h.routes.match(x.r.Method, path)
+	body, err := h.admit(x, path)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(x.r.Context(), callTime)
 	defer cancel()
-	return h.call(ctx, caller.Caller, in)
+	if x.route.own != nil {
+		return h.serveOwn(ctx, x, &labels, body)
+	}
+	x.in, err = decode(x.route, &labels, x.r.URL.RawQuery, body, x.caller.Caller)
+	if err != nil {
+		return nil, err
+	}
+	return h.call(ctx, x.caller.Caller, x.in)
+}
+
+// admit finds out who made a request, refuses those who may make none or make too many,
+// and returns the body.
+func (h *handler) admit(x *exchange, path string) ([]byte, error) {
+	from := h.rates.source(x.addr, x.r.Header.Get("Authorization"))
+	if err := h.rates.blocked(from); err != nil {
+		return nil, err
+	}
+	body, err := h.authenticate(x, path)
+	if err != nil {
+		h.rates.failed(from)
+		return nil, err
+	}
+	if err := h.rates.admit(x.caller.Account, x.caller.KeyID, x.route.readOnly()); err != nil {
+		return nil, err
+	}
+	if e := x.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, mesh.Errorf(mesh.ErrBadRequest, "header Content-Encoding is %s, allowed is no encoding: send the body as it is", shorten(e))
+	}
+	return body, nil
+}
+
+// authenticate reads the body and finds out who signed the request.
+func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
+	if x.route == nil {
+		drain(x)
+		what := "the App Mesh API"
+		if ownPath(path) {
+			what = "Fairlead's own API"
+		}
+		return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s %s is not an operation of %s", clip(x.r.Method), clip(path), what)
+	}
+	body, err := readBody(x)
+	if err != nil {
+		return nil, err
+	}
+	req := access.HTTPRequest(x.r, body)
+	req.SourceIP, req.Secure = x.addr, x.r.TLS != nil
+	x.caller, err = h.verify(req)
+	return body, err
 }
 
 // readBody reads the body whole. A declared length over the bound is refused before
@@ -154,13 +235,14 @@ func (h *handler) refuse(x *exchange, err error) {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		refusal = mesh.Errorf(mesh.ErrServiceUnavailable, "the request could not be done in time, try again")
 	default:
-		h.log.ErrorContext(x.r.Context(), "request failed", "requestId", x.id, "operation", x.op, "error", err)
+		h.log.ErrorContext(x.r.Context(), "request failed", "requestId", x.id, "operation", x.operation(), "error", err)
 		refusal = internalError(x)
 	}
 	body, err := encode(errorBody{refusal.Message})
 	if err != nil {
 		body = []byte(`{}`)
 	}
+	h.audit(x, nil, body, refusal)
 	h.write(x, refusal.Code.Status(), refusal.Code, body)
 }
 
@@ -178,7 +260,7 @@ func (h *handler) recover(x *exchange) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
-	h.log.ErrorContext(x.r.Context(), "request panicked", "requestId", x.id, "operation", x.op,
+	h.log.ErrorContext(x.r.Context(), "request panicked", "requestId", x.id, "operation", x.operation(),
 		"error", fmt.Sprint(p), "stack", string(debug.Stack()))
 	h.refuse(x, internalError(x))
 }
@@ -196,7 +278,7 @@ func (h *handler) write(x *exchange, status int, code mesh.Code, body []byte) {
 	x.w.WriteHeader(status)
 	_, err := x.w.Write(body) // an error means that the client has gone
 	h.log.LogAttrs(x.r.Context(), slog.LevelDebug, "request served",
-		slog.String("requestId", x.id), slog.String("operation", x.op), slog.String("caller", x.who),
+		slog.String("requestId", x.id), slog.String("operation", x.operation()), slog.String("caller", x.caller.ARN),
 		slog.Int("status", status), slog.String("code", string(code)),
 		slog.Duration("took", time.Since(x.start)), slog.Bool("delivered", err == nil))
 }

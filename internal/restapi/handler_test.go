@@ -265,35 +265,3 @@ func TestCanceled(t *testing.T) {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
-
-// BenchmarkDescribe is a whole DescribeRoute without signature and connection.
-func BenchmarkDescribe(b *testing.B) {
-	srv, s := newServer(b)
-	createBase(b, srv, testAccount)
-	benchmark(b, s, meshes+"/shop/virtualRouter/cart/routes/all")
-}
-
-// BenchmarkList is a page of 100 virtual nodes.
-func BenchmarkList(b *testing.B) {
-	srv, s := newServer(b)
-	createBase(b, srv, testAccount)
-	for i := range 100 {
-		must(b, srv, http.MethodPut, nodes, fmt.Sprintf(`{"virtualNodeName":"n%d","spec":{}}`, i))
-	}
-	benchmark(b, s, nodes)
-}
-
-func benchmark(b *testing.B, s *store.Store, path string) {
-	b.Helper()
-	h := restapi.New(restapi.Config{Store: s, Verify: verifyAll})
-	b.ReportAllocs()
-	for b.Loop() {
-		req := httptest.NewRequest(http.MethodGet, path, nil)
-		req.Header.Set("Authorization", "signed")
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, req)
-		if w.Code != http.StatusOK {
-			b.Fatal(w.Body)
-		}
-	}
-}

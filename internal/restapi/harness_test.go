@@ -28,7 +28,22 @@ const (
 // openStore opens a store of the test's own.
 func openStore(tb testing.TB) *store.Store {
 	tb.Helper()
-	s, err := store.Open(context.Background(), store.Config{DataDir: tb.TempDir(), Unsafe: true})
+	return openStoreWith(tb, store.Config{})
+}
+
+// fast are quotas that let a benchmark call as often as it can.
+func fast() mesh.Quotas {
+	q := mesh.DefaultQuotas()
+	q[mesh.QuotaReadRate], q[mesh.QuotaWriteRate] = mesh.QuotaReadRate.Most(), mesh.QuotaWriteRate.Most()
+	q[mesh.QuotaVirtualNodes] = mesh.QuotaVirtualNodes.Most()
+	return q
+}
+
+// openStoreWith opens a store of the test's own with settings.
+func openStoreWith(tb testing.TB, cfg store.Config) *store.Store {
+	tb.Helper()
+	cfg.DataDir, cfg.Unsafe = tb.TempDir(), true
+	s, err := store.Open(context.Background(), cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -38,15 +38,22 @@ type input struct {
 	token   string // the client token
 	limit   int
 	next    string // the page token
+
+	// The request as it was sent, for the audit log.
+	route  *route
+	labels *params
+	query  url.Values
+	body   map[string]json.RawMessage
 }
 
 // decode reads what an operation's members are from a request, and checks them.
 // All that is wrong is said in one *mesh.Error with ErrBadRequest: first what the
-// service model forbids, then what other rules do.
+// service model forbids, then what other rules do. The input is returned then too: it
+// holds what could be read, for the audit log.
 func decode(rt *route, labels *params, rawQuery string, body []byte, caller store.Caller) (*input, error) {
 	d := decoder{
-		input:  input{op: rt.op, limit: rt.op.defaultLimit()},
-		caller: caller, route: rt, labels: labels,
+		input:  input{op: rt.op, limit: rt.op.defaultLimit(), route: rt, labels: labels},
+		caller: caller,
 	}
 	d.id.Kind = rt.op.Kind
 	d.id.Mesh = mesh.MeshID{Account: caller.Account, Region: caller.Region}
@@ -64,7 +71,7 @@ func decode(rt *route, labels *params, rawQuery string, body []byte, caller stor
 		d.id.Mesh.Name = d.id.Name
 	}
 	if len(d.bad) > 0 {
-		return nil, mesh.Errorf(mesh.ErrBadRequest, "%s", d.bad.Error())
+		return &d.input, mesh.Errorf(mesh.ErrBadRequest, "%s", d.bad.Error())
 	}
 	return &d.input, nil
 }
@@ -83,10 +90,6 @@ type decoder struct {
 	input
 	bad    mesh.Violations
 	caller store.Caller
-	route  *route
-	labels *params
-	query  url.Values
-	body   map[string]json.RawMessage
 	noBody bool // there was none, and that has been said
 }
 
@@ -95,11 +98,19 @@ func (d *decoder) fail(path, format string, args ...any) {
 }
 
 func (d *decoder) readQuery(raw string) {
+	if raw == "" {
+		return
+	}
 	query, err := url.ParseQuery(raw)
 	if err != nil {
 		d.fail("query string", "cannot be read, allowed are percent-encoded NAME=VALUE pairs with & between them")
 	}
 	d.query = query
+}
+
+// failRule is fail for what the service model does not forbid.
+func (d *decoder) failRule(path, format string, args ...any) {
+	d.bad = append(d.bad, mesh.Violation{Path: path, Message: fmt.Sprintf(format, args...), Rule: true})
 }
 
 // readBody splits the body into its members, if the operation has any there.
@@ -268,10 +279,10 @@ func (d *decoder) readTags(m Member, raw []byte) {
 	for i, t := range tags {
 		path := fmt.Sprintf("%s[%d].key", m.Name, i)
 		if first := slices.IndexFunc(tags, func(o mesh.TagRef) bool { return o.Key == t.Key }); first < i {
-			d.fail(path, "must differ from the other tags, %s is also %s[%d]'s", shorten(t.Key), m.Name, first)
+			d.failRule(path, "must differ from the other tags, %s is also %s[%d]'s", shorten(t.Key), m.Name, first)
 		}
 		if len(t.Key) >= 4 && strings.EqualFold(t.Key[:4], "aws:") {
-			d.fail(path, `must not begin with "aws:", which is reserved, %s was given`, shorten(t.Key))
+			d.failRule(path, `must not begin with "aws:", which is reserved, %s was given`, shorten(t.Key))
 		}
 	}
 	d.tags = tags

@@ -11,12 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
-// fill returns an operation's path with values for its labels.
-func fill(op *Operation, values ...string) string {
-	segments := strings.Split(op.Path, "/")
+// fill returns a path with values for its labels.
+func fill(path string, values ...string) string {
+	segments := strings.Split(path, "/")
 	for i, s := range segments {
 		if strings.HasPrefix(s, "{") {
 			segments[i], values = url.PathEscape(values[0]), values[1:]
@@ -29,16 +30,16 @@ func fill(op *Operation, values ...string) string {
 // of other paths.
 func TestRouter(t *testing.T) {
 	t.Parallel()
-	r := newRouter(operations)
+	r := newRouter(operations, v1.Operations)
 	if len(operations) != 38 {
 		t.Errorf("the table has %d operations, the API has 38", len(operations))
 	}
 	for i := range operations {
 		op := &operations[i]
 		for _, values := range [][]string{{"a", "b", "c"}, {"routes", "virtualNodes", "meshes"}, {"a/b c", "%2F", "é{meshName}"}} {
-			rt, labels := r.match(op.Method, fill(op, values...))
+			rt, labels := r.match(op.Method, fill(op.Path, values...))
 			if rt == nil || rt.op != op {
-				t.Errorf("%s %s: found %+v", op.Method, fill(op, values...), rt)
+				t.Errorf("%s %s: found %+v", op.Method, fill(op.Path, values...), rt)
 				continue
 			}
 			if diff := cmp.Diff(values[:len(rt.labels)], append([]string{}, labels[:len(rt.labels)]...)); diff != "" {
@@ -53,25 +54,59 @@ func TestRouter(t *testing.T) {
 	}
 }
 
+// TestOwnRouter finds each operation of /v1 by its path, and that its decoder knows the
+// path's labels.
+func TestOwnRouter(t *testing.T) {
+	t.Parallel()
+	r := newRouter(operations, v1.Operations)
+	for i := range v1.Operations {
+		op := &v1.Operations[i]
+		for _, values := range [][]string{{"a", "b"}, {"accessKeys", "shares"}, {"a/b c", "%2F"}} {
+			rt, labels := r.match(op.Method, fill(op.Path, values...))
+			if rt == nil || rt.own != op {
+				t.Errorf("%s %s: found %+v", op.Method, fill(op.Path, values...), rt)
+				continue
+			}
+			for i, name := range rt.labels {
+				if rt.value(&labels, name) != values[i] {
+					t.Errorf("%s: label %s is %q", op.Name, name, rt.value(&labels, name))
+				}
+			}
+		}
+	}
+}
+
+// place returns the method and path of a route.
+func place(rt *route) (method, path string) {
+	if rt.own != nil {
+		return rt.own.Method, rt.own.Path
+	}
+	return rt.op.Method, rt.op.Path
+}
+
 // FuzzRoute holds that no path makes the router fail, and that what it finds is
 // what the path says.
 func FuzzRoute(f *testing.F) {
 	for i := range operations {
-		f.Add(operations[i].Method, fill(&operations[i], "a/b", "é", "x y"))
+		f.Add(operations[i].Method, fill(operations[i].Path, "a/b", "é", "x y"))
+	}
+	for _, op := range v1.Operations {
+		f.Add(op.Method, fill(op.Path, "a/b", "é"))
 	}
 	for _, p := range []string{"", "/", "//", "/v20190125", "/v20190125/meshes/", "/v20190125/meshes/%", "/v20190125/meshes/%zz", "/v20190125/meshes/a/../b", "/%76" + "20190125/meshes", "/v20190125/meshes/%2e%2e/virtualNodes"} {
 		f.Add(http.MethodGet, p)
 	}
-	r := newRouter(operations)
+	r := newRouter(operations, v1.Operations)
 	f.Fuzz(func(t *testing.T, method, path string) {
 		rt, labels := r.match(method, path)
 		if rt == nil {
 			return
 		}
-		if rt.op.Method != method || strings.Count(path, "/") != strings.Count(rt.op.Path, "/") {
-			t.Fatalf("%s %s is not %s", method, path, rt.op.Path)
+		wantMethod, wantPath := place(rt)
+		if wantMethod != method || strings.Count(path, "/") != strings.Count(wantPath, "/") {
+			t.Fatalf("%s %s is not %s", method, path, wantPath)
 		}
-		again, same := r.match(method, fill(rt.op, labels[:len(rt.labels)]...))
+		again, same := r.match(method, fill(wantPath, labels[:len(rt.labels)]...))
 		if again != rt || same != labels {
 			t.Errorf("%s %s: labels %q, then %q", method, path, labels, same)
 		}
@@ -95,7 +130,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint8(1), "", ";", []byte(`nul`))
 	f.Fuzz(func(t *testing.T, index uint8, label, query string, body []byte) {
 		op := &operations[int(index)%len(operations)]
-		rt, _ := newRouter(operations).match(op.Method, fill(op, "a", "b", "c"))
+		rt, _ := newRouter(operations, v1.Operations).match(op.Method, fill(op.Path, "a", "b", "c"))
 		caller := store.Caller{Account: "000000000001", Region: "us-east-1"}
 		in, err := decode(rt, &params{label, label, label}, query, body, caller)
 		if err != nil {
@@ -136,18 +171,18 @@ func checkDecoded(t *testing.T, in *input) {
 func TestEpoch(t *testing.T) {
 	t.Parallel()
 	for ms, want := range map[int64]string{1563809909282: "1563809909.282", 1563809909000: "1563809909.000", 7: "0.007"} {
-		if got, err := epoch(time.UnixMilli(ms)).MarshalJSON(); err != nil || string(got) != want {
+		if got, err := appendEpoch(nil, time.UnixMilli(ms)); err != nil || string(got) != want {
 			t.Errorf("%d ms: %s %v, want %s", ms, got, err, want)
 		}
 	}
-	if _, err := epoch(time.Time{}).MarshalJSON(); err == nil {
+	if _, err := appendEpoch(nil, time.Time{}); err == nil {
 		t.Error("a time that was never set is written")
 	}
 }
 
 // BenchmarkRoute matches the longest path of the API.
 func BenchmarkRoute(b *testing.B) {
-	r := newRouter(operations)
+	r := newRouter(operations, v1.Operations)
 	b.ReportAllocs()
 	for b.Loop() {
 		if rt, _ := r.match(http.MethodGet, "/v20190125/meshes/shop/virtualGateway/edge/gatewayRoutes/cart"); rt == nil {

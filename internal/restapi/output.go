@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -11,53 +12,23 @@ import (
 
 // data is the body of an answer about one object. The API sends it bare.
 type data struct {
-	names
-	Metadata metadata        `json:"metadata"`
-	Spec     json.RawMessage `json:"spec"`
-	Status   status          `json:"status"`
+	object *mesh.Object
+	status status
 }
 
-// names are the members that say which object is meant: its mesh's name, its
-// parent's if it has one, and its own.
-type names struct {
-	MeshName           string `json:"meshName"`
-	VirtualGatewayName string `json:"virtualGatewayName,omitempty"`
-	VirtualNodeName    string `json:"virtualNodeName,omitempty"`
-	VirtualRouterName  string `json:"virtualRouterName,omitempty"`
-	VirtualServiceName string `json:"virtualServiceName,omitempty"`
-	GatewayRouteName   string `json:"gatewayRouteName,omitempty"`
-	RouteName          string `json:"routeName,omitempty"`
-}
-
-type metadata struct {
-	ARN           string `json:"arn"`
-	UID           string `json:"uid"`
-	Version       int64  `json:"version"`
-	CreatedAt     epoch  `json:"createdAt"`
-	LastUpdatedAt epoch  `json:"lastUpdatedAt"`
-	MeshOwner     string `json:"meshOwner"`
-	ResourceOwner string `json:"resourceOwner"`
-}
-
-// ref is an object in a list.
-type ref struct {
-	names
-	ARN           string `json:"arn"`
-	Version       int64  `json:"version"`
-	CreatedAt     epoch  `json:"createdAt"`
-	LastUpdatedAt epoch  `json:"lastUpdatedAt"`
-	MeshOwner     string `json:"meshOwner"`
-	ResourceOwner string `json:"resourceOwner"`
+// refs is the body of an answer that is a list of objects.
+type refs struct {
+	key  string // the member that holds the list
+	list []*mesh.Object
+	next string // the page token, "" on the last page
 }
 
 // status is the state of an object; INACTIVE is never sent.
-type status struct {
-	Status string `json:"status"`
-}
+type status string
 
-var (
-	active  = status{"ACTIVE"}
-	deleted = status{"DELETED"}
+const (
+	active  status = "ACTIVE"
+	deleted status = "DELETED"
 )
 
 // errorBody is the body of every refusal.
@@ -70,69 +41,128 @@ func newData(o *mesh.Object, s status, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return data{
-		names: namesOf(o.ID),
-		Metadata: metadata{
-			ARN: o.ARN(), UID: o.UID, Version: o.Version,
-			CreatedAt: epoch(o.CreatedAt), LastUpdatedAt: epoch(o.UpdatedAt),
-			MeshOwner: o.ID.Mesh.Account, ResourceOwner: o.ResourceOwner,
-		},
-		Spec: o.Spec, Status: s,
-	}, nil
+	return data{o, s}, nil
 }
 
-func newRef(o *mesh.Object) ref {
-	return ref{
-		names: namesOf(o.ID), ARN: o.ARN(), Version: o.Version,
-		CreatedAt: epoch(o.CreatedAt), LastUpdatedAt: epoch(o.UpdatedAt),
-		MeshOwner: o.ID.Mesh.Account, ResourceOwner: o.ResourceOwner,
+// appender is an answer that writes itself: what is asked for most is not left to
+// reflection, which takes a third of the time that the store does.
+type appender interface {
+	appendJSON(b []byte) ([]byte, error)
+}
+
+func (d data) appendJSON(b []byte) ([]byte, error) {
+	o := d.object
+	b = appendNames(append(b, '{'), o.ID)
+	b = append(b, `,"metadata":{"arn":`...)
+	b = appendText(b, o.ARN())
+	b = append(b, `,"uid":`...)
+	b = appendText(b, o.UID)
+	b, err := appendHistory(append(b, ','), o)
+	if err != nil {
+		return nil, err
 	}
+	b = append(b, `},"spec":`...)
+	b = append(b, o.Spec...)
+	b = append(b, `,"status":{"status":`...)
+	b = appendText(b, string(d.status))
+	return append(b, "}}"...), nil
 }
 
-func namesOf(id mesh.ID) names {
-	n := names{MeshName: id.Mesh.Name}
-	n.set(id.Kind, id.Name)
-	if id.Kind.Parent() != 0 {
-		n.set(id.Kind.Parent(), id.Parent)
+func (r refs) appendJSON(b []byte) ([]byte, error) {
+	b = append(appendText(append(b, '{'), r.key), ":["...)
+	for i, o := range r.list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendNames(append(b, '{'), o.ID)
+		b = append(b, `,"arn":`...)
+		b = appendText(b, o.ARN())
+		var err error
+		if b, err = appendHistory(append(b, ','), o); err != nil {
+			return nil, err
+		}
+		b = append(b, '}')
 	}
-	return n
-}
-
-func (n *names) set(k mesh.Kind, name string) {
-	switch k {
-	case mesh.KindMesh:
-		n.MeshName = name
-	case mesh.KindVirtualNode:
-		n.VirtualNodeName = name
-	case mesh.KindVirtualRouter:
-		n.VirtualRouterName = name
-	case mesh.KindRoute:
-		n.RouteName = name
-	case mesh.KindVirtualService:
-		n.VirtualServiceName = name
-	case mesh.KindVirtualGateway:
-		n.VirtualGatewayName = name
-	case mesh.KindGatewayRoute:
-		n.GatewayRouteName = name
+	b = append(b, ']')
+	if r.next != "" {
+		b = append(b, `,"nextToken":`...)
+		b = appendText(b, r.next)
 	}
+	return append(b, '}'), nil
 }
 
-// epoch is a time as the API spells it: seconds since 1970 with milliseconds, as a
-// JSON number. Some clients take nothing else.
-type epoch time.Time
+// appendNames appends the members that say which object is meant: its mesh's name, its
+// parent's if it has one, and its own.
+func appendNames(b []byte, id mesh.ID) []byte {
+	b = append(b, `"meshName":`...)
+	b = appendText(b, id.Mesh.Name)
+	if k := id.Kind.Parent(); k != 0 {
+		b = append(appendText(append(b, ','), k.NameMember()), ':')
+		b = appendText(b, id.Parent)
+	}
+	if id.Kind != mesh.KindMesh {
+		b = append(appendText(append(b, ','), id.Kind.NameMember()), ':')
+		b = appendText(b, id.Name)
+	}
+	return b
+}
 
-// MarshalJSON writes the number.
-func (e epoch) MarshalJSON() ([]byte, error) {
-	ms := time.Time(e).UnixMilli()
+// appendHistory appends the members that say since when an object is as it is, and whose
+// it is.
+func appendHistory(b []byte, o *mesh.Object) ([]byte, error) {
+	b = append(b, `"version":`...)
+	b = strconv.AppendInt(b, o.Version, 10)
+	for _, t := range []struct {
+		name string
+		at   time.Time
+	}{{`,"createdAt":`, o.CreatedAt}, {`,"lastUpdatedAt":`, o.UpdatedAt}} {
+		var err error
+		if b, err = appendEpoch(append(b, t.name...), t.at); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, `,"meshOwner":`...)
+	b = appendText(b, o.ID.Mesh.Account)
+	b = append(b, `,"resourceOwner":`...)
+	return appendText(b, o.ResourceOwner), nil
+}
+
+// appendEpoch appends a time as the API spells it: seconds since 1970 with milliseconds,
+// as a JSON number. Some clients take nothing else.
+func appendEpoch(b []byte, t time.Time) ([]byte, error) {
+	ms := t.UnixMilli()
 	if ms < 0 {
-		return nil, fmt.Errorf("writing a time: %s is before 1970", time.Time(e))
+		return nil, fmt.Errorf("writing a time: %s is before 1970", t)
 	}
-	return fmt.Appendf(nil, "%d.%03d", ms/1000, ms%1000), nil
+	b = append(strconv.AppendInt(b, ms/1000, 10), '.')
+	for digit := int64(100); digit > 0; digit /= 10 {
+		b = append(b, byte('0'+ms%1000/digit%10))
+	}
+	return b, nil
+}
+
+// appendText appends text as JSON.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, err := encode(s)
+			if err != nil {
+				return append(b, `""`...) // text can always be written
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 // encode writes the body of an answer. Nothing is escaped for HTML: a spec comes
 // back as it was sent.
 func encode(v any) ([]byte, error) {
+	if a, ok := v.(appender); ok {
+		return a.appendJSON(make([]byte, 0, 1024))
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

@@ -16,25 +16,31 @@ import (
 // one before ended with, so that objects may come and go between pages.
 func (h *handler) list(ctx context.Context, c store.Caller, in *input) (any, error) {
 	s := scope(in)
-	after, err := openToken(s, in.next)
+	position, err := openToken(s, in.next)
 	if err != nil {
 		return nil, err
 	}
+	after, afterOwner, _ := strings.Cut(position, "\x00")
 	objects, more, err := h.store.List(ctx, c, store.Query{
-		Mesh: in.id.Mesh, Kind: in.op.Kind, Parent: in.id.Parent, After: after, Limit: in.limit,
+		Mesh: in.id.Mesh, Kind: in.op.Kind, Parent: in.id.Parent, After: after, AfterOwner: afterOwner, Limit: in.limit,
 	})
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]ref, len(objects))
-	for i, o := range objects {
-		refs[i] = newRef(o)
-	}
-	out := map[string]any{in.op.ListKey: refs}
+	out := refs{key: in.op.ListKey, list: objects}
 	if more && len(objects) > 0 {
-		out["nextToken"] = sealToken(s, objects[len(objects)-1].ID.Name)
+		out.next = sealToken(s, listPosition(objects[len(objects)-1].ID))
 	}
 	return out, nil
+}
+
+// listPosition says behind which object a page begins: by its name, and among meshes,
+// which other accounts may share, also by its owner.
+func listPosition(id mesh.ID) string {
+	if id.Kind == mesh.KindMesh {
+		return id.Name + "\x00" + id.Mesh.Account
+	}
+	return id.Name
 }
 
 // listTags answers ListTagsForResource. Tags are in the order in which they were

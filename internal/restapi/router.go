@@ -3,13 +3,16 @@ package restapi
 import (
 	"net/url"
 	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 )
 
 // maxLabels is how many labels a path can have: mesh, parent and own name.
 const maxLabels = 3
 
 // router finds the operation of a method and path. It is a tree over the segments
-// of the paths in the table. A path is taken as it was sent: nothing is cleaned,
+// of the paths in both tables. A path is taken as it was sent: nothing is cleaned,
 // redirected or matched in part.
 type router struct {
 	root node
@@ -23,27 +26,56 @@ type node struct {
 	routes   map[string]*route // by method
 }
 
-// route is an operation with the names of its path's labels, in order.
+// route is an operation with the names of its path's labels, in order: one of the App
+// Mesh API, or one of our own.
 type route struct {
 	op     *Operation
+	own    *v1.Operation
 	labels []string
+}
+
+// name returns the name of the operation.
+func (r *route) name() string {
+	if r.own != nil {
+		return r.own.Name
+	}
+	return r.op.Name
+}
+
+// readOnly reports whether the operation changes nothing.
+func (r *route) readOnly() bool {
+	if r.own != nil {
+		return r.own.ReadOnly()
+	}
+	return r.op.Verb == VerbDescribe || r.op.Verb == VerbList || r.op.Verb == VerbListTags
+}
+
+// source returns what the audit log calls the API that the operation belongs to.
+func (r *route) source() string {
+	if r.own != nil {
+		return audit.Fairlead
+	}
+	return audit.AppMesh
 }
 
 // params are the values of a path's labels, unescaped.
 type params [maxLabels]string
 
-// newRouter builds the tree of a table.
-func newRouter(table []Operation) *router {
+// newRouter builds the tree of two tables.
+func newRouter(table []Operation, own []v1.Operation) *router {
 	r := new(router)
 	for i := range table {
-		r.add(&table[i])
+		r.add(table[i].Method, table[i].Path, &route{op: &table[i]})
+	}
+	for i := range own {
+		r.add(own[i].Method, own[i].Path, &route{own: &own[i]})
 	}
 	return r
 }
 
-func (r *router) add(op *Operation) {
-	n, rt := &r.root, &route{op: op}
-	for segment := range strings.SplitSeq(strings.TrimPrefix(op.Path, "/"), "/") {
+func (r *router) add(method, path string, rt *route) {
+	n := &r.root
+	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
 		if label, ok := strings.CutPrefix(segment, "{"); ok {
 			rt.labels = append(rt.labels, strings.TrimSuffix(label, "}"))
 			if n.label == nil {
@@ -65,7 +97,7 @@ func (r *router) add(op *Operation) {
 	if n.routes == nil {
 		n.routes = map[string]*route{}
 	}
-	n.routes[op.Method] = rt
+	n.routes[method] = rt
 }
 
 // match returns the route of a method and a path, still percent-encoded, and the

@@ -123,8 +123,8 @@ func sdkVirtualNodes(c *appmesh.Client) sdkKind {
 			out, err := c.UpdateVirtualNode(ctx, &appmesh.UpdateVirtualNodeInput{MeshName: sdkMesh, VirtualNodeName: &name, Spec: &types.VirtualNodeSpec{
 				Backends: []types.Backend{&types.BackendMemberVirtualService{Value: types.VirtualServiceBackend{VirtualServiceName: aws.String("later")}}},
 				Listeners: []types.Listener{{
-					PortMapping:    &types.PortMapping{Port: aws.Int32(80), Protocol: types.PortProtocolHttp},
-					ConnectionPool: &types.VirtualNodeConnectionPoolMemberHttp{Value: types.VirtualNodeHttpConnectionPool{MaxConnections: aws.Int32(9)}},
+					PortMapping:    &types.PortMapping{Port: aws.Int32(80), Protocol: types.PortProtocolGrpc},
+					ConnectionPool: &types.VirtualNodeConnectionPoolMemberGrpc{Value: types.VirtualNodeGrpcConnectionPool{MaxRequests: aws.Int32(9)}},
 				}},
 				ServiceDiscovery: &types.ServiceDiscoveryMemberDns{Value: types.DnsServiceDiscovery{Hostname: aws.String("one.local")}},
 			}})

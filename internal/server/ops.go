@@ -29,6 +29,10 @@ func (s *Server) opsHandler() http.Handler {
 
 // ready answers 200 when callers and proxies can be served, else 503 and the reason.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	select {

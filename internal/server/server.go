@@ -1,6 +1,7 @@
 // Package server wires the control plane's rooms together: the store, the callers, the
 // REST API, the snapshots and the discovery service, each on its listener. It is used
-// by cmd/fairlead and by tests, holds no feature of its own and may import every room.
+// by cmd/fairlead and by tests, holds no feature of its own but how it listens and how
+// it ends, and may import every room.
 package server
 
 import (
@@ -8,21 +9,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/live"
-	"github.com/fairlead-mesh/fairlead/internal/restapi"
+	"github.com/fairlead-mesh/fairlead/internal/server/tlsfiles"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
 )
+
+// TLSFiles are the files that a listener serves TLS with.
+type TLSFiles = tlsfiles.Files
 
 // Config says where a control plane keeps its data and where it listens.
 type Config struct {
@@ -36,8 +39,18 @@ type Config struct {
 	Regions []string
 	// APIListen, XDSListen and OpsListen are addresses, host:port; port 0 is any free one.
 	APIListen, XDSListen, OpsListen string
+	// APITLS, XDSTLS and OpsTLS are the files that TLS is served with; zero for none.
+	APITLS, XDSTLS, OpsTLS TLSFiles
+	// APIConnections, XDSConnections and OpsConnections bound how many connections are
+	// open at once; more wait in the system's queue. 0 stands for 10,000, 20,000 and 250.
+	APIConnections, XDSConnections, OpsConnections int
 	// Plaintext allows listening off loopback without TLS.
 	Plaintext bool
+	// Timeouts bound what a client may take its time with.
+	Timeouts Timeouts
+	// Audit says where calls and streams are recorded; without a Path they are not.
+	// Its Logger is set by Open.
+	Audit audit.Config
 	// Pprof serves /debug/pprof/ on the ops address.
 	Pprof bool
 	// MaxStreamAge is passed to xds.Config.
@@ -45,39 +58,96 @@ type Config struct {
 	Log          *slog.Logger
 }
 
+// Timeouts bound what a client may take its time with, so that a slow one holds nothing
+// for long. Each has a default that 0 stands for.
+type Timeouts struct {
+	// Header bounds a TLS handshake, and the headers of a request: 10 s.
+	Header time.Duration
+	// Request bounds a whole request from its first byte, its body included: 30 s.
+	Request time.Duration
+	// Answer bounds the time from the end of a request's headers to the end of its
+	// answer: 60 s. A client that reads more slowly is cut off.
+	Answer time.Duration
+	// Stall is how long an HTTP/2 connection may take nothing of what is to be sent: 20 s.
+	Stall time.Duration
+	// Idle is how long a connection may be open without a request: 2 min, and 5 min for
+	// the discovery service's.
+	Idle time.Duration
+	// Shutdown is how long requests under way have when the server ends: 20 s.
+	Shutdown time.Duration
+	// TLSFiles is how often certificates are looked for changes: 5 s.
+	TLSFiles time.Duration
+}
+
+// withDefaults fills in what is 0.
+func (t Timeouts) withDefaults() Timeouts {
+	for _, d := range []struct {
+		value *time.Duration
+		byDef time.Duration
+	}{
+		{&t.Header, 10 * time.Second},
+		{&t.Request, 30 * time.Second},
+		{&t.Answer, time.Minute},
+		{&t.Stall, 20 * time.Second},
+		{&t.Idle, 2 * time.Minute},
+		{&t.Shutdown, 20 * time.Second},
+		{&t.TLSFiles, 5 * time.Second},
+	} {
+		if *d.value == 0 {
+			*d.value = d.byDef
+		}
+	}
+	return t
+}
+
 // Server is a control plane that listens. Run makes it answer.
 type Server struct {
 	cfg     Config
 	store   *store.Store
 	access  *access.Service
+	audit   *audit.Log // nil: none
 	live    *live.Live
 	xds     *xds.Server
 	metrics *prometheus.Registry
 
-	api, grpc, ops net.Listener
-}
+	api, grpc, ops *listener
+	tlsFiles       []*tlsfiles.Watcher
 
-// shutdownWait bounds how long answers under way may take once a server is told to
-// stop.
-const shutdownWait = 10 * time.Second
+	// draining is set once the server has begun to end.
+	draining atomic.Bool
+	// requests is held for reading during each request of the API, so that the audit is
+	// closed after the last of them.
+	requests sync.RWMutex
+}
 
 // Open opens the store, makes the first account where there is none, and listens. Close
 // or Run must follow.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
+	cfg.Timeouts = cfg.Timeouts.withDefaults()
 	s := &Server{cfg: cfg, metrics: prometheus.NewRegistry()}
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
+		if err := s.Close(); err != nil {
+			cfg.Log.Error("closing a server that could not be opened", "error", err)
+		}
+		return nil, err
 	}
 	return s, nil
 }
 
 func (s *Server) open(ctx context.Context) error {
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.listen(); err != nil {
 		return err
 	}
 	var err error
 	if s.store, err = store.Open(ctx, s.cfg.Store); err != nil {
-		return fmt.Errorf("opening the store: %w", err)
+		return err // says that it is the store's
+	}
+	if s.cfg.Audit.Path != "" {
+		s.cfg.Audit.Logger = s.cfg.Log
+		if s.audit, err = audit.Open(s.cfg.Audit); err != nil {
+			return fmt.Errorf("--audit-file: %w", err)
+		}
 	}
 	s.access, err = access.Open(ctx, access.Config{
 		Store: s.store, Regions: s.cfg.Regions, Logger: s.cfg.Log,
@@ -93,48 +163,13 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("making the first account: %w", err)
 	}
 	s.live = live.New(s.store, s.cfg.Log)
-	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,
+		Audit: s.audit, Quotas: s.store.Quotas,
+		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,
 	})
 	return nil
-}
-
-// listen binds the three addresses before anything is made, so that a taken port
-// leaves nothing behind.
-func (s *Server) listen() error {
-	for _, l := range []struct {
-		name, addr string
-		to         *net.Listener
-	}{
-		{"api-listen", s.cfg.APIListen, &s.api},
-		{"xds-listen", s.cfg.XDSListen, &s.grpc},
-		{"ops-listen", s.cfg.OpsListen, &s.ops},
-	} {
-		if err := checkPlaintext(l.name, l.addr, s.cfg.Plaintext); err != nil {
-			return err
-		}
-		var err error
-		if *l.to, err = net.Listen("tcp", l.addr); err != nil {
-			return fmt.Errorf("--%s %q: %w", l.name, l.addr, err)
-		}
-	}
-	return nil
-}
-
-// checkPlaintext refuses an address that others can reach as long as it is not said
-// that the connection is secured elsewhere.
-func checkPlaintext(name, addr string, allowed bool) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("--%s %q: allowed is host:port, for example 127.0.0.1:9080", name, addr)
-	}
-	if ip := net.ParseIP(host); allowed || host == "localhost" || ip != nil && ip.IsLoopback() {
-		return nil
-	}
-	return fmt.Errorf("--%s %q is not a loopback address, and this version serves no TLS itself: "+
-		"keep it on loopback behind a TLS proxy, or say --insecure-plaintext if the network is secured elsewhere", name, addr)
 }
 
 // Addrs are the addresses that a server listens on, host:port.
@@ -147,69 +182,15 @@ func (s *Server) Addrs() Addrs {
 	return Addrs{API: s.api.Addr().String(), XDS: s.grpc.Addr().String(), Ops: s.ops.Addr().String()}
 }
 
-// Run answers until ctx ends, then finishes what is under way and closes everything.
-func (s *Server) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	api := &http.Server{
-		Handler:           restapi.New(restapi.Config{Store: s.store, Verify: s.access.Verify, Logger: s.cfg.Log}),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
-	}
-	ops := &http.Server{
-		Handler: s.opsHandler(), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
-	}
-	discovery := s.xds.GRPC()
+// Store returns the server's store, for what a test does beside the API.
+func (s *Server) Store() *store.Store { return s.store }
 
-	g.Go(func() error { return ended(s.live.Run(ctx)) })
-	g.Go(func() error { return ended(s.xds.Run(ctx)) })
-	g.Go(func() error { return ended(ops.Serve(s.ops)) })
-	g.Go(func() error { return ended(api.Serve(s.api)) })
-	g.Go(func() error { return s.serveDiscovery(ctx, discovery) })
-	g.Go(func() error {
-		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-		defer cancel()
-		err := api.Shutdown(stop)
-		return errors.Join(err, ops.Shutdown(stop))
-	})
-	err := g.Wait()
-	return errors.Join(err, s.Close())
-}
-
-// serveDiscovery serves proxies once the snapshots are there: one that asked earlier
-// would be told that its node does not exist.
-func (s *Server) serveDiscovery(ctx context.Context, g *grpc.Server) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-s.live.Ready():
-	}
-	stop := context.AfterFunc(ctx, func() {
-		hard := time.AfterFunc(shutdownWait, g.Stop)
-		defer hard.Stop()
-		g.GracefulStop()
-	})
-	defer stop()
-	return ended(g.Serve(s.grpc))
-}
-
-// ended drops the errors that say no more than that somebody asked for the end.
-func ended(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
-		return nil
-	}
-	return err
-}
-
-// Close closes what Open opened.
+// Close closes what Open opened. Run does it by itself.
 func (s *Server) Close() error {
 	var errs []error
-	for _, l := range []net.Listener{s.api, s.grpc, s.ops} {
+	for _, l := range []*listener{s.api, s.grpc, s.ops} {
 		if l != nil {
-			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-				errs = append(errs, err)
-			}
+			errs = append(errs, l.close())
 		}
 	}
 	if s.access != nil {
@@ -217,6 +198,12 @@ func (s *Server) Close() error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
+	}
+	if s.audit != nil {
+		// Calls that were cut off end with the store, and are recorded too.
+		s.requests.Lock()
+		defer s.requests.Unlock()
+		errs = append(errs, s.audit.Close())
 	}
 	return errors.Join(errs...)
 }

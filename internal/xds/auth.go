@@ -17,54 +17,92 @@ import (
 // streamAction is the IAM action that a proxy needs on its own ARN.
 const streamAction = "appmesh:StreamAggregatedResources"
 
+// maxNodeID bounds the node.id of a proxy; an ARN is shorter.
+const maxNodeID = 2048
+
+// refusal is why a stream is not served, as the proxy is told and as the audit has it.
+type refusal struct {
+	code   mesh.Code
+	status *status.Status
+}
+
+// Error returns the status as text.
+func (r *refusal) Error() string { return r.status.Err().Error() }
+
+// GRPCStatus returns what the proxy is told.
+func (r *refusal) GRPCStatus() *status.Status { return r.status }
+
+func refuse(c codes.Code, code mesh.Code, format string, args ...any) error {
+	return &refusal{code, status.Newf(c, format, args...)}
+}
+
 // authenticate finds who signed the opening of a stream. Envoy signs the request
 // headers with SigV4 and leaves the payload, a stream, unsigned.
-func (s *Server) authenticate(ctx context.Context, method string) (access.Caller, error) {
+func (s *Server) authenticate(ctx context.Context, method string, one *session) (access.Caller, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	caller, err := s.cfg.Access.Verify(access.StreamRequest(method, md))
+	req := access.StreamRequest(method, md)
+	req.SourceIP, req.Secure = one.peer.Addr(), one.secure
+	caller, err := s.cfg.Access.Verify(req)
 	if err == nil {
 		return caller, nil
 	}
-	s.met.refused.Inc()
-	s.cfg.Log.Info("refusing a stream", "error", err)
-	var refusal *mesh.Error
+	var why *mesh.Error
 	switch {
-	case !errors.As(err, &refusal):
+	case !errors.As(err, &why):
+		s.cfg.Log.Error("verifying who opens a stream failed", "error", err)
 		return caller, status.Error(codes.Unavailable, "the caller could not be verified just now")
-	case refusal.Code == mesh.ErrMissingAuthentication:
-		return caller, status.Error(codes.Unauthenticated,
+	case why.Code == mesh.ErrMissingAuthentication:
+		return caller, refuse(codes.Unauthenticated, why.Code,
 			"the stream is not signed: give the proxy AWS credentials of a Fairlead user (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a shared credentials file)")
 	}
-	return caller, status.Error(codes.Unauthenticated, refusal.Error())
+	return caller, refuse(codes.Unauthenticated, why.Code, "%s", why.Error())
 }
 
-// authorize reads which virtual node or gateway a proxy is, and whether the caller may
-// have its resources; allowed asks again, for keys are revoked and policies change.
-func authorize(caller access.Caller, node *corev3.Node) (key feedKey, allowed func() error, err error) {
-	id, owner, err := mesh.ParseARN(node.GetId(), caller.Account, caller.Region)
+// identify reads which virtual node or gateway a proxy is, and how it is placed.
+func (one *session) identify(node *corev3.Node) error {
+	one.node, one.version = node.GetId(), envoyVersion(node)
+	caller := &one.caller
+	if len(one.node) > maxNodeID {
+		one.node = one.node[:maxNodeID]
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node.id is longer than %d bytes", maxNodeID)
+	}
+	id, owner, err := mesh.ParseARN(one.node, caller.Account, caller.Region)
 	if err != nil {
-		return feedKey{}, nil, status.Errorf(codes.InvalidArgument, "node.id: %v", err)
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node.id: %v", err)
 	}
 	if id.Kind != mesh.KindVirtualNode && id.Kind != mesh.KindVirtualGateway {
-		return feedKey{}, nil, status.Errorf(codes.InvalidArgument, "node.id %q names a %s, allowed are a virtualNode or virtualGateway", node.GetId(), id.Kind)
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest,
+			"node.id %q names a %s, allowed are a virtualNode or virtualGateway", one.node, id.Kind)
 	}
-	if id.Mesh.Account != caller.Account || owner != caller.Account || id.Mesh.Region != caller.Region {
-		return feedKey{}, nil, status.Errorf(codes.PermissionDenied, "%s of account %s in region %s may not have the resources of %s",
-			caller.ARN, caller.Account, caller.Region, node.GetId())
-	}
-	arn := id.ARN(owner)
-	allowed = func() error {
-		if err := caller.Allow(access.Question{Action: streamAction, Resource: arn}); err != nil {
-			return status.Error(codes.PermissionDenied, err.Error())
-		}
-		return nil
-	}
-	if err := allowed(); err != nil {
-		return feedKey{}, nil, err
+	if owner != caller.Account || id.Mesh.Region != caller.Region {
+		return refuse(codes.PermissionDenied, mesh.ErrForbidden, "%s of account %s in region %s may not have the resources of %s",
+			caller.ARN, caller.Account, caller.Region, one.node)
 	}
 	profile, err := envoy.ParseProfile(node)
 	if err != nil {
-		return feedKey{}, nil, status.Errorf(codes.InvalidArgument, "node.metadata: %v", err)
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node.metadata: %v", err)
 	}
-	return feedKey{id: id, profile: profile}, allowed, nil
+	one.key = feedKey{id: id, owner: owner, profile: profile}
+	return nil
+}
+
+// allowed asks whether a caller may have what its stream serves; it is asked again
+// while the stream is open, for keys are revoked and policies change. A caller whose
+// credentials have come to their end gets errAged: its proxy has others by now.
+func (s *Server) allowed(one *session) error {
+	if !s.cfg.Access.Valid(one.caller) {
+		if one.expired() {
+			return errAged
+		}
+		return refuse(codes.PermissionDenied, mesh.ErrForbidden,
+			"what %s signed with is no longer valid: its access key, session, user, role or account", one.caller.ARN)
+	}
+	q := access.Question{Action: streamAction, Resource: one.key.arn()}
+	if owner, tags := s.cfg.Live.Object(one.key.id); owner == one.key.owner {
+		q.ResourceTags = tags
+	}
+	if err := one.caller.Allow(q); err != nil {
+		return refuse(codes.PermissionDenied, mesh.ErrForbidden, "%v", err)
+	}
+	return nil
 }

@@ -6,5 +6,5 @@
 // what changed in which generation. A stream holds what it subscribed to and the
 // generation it was sent. DESIGN.md says how a change travels.
 //
-// The package imports mesh, envoy, live and access.
+// The package imports mesh, envoy, live, access and its audit.
 package xds

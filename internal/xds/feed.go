@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/live"
@@ -13,26 +15,33 @@ import (
 // feedKey is what resources depend on: the virtual node or gateway, and how its
 // proxies are placed.
 type feedKey struct {
-	id      mesh.ID
+	id mesh.ID
+	// owner is the account that owns the node or gateway; in a shared mesh it need not
+	// be the mesh's.
+	owner   string
 	profile envoy.Profile
 }
 
 // feed holds the current resources of a key for all its proxies.
 type feed struct {
 	key   feedKey
-	watch *live.Watch
-	refs  int        // streams and who is about to be one; guarded by Server.mu
-	state queueState // guarded by queue.mu
-	// problems are those reported last; only the publisher uses them.
-	problems map[envoy.Problem]struct{}
+	watch *live.Watch // nil for a feed that was empty from the start
+	refs  int         // streams and who is about to be one; guarded by Server.mu
+	state queueState  // guarded by queue.mu
+	// problems are those of the last translation.
+	problems atomic.Pointer[[]envoy.Problem]
+	// tags are those that callers were last asked about; only the publisher uses them.
+	tags []mesh.TagRef
 
 	mu sync.Mutex
 	// generation counts the publications that changed something; 0 before the first.
 	generation uint64
 	// missing is set while the node or gateway does not exist.
 	missing bool
-	types   [envoy.NumTypes]typeFeed
-	streams map[*stream]struct{}
+	// withdrawn is when everything was taken back, zero while it is not.
+	withdrawn time.Time
+	types     [envoy.NumTypes]typeFeed
+	streams   map[*stream]struct{}
 }
 
 // typeFeed holds the resources of one type.
@@ -111,6 +120,31 @@ func (t *typeFeed) tidy(known uint64) {
 func (f *feed) publish(resources []*resource) (changed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.withdrawn = time.Time{}
+	return f.replace(resources)
+}
+
+// withdraw takes back everything, in the order in which a proxy can do without it, until
+// something is published again.
+func (f *feed) withdraw(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.withdrawn.IsZero() {
+		f.withdrawn = now
+	}
+	f.problems.Store(nil)
+	f.replace(nil)
+	f.wake()
+}
+
+func (f *feed) isWithdrawn() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.withdrawn.IsZero()
+}
+
+// replace makes the feed's resources those given. The lock is held.
+func (f *feed) replace(resources []*resource) (changed bool) {
 	next := f.generation + 1
 	var seen [envoy.NumTypes]map[string]struct{}
 	for t := range seen {
@@ -147,7 +181,8 @@ func (f *feed) publish(resources []*resource) (changed bool) {
 func (f *feed) vanish() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.missing = true
+	f.missing, f.withdrawn = true, time.Time{}
+	f.problems.Store(nil)
 	f.wake()
 }
 

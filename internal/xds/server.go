@@ -2,18 +2,14 @@ package xds
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -38,6 +35,17 @@ type Config struct {
 	// MaxStreamAge is when a stream is ended so that its proxy signs anew, give or
 	// take a fifth; 0 stands for 30 minutes.
 	MaxStreamAge time.Duration
+	// Audit is told of each stream; nil for none.
+	Audit *audit.Log
+	// Quotas returns an account's quotas; nil for none. How many proxies a virtual node
+	// or gateway may have is its mesh owner's.
+	Quotas func(account string) mesh.Quotas
+	// Shared reports whether proxies of an account may be in a mesh now; nil lets the
+	// owner's alone. It is asked often and must not wait.
+	Shared func(m mesh.MeshID, account string) bool
+	// SettingsChanged returns a channel that is closed when Shared may answer
+	// differently; nil for never.
+	SettingsChanged func() <-chan struct{}
 }
 
 // Server serves the Aggregated Discovery Service.
@@ -47,16 +55,19 @@ type Server struct {
 	pool  *pool
 	met   *metrics
 
-	mu      sync.Mutex
-	feeds   map[feedKey]*feed
-	streams map[*session]struct{}
+	refusals refusals
+
+	mu     sync.Mutex
+	feeds  map[feedKey]*feed
+	meshes map[mesh.MeshID]*meshIndex
+	// counts are the streams of each virtual node and gateway.
+	counts map[counted]int
 }
 
-// session is an open stream as the server sees it.
-type session struct {
-	end context.CancelCauseFunc
-	// allowed asks whether the caller may still have what the stream serves.
-	allowed func() error
+// meshIndex finds what belongs to a mesh.
+type meshIndex struct {
+	feeds    map[*feed]struct{}
+	sessions map[*session]struct{}
 }
 
 // New returns a Server. Run does its work; GRPC makes what listens.
@@ -66,7 +77,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, queue: newQueue(), pool: newPool(), met: newMetrics(cfg.Metrics),
-		feeds: map[feedKey]*feed{}, streams: map[*session]struct{}{},
+		feeds: map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 	}
 }
 
@@ -80,7 +91,9 @@ func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 		// App Mesh's agents ping every 10 s; grpc-go ends connections that ping more
 		// often than every 5 minutes unless it is told otherwise.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
+		// A proxy that is lost without a farewell counts towards its quota until that is
+		// noticed: after 30 s at most. Agents ping every 10 s, so that few are ever asked.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 15 * time.Second, Timeout: 15 * time.Second}),
 	}, opts...)...)
 	g.RegisterService(&serviceDesc, s)
 	return g
@@ -91,16 +104,21 @@ func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.queue.run(ctx, runtime.GOMAXPROCS(0), s.rebuild) })
 	wg.Go(func() { s.dropRevoked(ctx) })
+	wg.Go(func() { s.followShares(ctx) })
 	wg.Wait()
-	s.endStreams(func(*session) error { return status.Error(codes.Unavailable, "the control plane is shutting down") })
+	s.endStreams(func(*session) error { return errShutdown })
 	return ctx.Err()
 }
 
-// dropRevoked ends the streams of callers whose keys or policies no longer allow them.
+// errShutdown ends the streams of a server that ends.
+var errShutdown = status.Error(codes.Unavailable, "the control plane is shutting down")
+
+// dropRevoked ends the streams of callers whose keys, sessions, accounts or policies no
+// longer allow them.
 func (s *Server) dropRevoked(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := s.cfg.Access.Changed()
-		s.endStreams(func(one *session) error { return one.allowed() })
+		s.endStreams(s.allowed)
 		select {
 		case <-ctx.Done():
 		case <-changed:
@@ -111,8 +129,14 @@ func (s *Server) dropRevoked(ctx context.Context) {
 // endStreams ends the streams for which why returns an error, with that error.
 func (s *Server) endStreams(why func(*session) error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for one := range s.streams {
+	var open []*session
+	for _, m := range s.meshes {
+		for one := range m.sessions {
+			open = append(open, one)
+		}
+	}
+	s.mu.Unlock()
+	for _, one := range open {
 		if err := why(one); err != nil {
 			one.end(err)
 		}
@@ -125,12 +149,17 @@ func (s *Server) rebuild(f *feed) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.cfg.Log.Error("translating a view panicked; its proxies keep what they have",
-				"arn", f.key.id.ARN(f.key.id.Mesh.Account), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				"arn", f.key.arn(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
 	start := time.Now()
+	if !s.shared(f.key.id.Mesh, f.key.owner) {
+		f.withdraw(start)
+		return
+	}
 	view, revision := f.watch.Build()
-	if view == nil {
+	// An object of another account is none: who asks for it learns no more.
+	if view == nil || view.Owner != f.key.owner {
 		f.vanish()
 		return
 	}
@@ -147,20 +176,42 @@ func (s *Server) rebuild(f *feed) {
 	changed := f.publish(encoded)
 	s.met.rebuilds.Observe(time.Since(start).Seconds())
 	s.report(f, view, problems)
+	s.checkTags(f)
 	s.cfg.Log.Debug("rebuilt", "arn", view.ARN(), "revision", revision, "resources", len(encoded), "changed", changed)
 }
 
-// report logs the problems of a view when they change.
+// report keeps the problems of a view, and logs those that are new.
 func (s *Server) report(f *feed, view *mesh.View, problems []envoy.Problem) {
-	now := make(map[envoy.Problem]struct{}, len(problems))
+	var before []envoy.Problem
+	if p := f.problems.Swap(&problems); p != nil {
+		before = *p
+	}
+	known := make(map[envoy.Problem]struct{}, len(before))
+	for _, p := range before {
+		known[p] = struct{}{}
+	}
 	for _, p := range problems {
-		now[p] = struct{}{}
-		if _, known := f.problems[p]; !known {
+		if _, old := known[p]; !old {
 			s.cfg.Log.Warn("part of the mesh is not served as written",
 				"arn", view.ARN(), "object", p.Object.String(), "field", p.Field, "problem", p.Message)
 		}
 	}
-	f.problems = now
+}
+
+// checkTags asks again whether a feed's callers are allowed once the tags of its node
+// or gateway have changed, for policies may depend on them.
+func (s *Server) checkTags(f *feed) {
+	_, tags := s.cfg.Live.Object(f.key.id)
+	if slices.Equal(tags, f.tags) {
+		return
+	}
+	f.tags = tags
+	s.endStreams(func(one *session) error {
+		if one.feed != f {
+			return nil
+		}
+		return s.allowed(one)
+	})
 }
 
 // acquire returns the feed of a key, and makes it if there is none.
@@ -172,6 +223,7 @@ func (s *Server) acquire(key feedKey) *feed {
 		f = newFeed(key)
 		f.watch = s.cfg.Live.Watch(key.id, func() { s.queue.add(f) })
 		s.feeds[key] = f
+		s.index(key.id.Mesh).feeds[f] = struct{}{}
 		s.queue.add(f)
 	}
 	f.refs++
@@ -184,136 +236,25 @@ func (s *Server) release(f *feed) {
 	f.refs--
 	if f.refs == 0 {
 		delete(s.feeds, f.key)
+		delete(s.index(f.key.id.Mesh).feeds, f)
+		s.tidy(f.key.id.Mesh)
 		f.watch.Close()
 	}
 }
 
-// enter lists an open stream until leave is called.
-func (s *Server) enter(one *session) (leave func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams[one] = struct{}{}
-	s.met.streams.Inc()
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.streams, one)
-		s.met.streams.Dec()
+// index returns what is known of a mesh; tidy forgets it when that is nothing. The lock
+// is held.
+func (s *Server) index(id mesh.MeshID) *meshIndex {
+	m := s.meshes[id]
+	if m == nil {
+		m = &meshIndex{feeds: map[*feed]struct{}{}, sessions: map[*session]struct{}{}}
+		s.meshes[id] = m
 	}
+	return m
 }
 
-// conversation is one stream's wire side, delta or state-of-the-world.
-type conversation struct {
-	full bool
-	// recv takes the next request; node is nil where the request carries none.
-	recv func() (node *corev3.Node, handle func(*stream) error, err error)
-	send func(*response) error
-}
-
-// serve runs one stream from its opening to its end.
-func (s *Server) serve(ctx context.Context, method string, c conversation) error {
-	caller, err := s.authenticate(ctx, method)
-	if err != nil {
-		return err
+func (s *Server) tidy(id mesh.MeshID) {
+	if m := s.meshes[id]; m != nil && len(m.feeds)+len(m.sessions) == 0 {
+		delete(s.meshes, id)
 	}
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	node, first, err := c.recv()
-	if err != nil {
-		return recvError(err)
-	}
-	key, allowed, err := authorize(caller, node)
-	if err != nil {
-		return err
-	}
-	defer s.enter(&session{end, allowed})()
-	if err := allowed(); err != nil { // once more, now that a change would be heard
-		return err
-	}
-	f := s.acquire(key)
-	defer s.release(f)
-	log := s.cfg.Log.With("arn", node.GetId(), "account", caller.Account)
-	st := &stream{feed: f, full: c.full, wake: make(chan struct{}, 1), opened: time.Now(), log: log, met: s.met}
-	f.join(st)
-	defer f.leave(st)
-	log.Info("proxy connected", "profile", key.profile, "delta", !c.full)
-	defer log.Info("proxy disconnected")
-
-	failed := make(chan error, 1)
-	go func() { // ends with the stream, whose context ends when serve returns
-		failed <- receive(st, first, c.recv)
-	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, jitter(s.cfg.MaxStreamAge), errAged)
-	defer cancel()
-	err = st.run(ctx, failed, c.send)
-	if errors.Is(err, errAged) || errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
-}
-
-// errAged ends a stream gracefully so that its proxy opens and signs another.
-var errAged = errors.New("the stream has reached its age")
-
-func jitter(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1) //nolint:gosec // spreads reconnects; guards nothing
-}
-
-// receive hands requests to a stream until one fails.
-func receive(st *stream, handle func(*stream) error, recv func() (*corev3.Node, func(*stream) error, error)) error {
-	for {
-		if err := handle(st); err != nil {
-			return err
-		}
-		st.signal()
-		var err error
-		if _, handle, err = recv(); err != nil {
-			return recvError(err)
-		}
-	}
-}
-
-// recvError keeps gRPC's own errors, and tells a proxy's going from a failure.
-func recvError(err error) error {
-	if errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled {
-		return io.EOF
-	}
-	return err
-}
-
-// serviceDesc describes the discovery service with our own message handling. (The
-// generated one would force the generated response types.)
-var serviceDesc = grpc.ServiceDesc{
-	ServiceName: "envoy.service.discovery.v3.AggregatedDiscoveryService",
-	HandlerType: (*any)(nil),
-	Streams: []grpc.StreamDesc{
-		{StreamName: "StreamAggregatedResources", Handler: handleFullStream, ServerStreams: true, ClientStreams: true},
-		{StreamName: "DeltaAggregatedResources", Handler: handleDeltaStream, ServerStreams: true, ClientStreams: true},
-	},
-	Metadata: "envoy/service/discovery/v3/ads.proto",
-}
-
-func handleDeltaStream(srv any, g grpc.ServerStream) error {
-	method, _ := grpc.MethodFromServerStream(g)
-	return srv.(*Server).serve(g.Context(), method, conversation{
-		recv: func() (*corev3.Node, func(*stream) error, error) {
-			req := new(discoveryv3.DeltaDiscoveryRequest)
-			err := g.RecvMsg(req)
-			return req.GetNode(), func(st *stream) error { return st.handleDelta(req) }, err
-		},
-		send: func(r *response) error { return g.SendMsg(r) },
-	})
-}
-
-func handleFullStream(srv any, g grpc.ServerStream) error {
-	method, _ := grpc.MethodFromServerStream(g)
-	return srv.(*Server).serve(g.Context(), method, conversation{
-		full: true,
-		recv: func() (*corev3.Node, func(*stream) error, error) {
-			req := new(discoveryv3.DiscoveryRequest)
-			err := g.RecvMsg(req)
-			return req.GetNode(), func(st *stream) error { return st.handleFull(req) }, err
-		},
-		send: func(r *response) error { return g.SendMsg(r) },
-	})
 }

@@ -1,11 +1,8 @@
 package xds_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"strings"
 	"testing"
 
@@ -19,11 +16,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
-	"github.com/fairlead-mesh/fairlead/internal/live"
-	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
-	"github.com/fairlead-mesh/fairlead/internal/store"
-	"github.com/fairlead-mesh/fairlead/internal/xds"
 )
 
 // colours makes a mesh with a front that calls a service split over two versions.
@@ -215,77 +208,15 @@ func TestADeletedNodesStreamEnds(t *testing.T) {
 	})
 }
 
-// Revoking a key ends its streams at once. There is no API for keys yet, so this test
-// wires the rooms by itself.
+// Revoking a key ends its streams at once.
 func TestARevokedKeyEndsItsStreams(t *testing.T) {
 	t.Parallel()
-	log := slog.New(slog.DiscardHandler)
-	st, err := store.Open(t.Context(), store.Config{DataDir: t.TempDir(), Logger: log, Unsafe: true})
-	if err != nil {
+	p := newPlane(t, nil)
+	d := p.connect(p.owner, meshtest.ARN("test", "front"))
+	if _, err := p.access.DeleteKey(t.Context(), as(owner), owner, access.Administrator, p.owner.AccessKeyID); err != nil {
 		t.Fatal(err)
 	}
-	acc, err := access.Open(t.Context(), access.Config{Store: st, Regions: []string{meshtest.Region}, Logger: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var creds access.Credentials
-	if _, err := acc.Bootstrap(t.Context(), meshtest.Account, func(c access.Credentials) error { creds = c; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	makeNode(t, st)
-	l := live.New(st, log)
-	x := xds.New(xds.Config{Live: l, Access: acc, Log: log})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
-	go func() { _ = l.Run(ctx); done <- struct{}{} }()
-	go func() { _ = x.Run(ctx); done <- struct{}{} }()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := x.GRPC()
-	go func() { _ = g.Serve(lis) }()
-	t.Cleanup(func() {
-		cancel()
-		g.Stop()
-		<-done
-		<-done
-		_ = acc.Close()
-		_ = st.Close()
-	})
-
-	<-l.Ready()
-	d, err := meshtest.OpenDelta(t.Context(), lis.Addr().String(), aws.Credentials{AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d.Close)
-	if err := d.Begin(front(), nil); err != nil {
-		t.Fatal(err)
-	}
-	d.Await(t, "the first answer", func() bool { return len(d.Responses()) > 0 })
-	if err := acc.DeleteKey(t.Context(), store.System("test"), meshtest.Account, creds.AccessKeyID); err != nil {
-		t.Fatal(err)
-	}
-	meshtest.Eventually(t, "the stream ends", func() error {
-		if status.Code(d.Err()) != codes.PermissionDenied {
-			return fmt.Errorf("it stands with: %w", errors.Join(errNotYet, d.Err()))
-		}
-		return nil
-	})
-}
-
-// makeNode puts a mesh with the virtual node front into a store.
-func makeNode(t *testing.T, st *store.Store) {
-	t.Helper()
-	m := mesh.MeshID{Account: meshtest.Account, Region: meshtest.Region, Name: "test"}
-	for _, id := range []mesh.ID{m.MeshObject(), m.Object(mesh.KindVirtualNode, "", "front")} {
-		spec, stored, bad := mesh.Decode(id.Kind, "spec", []byte("{}"))
-		if len(bad) > 0 {
-			t.Fatal(bad)
-		}
-		if _, err := st.Create(t.Context(), store.System("test"), store.NewObject{ID: id, Spec: spec, Stored: stored}); err != nil {
-			t.Fatal(err)
-		}
+	if s := p.ends(d); s.Code() != codes.PermissionDenied {
+		t.Errorf("the stream ended with %v", s)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // warmWait bounds how long routes wait for clusters that are new to a proxy. Envoy
@@ -44,14 +44,19 @@ type stream struct {
 	opened time.Time
 	// known is the generation that all removals were sent of.
 	known atomic.Uint64
+	// onServed is called once there is something to serve.
+	onServed func()
 
 	mu     sync.Mutex
+	served bool // only the sender sets it
 	types  [envoy.NumTypes]typeState
 	nonces uint64
 	// waived is the newest cluster generation that routes no longer wait for.
 	waived uint64
 	// waitUntil is when routes stop waiting; zero while they do not wait.
 	waitUntil time.Time
+	// rejection says what was refused last.
+	rejection string
 }
 
 // typeState is what a stream knows of one type.
@@ -112,7 +117,11 @@ func (s *stream) run(ctx context.Context, failed <-chan error, send func(*respon
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		before := s.served
 		resp, wait, err := s.next(time.Now())
+		if s.served && !before && s.onServed != nil {
+			s.onServed()
+		}
 		if err != nil {
 			return err
 		}
@@ -145,34 +154,54 @@ func (s *stream) next(now time.Time) (resp *response, wait time.Duration, err er
 		return nil, early, nil
 	}
 	if f.missing {
-		return nil, 0, status.Errorf(codes.InvalidArgument, "%s is not present in mesh %s of account %s",
+		return nil, 0, refuse(codes.InvalidArgument, mesh.ErrNotFound, "%s is not present in mesh %s of account %s",
 			f.key.id.Key, f.key.id.Mesh.Name, f.key.id.Mesh.Account)
 	}
 	if f.generation == 0 {
 		return nil, time.Hour, nil
 	}
+	s.served = true
+	resp, wait = s.pick(now)
+	if resp != nil || f.withdrawn.IsZero() {
+		return resp, wait, nil
+	}
+	// A proxy asks for its types one after the other; what it has not asked for yet
+	// cannot be taken from it.
+	early, left := s.opened.Add(missingWait).Sub(now), f.withdrawn.Add(withdrawWait).Sub(now)
+	if left <= 0 || early <= 0 && s.synced() {
+		return nil, 0, notShared(f.key)
+	}
+	if early > 0 {
+		left = min(left, early)
+	}
+	return nil, min(wait, left), nil
+}
+
+// pick returns the next response in the order of a change, or how long to wait for one
+// at most. Both locks are held.
+func (s *stream) pick(now time.Time) (resp *response, wait time.Duration) {
 	for _, t := range referred {
 		if resp := s.compose(t, now, true); resp != nil {
-			return resp, 0, nil
+			return resp, 0
 		}
 	}
 	if wait := s.waitForClusters(now); wait > 0 {
-		return nil, wait, nil
+		return nil, wait
 	}
 	for _, t := range referring {
 		if resp := s.compose(t, now, false); resp != nil {
-			return resp, 0, nil
+			return resp, 0
 		}
 	}
 	for _, t := range referred {
 		if s.mayRemove(t) {
 			if resp := s.compose(t, now, false); resp != nil {
-				return resp, 0, nil
+				return resp, 0
 			}
 		}
 	}
 	s.known.Store(s.lowest())
-	return nil, s.idleWait(), nil
+	return nil, s.idleWait()
 }
 
 // idleWait returns when to look again although nobody calls: late answers are not
@@ -294,6 +323,7 @@ func (s *stream) answer(t envoy.Type, nonce, detail string) {
 func (s *stream) refused(t envoy.Type, f flight, detail string) {
 	ts := &s.types[t]
 	s.met.nacks.WithLabelValues(t.String()).Inc()
+	s.rejection = rejectionText(t, f.resources, detail)
 	ts.acked = max(ts.acked, f.gen)
 	if ts.rejected == nil {
 		ts.rejected = map[string]string{}

@@ -1,0 +1,83 @@
+package cli
+
+import "context"
+
+// FilesConfig says which documents a command works on.
+type FilesConfig struct {
+	// Paths are files, folders, and "-" for the terminal's input.
+	Paths []string
+	// Prune deletes what is in the documents' meshes and in no document.
+	Prune bool
+	// DryRun tells what would be done, and does nothing.
+	DryRun bool
+	// Complete says that the documents are all there is: Validate then refuses references
+	// to anything else.
+	Complete bool
+	// Parallel is how many calls are made at the same time; 0 is DefaultParallel.
+	Parallel int
+}
+
+// Apply makes a server's objects what documents say. All documents are checked first, and
+// nothing is sent if one is wrong. It returns *InvalidError then, and *FailedError if the
+// server refused something; the lines of both are on the terminal's error output.
+func Apply(ctx context.Context, s *Session, term Terminal, cfg FilesConfig) error {
+	docs, bad, err := readDocuments(term.In, cfg.Paths)
+	if err != nil {
+		return err
+	}
+	if err := report(term, bad, len(docs)); err != nil {
+		return err
+	}
+	inv := newInventory(s, cfg.Parallel)
+	changes, bad, err := inv.changes(ctx, docs, cfg.Prune)
+	if err != nil {
+		return err
+	}
+	if err := report(term, bad, len(docs)); err != nil {
+		return err
+	}
+	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun})
+}
+
+// execute plans changes and does them.
+func execute(ctx context.Context, inv *inventory, term Terminal, changes []*change, x *executor) error {
+	x.inventory, x.term = inv, term
+	var todo []*change
+	same := 0
+	for _, c := range changes {
+		if c.verb == unchanged {
+			same++
+			x.tell(c.Ref, unchanged)
+			continue
+		}
+		todo = append(todo, c)
+	}
+	if err := x.run(ctx, plan(inv.world, todo)); err != nil {
+		return err
+	}
+	x.counts[unchanged] = same
+	return x.summary()
+}
+
+// Validate checks documents without a server: their form, the bounds and rules of their
+// specs, and the rules between those that are given.
+func Validate(term Terminal, cfg FilesConfig) error {
+	docs, bad, err := readDocuments(term.In, cfg.Paths)
+	if err != nil {
+		return err
+	}
+	var changes []*change
+	for _, d := range docs {
+		if d.spec != nil {
+			changes = append(changes, &change{Ref: d.Ref, verb: created, doc: d, spec: d.spec})
+		}
+	}
+	bad = append(bad, checkTogether(newWorld(), changes, cfg.Complete)...)
+	if len(bad) > 0 {
+		e := &InvalidError{problems: bad, documents: len(docs), offline: true}
+		e.print(term.Err)
+		return e
+	}
+	term.printf("%s valid\n", plural(len(docs), "document is", "documents are"))
+	return nil
+}

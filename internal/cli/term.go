@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Terminal is where a command reads and writes.
+type Terminal struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Colour allows colours on Out.
+	Colour bool
+	// Now is the clock that ages are told by; nil is the system's.
+	Now func() time.Time
+}
+
+// NewTerminal returns the terminal of a process. There are colours only if out is a terminal
+// and neither NO_COLOR is set nor TERM=dumb.
+func NewTerminal(in io.Reader, out, err io.Writer) Terminal {
+	t := Terminal{In: in, Out: out, Err: err}
+	if f, ok := out.(*os.File); ok {
+		info, statErr := f.Stat()
+		t.Colour = statErr == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	}
+	return t
+}
+
+func (t Terminal) now() time.Time {
+	if t.Now != nil {
+		return t.Now()
+	}
+	return time.Now()
+}
+
+// Colours, as terminals number them.
+const (
+	bold   = 1
+	red    = 31
+	green  = 32
+	yellow = 33
+	dim    = 2
+)
+
+func (t Terminal) paint(colour int, s string) string {
+	if !t.Colour || s == "" {
+		return s
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", colour, s)
+}
+
+func (t Terminal) printf(format string, args ...any) { fmt.Fprintf(t.Out, format, args...) }
+
+// printable replaces what could control a terminal. Names of virtual services and texts that
+// come from proxies are others' words.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' {
+			return ' '
+		}
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == utf8.RuneError || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// age words how long ago something was, in one unit: 5s, 12m, 3h, 40d.
+func age(now, then time.Time) string {
+	if then.IsZero() {
+		return "-"
+	}
+	d := max(now.Sub(then), 0)
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// plural words a count of things: "1 proxy", "2 proxies".
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// table is rows with the same columns, aligned when printed. It counts characters, so that
+// names in any script stay in line.
+type table struct {
+	head []string
+	rows [][]string
+}
+
+func (t *table) add(cells ...string) {
+	for i, c := range cells {
+		cells[i] = printable(c)
+	}
+	t.rows = append(t.rows, cells)
+}
+
+// write writes the table; a column that is empty in all rows is left out.
+func (t *table) write(term Terminal, indent string) {
+	widths := make([]int, len(t.head))
+	used := make([]bool, len(t.head))
+	for _, row := range t.rows {
+		for i, c := range row {
+			used[i] = used[i] || c != ""
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	for i, h := range t.head {
+		widths[i] = max(widths[i], utf8.RuneCountInString(h))
+	}
+	line := func(cells []string) string {
+		var b strings.Builder
+		b.WriteString(indent)
+		for i, c := range cells {
+			if used[i] {
+				b.WriteString(c + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)+2))
+			}
+		}
+		return strings.TrimRight(b.String(), " ")
+	}
+	if head := line(t.head); strings.TrimSpace(head) != "" {
+		term.printf("%s\n", term.paint(bold, head))
+	}
+	for _, row := range t.rows {
+		term.printf("%s\n", line(row))
+	}
+}

@@ -1,0 +1,89 @@
+package meshtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// Signed is a light client of the API: it signs and sends requests as they are, checks
+// nothing and tries nothing twice. It is for tests that need many calls, or such as no
+// SDK would make. It may be used by several goroutines.
+type Signed struct {
+	// Endpoint is where the API is, for example http://127.0.0.1:9080.
+	Endpoint string
+	// Creds sign; with an empty AccessKeyID nothing is signed.
+	Creds aws.Credentials
+	// Region is what is signed for; "" is Region.
+	Region string
+	client *http.Client
+	signer *v4.Signer
+}
+
+// NewSigned returns a client with connections of its own, as many as calls run at once.
+func NewSigned(endpoint string, creds aws.Credentials) *Signed {
+	return &Signed{
+		Endpoint: endpoint, Creds: creds, signer: v4.NewSigner(),
+		client: &http.Client{Timeout: wait, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+}
+
+// As returns a client of the same server with other credentials and connections.
+func (s *Signed) As(creds aws.Credentials) *Signed { return NewSigned(s.Endpoint, creds) }
+
+// Answer is what came back of a call.
+type Answer struct {
+	Status int
+	// Code is the exception's name, "" for none.
+	Code   string
+	Header http.Header
+	Body   string
+}
+
+// String says it in one line.
+func (a Answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Code, a.Body) }
+
+// Do makes a call; path is escaped and begins with a slash, and may have a query. The
+// error is one of the connection.
+func (s *Signed) Do(ctx context.Context, method, path, body string) (Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.Endpoint+path, strings.NewReader(body))
+	if err != nil {
+		return Answer{}, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if err := s.sign(req, body); err != nil {
+		return Answer{}, err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return Answer{resp.StatusCode, resp.Header.Get("x-amzn-ErrorType"), resp.Header, string(b)}, err
+}
+
+func (s *Signed) sign(req *http.Request, body string) error {
+	if s.Creds.AccessKeyID == "" {
+		return nil
+	}
+	region := s.Region
+	if region == "" {
+		region = Region
+	}
+	sum := sha256.Sum256([]byte(body))
+	return s.signer.SignHTTP(req.Context(), s.Creds, req, hex.EncodeToString(sum[:]), "appmesh", region, time.Now())
+}
+
+// Close ends the client's idle connections.
+func (s *Signed) Close() { s.client.CloseIdleConnections() }

@@ -1,0 +1,187 @@
+package restapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// audit writes the event of a request that is about to be answered: with out, whose
+// encoding is body, or with a refusal.
+func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) {
+	if h.events == nil {
+		return
+	}
+	p := &x.caller.Principal
+	e := audit.Event{
+		Time: x.start, RequestID: x.id, Account: x.caller.Account, Region: x.caller.Region,
+		Principal: audit.Identity{
+			Type: p.Type, ID: p.ID, ARN: x.caller.ARN, Account: x.caller.Account, KeyID: x.caller.KeyID,
+			User: p.User, Role: p.Role, RoleARN: p.RoleARN, RoleID: p.RoleID, Session: p.Session,
+		},
+		UserAgent: x.r.UserAgent(), Request: x.parameters, Owner: h.meshOwner(x),
+	}
+	if x.addr.IsValid() {
+		e.SourceIP = x.addr.String()
+	}
+	switch {
+	case x.route != nil:
+		e.Name, e.Source, e.ReadOnly = x.route.name(), x.route.source(), x.route.readOnly()
+	case ownPath(x.r.URL.EscapedPath()):
+		e.Source = audit.Fairlead
+	default:
+		e.Source = audit.AppMesh
+	}
+	if x.in != nil {
+		e.Request = x.in.parameters()
+		e.Resources = resources(x.in, x.caller.Account, out)
+	} else if x.resource != "" {
+		e.Resources = []audit.Resource{{ARN: x.resource, Account: accountOf(x.resource)}}
+	}
+	switch {
+	case refusal != nil:
+		e.ErrorCode, e.ErrorMessage = string(refusal.Code), refusal.Message
+	case !e.ReadOnly:
+		e.Response = responseElements(x.route, body)
+	}
+	h.events.Write(e)
+}
+
+// meshOwner returns the other account whose trail a request belongs to: the owner of the
+// mesh that is meant, if the mesh is shared with the caller. A stranger who names a mesh
+// is not shown to its owner.
+func (h *handler) meshOwner(x *exchange) string {
+	m := x.mesh
+	if x.in != nil {
+		m = x.in.id.Mesh
+	}
+	if m.Name == "" || m.Account == "" || m.Account == x.caller.Account || x.caller.Account == "" || !h.store.Shared(m, x.caller.Account) {
+		return ""
+	}
+	return m.Account
+}
+
+// parameters returns the members of a request as they were sent.
+func (in *input) parameters() json.RawMessage {
+	b := []byte{'{'}
+	for _, m := range in.op.Members {
+		var text string
+		var raw json.RawMessage
+		switch m.In {
+		case InPath:
+			text = in.route.value(in.labels, m.Name)
+		case InQuery:
+			text = in.query.Get(m.Name)
+		case InBody:
+			raw = in.body[m.Name]
+		}
+		if text == "" && raw == nil {
+			continue
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = appendText(b, m.Name)
+		b = append(b, ':')
+		if raw != nil {
+			b = append(b, raw...)
+		} else {
+			b = appendText(b, text)
+		}
+	}
+	return append(b, '}')
+}
+
+// resources returns what a request of the App Mesh API is about: the object, or what
+// the listed objects live in.
+func resources(in *input, caller string, out any) []audit.Resource {
+	id, owner := in.id, caller
+	switch d, ok := out.(data); {
+	case ok:
+		return []audit.Resource{{ARN: d.object.ARN(), Account: d.object.ResourceOwner, Type: resourceType(id.Kind)}}
+	case in.op.Verb == VerbList && id.Parent != "":
+		id = id.Mesh.Object(id.Kind.Parent(), "", id.Parent)
+	case in.op.Verb == VerbList:
+		id = id.Mesh.MeshObject()
+	case in.resourceOwner != "":
+		owner = in.resourceOwner
+	}
+	if id.Name == "" || id.Kind == 0 {
+		return nil
+	}
+	if id.Kind == mesh.KindMesh {
+		owner = id.Mesh.Account
+	}
+	return []audit.Resource{{ARN: id.ARN(owner), Account: owner, Type: resourceType(id.Kind)}}
+}
+
+// resourceType names a kind as CloudFormation does.
+func resourceType(k mesh.Kind) string { return "AWS::AppMesh::" + k.Title() }
+
+// accountOf returns the account in an ARN.
+func accountOf(arn string) string {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) < 6 {
+		return ""
+	}
+	return parts[4]
+}
+
+// responseElements returns what the audit log keeps of an answer to a write: the object
+// in a member of its kind, as CloudTrail has it, and no secret.
+func responseElements(rt *route, body []byte) json.RawMessage {
+	if rt.own != nil {
+		return withoutSecrets(body)
+	}
+	if rt.op.Kind == 0 {
+		return nil // tags: the answer is empty
+	}
+	b := append([]byte{'{'}, appendText(nil, rt.op.Kind.String())...)
+	b = append(b, ':')
+	b = append(b, body...)
+	return append(b, '}')
+}
+
+// secretMembers are the members of answers that nobody but the caller may ever see.
+var secretMembers = []string{"secretAccessKey", "sessionToken"}
+
+// withoutSecrets returns an answer without its secrets, however deep they lie.
+func withoutSecrets(body []byte) json.RawMessage {
+	secret := false
+	for _, name := range secretMembers {
+		secret = secret || bytes.Contains(body, []byte(name))
+	}
+	if !secret {
+		return body
+	}
+	var answer any
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil
+	}
+	clean, err := encode(strip(answer))
+	if err != nil {
+		return nil
+	}
+	return clean
+}
+
+// strip removes the secret members of a JSON value.
+func strip(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range secretMembers {
+			delete(v, name)
+		}
+		for _, member := range v {
+			strip(member)
+		}
+	case []any:
+		for _, member := range v {
+			strip(member)
+		}
+	}
+	return v
+}

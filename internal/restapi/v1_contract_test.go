@@ -1,0 +1,275 @@
+package restapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"golang.org/x/tools/txtar"
+
+	contract "github.com/fairlead-mesh/fairlead/api"
+	"github.com/fairlead-mesh/fairlead/internal/access"
+	"github.com/fairlead-mesh/fairlead/internal/restapi"
+	v1 "github.com/fairlead-mesh/fairlead/internal/restapi/v1"
+)
+
+// TestOwnContract does the requests of each file in testdata/v1 on a server of its own,
+// and compares the answers with those in the file. Each answer, and each request that
+// succeeds, is checked against the OpenAPI document too.
+//
+// A file holds requests and answers in turn. A request is a line "METHOD PATH", or "as
+// WHO: METHOD PATH", and a body. WHO is the management account's administrator unless it
+// is said: a user for whom an access key was made before, an account that was made
+// before (its administrator), "role" or "session" (the temporary credentials made last),
+// or "nobody" (no signature). {key} in a path is the access key made last.
+func TestOwnContract(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/v1/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	check := newOpenAPICheck(t)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			p := newPlane(t, knownProxies)
+			s := &ownScript{plane: p, check: check, who: map[string]access.Credentials{"": p.admin}}
+			s.run(t, file)
+		})
+	}
+}
+
+// TestOwnContractIsWhole holds that each operation has a golden answer. That each succeeds
+// is held by TestOwnPermissions.
+func TestOwnContractIsWhole(t *testing.T) {
+	t.Parallel()
+	if len(v1.Operations) != 33 {
+		t.Errorf("the table has %d operations", len(v1.Operations))
+	}
+	for _, op := range v1.Operations {
+		b, err := os.ReadFile("testdata/v1/" + op.Name + ".txtar")
+		if err != nil || !strings.Contains(string(b), "\n200\n") || !strings.Contains(string(b), op.Method+" /v1/") {
+			t.Errorf("%s has no golden answer: %v", op.Name, err)
+		}
+	}
+}
+
+// knownProxies puts what is known of proxies into a server's settings.
+func knownProxies(cfg *restapi.Config) {
+	since := time.Date(2026, 11, 23, 8, 15, 30, 250e6, time.UTC)
+	arn := func(account, name string) string {
+		return "arn:aws:appmesh:us-east-1:" + account + ":mesh/shop" + map[bool]string{true: "@" + testAccount}[account != testAccount] + "/virtualNode/" + name
+	}
+	cfg.Proxies = func(account, _, mesh string) []restapi.ProxyStatus {
+		if account != testAccount || mesh != "shop" {
+			return nil
+		}
+		return []restapi.ProxyStatus{
+			{ARN: arn("000000000002", "till"), Connection: "c3", Peer: "10.0.0.3:3", Protocol: "sotw", ConnectedAt: since},
+			{ARN: arn(testAccount, "cart"), Connection: "c2", Peer: "10.0.0.2:2", Version: "1.40.0", Protocol: "delta", ConnectedAt: since, Rejected: "the listener cannot be bound", Caller: "arn:aws:iam::000000000001:user/proxy"},
+			{ARN: arn(testAccount, "cart"), Connection: "c1", Peer: "10.0.0.1:1", Version: "1.40.0", Protocol: "delta", ConnectedAt: since, InSync: true, Caller: "arn:aws:iam::000000000001:user/proxy"},
+		}
+	}
+	cfg.Problems = func(account, _, mesh string) []restapi.Problem {
+		if account != testAccount || mesh != "shop" {
+			return nil
+		}
+		return []restapi.Problem{
+			{ARN: arn("000000000002", "till"), Object: "virtualNode/till", Message: "the file is missing"},
+			{ARN: arn(testAccount, "cart"), Object: "virtualRouter/cart/route/all", Field: "httpRoute.match", Message: "the regular expression is not valid"},
+			{ARN: arn(testAccount, "cart"), Object: "virtualRouter/cart/route/all", Field: "httpRoute.match", Message: "the regular expression is not valid"},
+		}
+	}
+}
+
+// openAPICheck checks requests and answers against the OpenAPI document.
+type openAPICheck struct{ validator.Validator }
+
+func newOpenAPICheck(tb testing.TB) openAPICheck {
+	tb.Helper()
+	doc, err := libopenapi.NewDocument(contract.OpenAPI)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	v, errs := validator.NewValidator(doc)
+	if len(errs) > 0 {
+		tb.Fatal(errs)
+	}
+	return openAPICheck{v}
+}
+
+// ownScript runs one file.
+type ownScript struct {
+	*plane
+	check openAPICheck
+	who   map[string]access.Credentials
+	key   string // the id of the access key made last
+}
+
+func (s *ownScript) run(t *testing.T, file string) {
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := txtar.Format(archive)
+	for i := 0; i < len(archive.Files); i += 2 {
+		if i+1 == len(archive.Files) {
+			archive.Files = append(archive.Files, txtar.File{Name: strings.Replace(archive.Files[i].Name, "request", "response", 1)})
+		}
+		got := s.exchange(t, string(archive.Files[i].Data))
+		want := &archive.Files[i+1]
+		if *update {
+			want.Data = []byte(got)
+			continue
+		}
+		if diff := cmp.Diff(string(want.Data), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", want.Name, diff)
+		}
+	}
+	if after := txtar.Format(archive); *update && !bytes.Equal(before, after) {
+		if err := os.WriteFile(file, after, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// exchange does one request and returns the masked answer.
+func (s *ownScript) exchange(t *testing.T, text string) string {
+	t.Helper()
+	line, body, _ := strings.Cut(text, "\n")
+	who := ""
+	if rest, ok := strings.CutPrefix(line, "as "); ok {
+		who, line, _ = strings.Cut(rest, ": ")
+	}
+	method, path, ok := strings.Cut(strings.ReplaceAll(line, "{key}", s.key), " ")
+	if !ok {
+		t.Fatalf("request line %q is not METHOD PATH", line)
+	}
+	creds, known := s.who[who]
+	if !known && who != "nobody" {
+		t.Fatalf("nobody knows who %q is", who)
+	}
+	body = strings.TrimSpace(body)
+	req := s.signed(t, creds, testRegion, method, path, body)
+	if who == "nobody" {
+		req.Header.Del("Authorization")
+	}
+	a := send(t, s.srv, req)
+	s.checkOpenAPI(t, req, a, body)
+	s.learn(t, path, a)
+	return s.format(t, a)
+}
+
+// checkOpenAPI holds that the answer is as the document says, and the request too if it
+// succeeded.
+func (s *ownScript) checkOpenAPI(t *testing.T, req *http.Request, a answer, body string) {
+	t.Helper()
+	if !strings.HasPrefix(req.URL.Path, "/v1/") || a.Status == http.StatusNotFound && a.code() == "UnknownOperationException" {
+		return
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Body = io.NopCloser(strings.NewReader(body))
+	resp := &http.Response{StatusCode: a.Status, Header: a.Header, Body: io.NopCloser(strings.NewReader(a.Body)), Request: req}
+	if ok, bad := s.check.ValidateHttpResponse(req, resp); !ok {
+		for _, b := range bad {
+			t.Errorf("%s %s: the answer does not fit the OpenAPI document: %s %s %+v", req.Method, req.URL.Path, b.Message, b.Reason, b.SchemaValidationErrors)
+		}
+	}
+	if a.Status != http.StatusOK {
+		return
+	}
+	if ok, bad := s.check.ValidateHttpRequest(req); !ok {
+		for _, b := range bad {
+			t.Errorf("%s %s: the request does not fit the OpenAPI document: %s %s", req.Method, req.URL.Path, b.Message, b.Reason)
+		}
+	}
+}
+
+// learn remembers credentials that an answer has.
+func (s *ownScript) learn(t *testing.T, path string, a answer) {
+	t.Helper()
+	var out struct {
+		Account     struct{ AccountID string }
+		AccessKey   struct{ AccessKeyID, UserName string }
+		Secret      string `json:"secretAccessKey"`
+		Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
+	}
+	if a.Status != http.StatusOK || json.Unmarshal([]byte(a.Body), &out) != nil {
+		return
+	}
+	made := access.Credentials{AccessKeyID: out.Credentials.AccessKeyID, SecretAccessKey: out.Credentials.SecretAccessKey, SessionToken: out.Credentials.SessionToken}
+	switch {
+	case out.Secret != "":
+		s.key = out.AccessKey.AccessKeyID
+		s.who[out.AccessKey.UserName] = access.Credentials{AccessKeyID: s.key, SecretAccessKey: out.Secret}
+	case made.SecretAccessKey == "":
+	case out.Account.AccountID != "":
+		s.who[out.Account.AccountID] = made
+	case path == "/v1/assumedRoles":
+		s.who["role"] = made
+	default:
+		s.who["session"] = made
+	}
+}
+
+func (s *ownScript) format(t *testing.T, a answer) string {
+	t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d\n", a.Status)
+	for _, h := range []string{"Content-Type", "X-Amzn-Errortype", "X-Amzn-Requestid"} {
+		if v := a.Header.Get(h); v != "" {
+			fmt.Fprintf(&b, "%s: %s\n", strings.ToLower(h), v)
+		}
+	}
+	b.WriteString("\n")
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, []byte(a.Body), "", "  "); err != nil {
+		t.Errorf("the body is not JSON: %v\n%s", err, a.Body)
+	}
+	text := maskOwn(b.String() + pretty.String() + "\n")
+	return strings.ReplaceAll(text, s.srv.Listener.Addr().String(), "SERVER")
+}
+
+var ownMasks = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`"(userId|roleId|principalId|eventID|secretAccessKey|sessionToken)": "[^"]+"`), `"$1": "MASKED"`},
+	{regexp.MustCompile(`\bFLA[KS][A-Z0-9]{16}\b`), "ACCESSKEY"},
+	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ`), "TIME"},
+	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
+}
+
+func maskOwn(s string) string {
+	for _, m := range ownMasks {
+		s = m.pattern.ReplaceAllString(s, m.with)
+	}
+	return mask(s)
+}
+
+// TestOpenAPIDocumentIsServed holds that anybody may read it.
+func TestOpenAPIDocumentIsServed(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, nil)
+	req := request(t, p.srv, http.MethodGet, "/v1/openapi.json", "")
+	req.Header.Del("Authorization")
+	a := send(t, p.srv, req)
+	if a.Status != http.StatusOK || a.Body != string(contract.OpenAPI) || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("X-Amzn-Requestid") == "" {
+		t.Errorf("got %d, %d bytes, %v", a.Status, len(a.Body), a.Header)
+	}
+	req = request(t, p.srv, http.MethodPut, "/v1/openapi.json", "")
+	wantRefusal(t, send(t, p.srv, req), 404, "UnknownOperationException", "is not an operation of Fairlead's own API")
+}

@@ -1,0 +1,134 @@
+package restapi
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
+	"github.com/fairlead-mesh/fairlead/internal/store"
+)
+
+// aimMesh returns the mesh that is meant, and says it for the audit log. owner is "" for
+// the caller's account.
+func (c ownCall) aimMesh(name, owner string) mesh.MeshID {
+	if owner == "" {
+		owner = c.caller.Account
+	}
+	m := mesh.MeshID{Account: owner, Region: c.caller.Region, Name: name}
+	c.x.mesh, c.x.resource = m, m.MeshObject().ARN(owner)
+	return m
+}
+
+func (c ownCall) createShare(ctx context.Context, in *v1.CreateShareInput) (any, error) {
+	s, err := c.store.Share(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""), in.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	return v1.CreateShareOutput{Share: newShare(s)}, nil
+}
+
+func (c ownCall) listShares(ctx context.Context, in *v1.ListSharesInput) (any, error) {
+	all, err := c.store.Shares(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""))
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := page(c, all, func(s store.Share) string { return s.Account }, in.Limit, in.NextToken, in.MeshName)
+	if err != nil {
+		return nil, err
+	}
+	return v1.ListSharesOutput{Shares: each(list, newShare), NextToken: next}, nil
+}
+
+func (c ownCall) deleteShare(ctx context.Context, in *v1.DeleteShareInput) (any, error) {
+	s, err := c.store.Unshare(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""), in.AccountID)
+	if err != nil {
+		return nil, err
+	}
+	return v1.DeleteShareOutput{Share: newShare(s)}, nil
+}
+
+func newShare(s store.Share) v1.Share {
+	return v1.Share{MeshName: s.Mesh.Name, MeshOwner: s.Mesh.Account, AccountID: s.Account, CreatedAt: v1.Time(s.CreatedAt)}
+}
+
+// look asks whether the caller may do an action that shows what happens in a mesh, which
+// must be there.
+func (c ownCall) look(ctx context.Context, action string, m mesh.MeshID) error {
+	if !c.store.Shared(m, c.caller.Account) {
+		return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use mesh %s of account %s: only meshes that their owner shares with account %s can be used",
+			c.caller.ARN, m.Name, m.Account, c.caller.Account)
+	}
+	q := store.Question{Action: action, Resource: c.x.resource}
+	o, err := c.store.Get(ctx, self, m.MeshObject())
+	var refusal *mesh.Error
+	switch {
+	case err == nil:
+		q.ResourceTags = o.Tags
+	case !errors.As(err, &refusal) || refusal.Code != mesh.ErrNotFound:
+		return err
+	}
+	if err := c.may(q); err != nil {
+		return err
+	}
+	return err
+}
+
+// shows reports whether the caller is shown what is known of an ARN's proxies: the
+// mesh's owner is shown all of them, others their own.
+func (c ownCall) shows(m mesh.MeshID, arn string) bool {
+	return m.Account == c.caller.Account || accountOf(arn) == c.caller.Account
+}
+
+func (c ownCall) listProxies(ctx context.Context, in *v1.ListProxiesInput) (any, error) {
+	m := c.aimMesh(in.MeshName, in.MeshOwner)
+	if err := c.look(ctx, "ListProxies", m); err != nil {
+		return nil, err
+	}
+	var all []ProxyStatus
+	if c.proxies != nil {
+		all = slices.Clone(c.proxies(m.Account, m.Region, m.Name))
+	}
+	all = slices.DeleteFunc(all, func(p ProxyStatus) bool { return !c.shows(m, p.ARN) })
+	key := func(p ProxyStatus) string { return p.ARN + "\x00" + p.Connection }
+	slices.SortFunc(all, func(a, b ProxyStatus) int { return cmp.Compare(key(a), key(b)) })
+	list, next, err := page(c, all, key, in.Limit, in.NextToken, m.Account, m.Name)
+	if err != nil {
+		return nil, err
+	}
+	return v1.ListProxiesOutput{NextToken: next, Proxies: each(list, func(p ProxyStatus) v1.Proxy {
+		return v1.Proxy{
+			ARN: p.ARN, ConnectionID: p.Connection, Address: p.Peer, EnvoyVersion: p.Version, Protocol: p.Protocol,
+			ConnectedAt: v1.Time(p.ConnectedAt), InSync: p.InSync, Rejected: p.Rejected, Caller: p.Caller,
+		}
+	})}, nil
+}
+
+func (c ownCall) listProblems(ctx context.Context, in *v1.ListProblemsInput) (any, error) {
+	m := c.aimMesh(in.MeshName, in.MeshOwner)
+	if err := c.look(ctx, "ListProblems", m); err != nil {
+		return nil, err
+	}
+	var all []Problem
+	if c.problems != nil {
+		all = slices.Clone(c.problems(m.Account, m.Region, m.Name))
+	}
+	all = slices.DeleteFunc(all, func(p Problem) bool { return !c.shows(m, p.ARN) })
+	key := func(p Problem) string {
+		message := sha256.Sum256([]byte(p.Message)) // it may be too long for a token
+		return strings.Join([]string{p.ARN, p.Object, p.Field, hex.EncodeToString(message[:8])}, "\x00")
+	}
+	slices.SortFunc(all, func(a, b Problem) int { return cmp.Compare(key(a), key(b)) })
+	list, next, err := page(c, slices.Compact(all), key, in.Limit, in.NextToken, m.Account, m.Name)
+	if err != nil {
+		return nil, err
+	}
+	return v1.ListProblemsOutput{NextToken: next, Problems: each(list, func(p Problem) v1.Problem {
+		return v1.Problem{ARN: p.ARN, Object: p.Object, Field: p.Field, Message: p.Message}
+	})}, nil
+}
