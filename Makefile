@@ -8,6 +8,8 @@ PYTHON ?= python3
 ENVOY_PATH ?= $(CURDIR)/.tools/envoy/envoy
 ARGS ?=
 FUZZTIME ?= 3s
+REQUESTS ?= 1000000
+SOAKTIME ?= 60s
 BENCH ?= .
 
 export GO PYTHON ENVOY_PATH
@@ -16,14 +18,14 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
 
 # The rooms whose code is mostly concurrency are tested once more under the race detector.
-RACE_ROOMS := ./internal/store ./internal/live ./internal/access ./internal/xds ./internal/restapi
+RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/...
 PACKAGES ?= ./...
 CLIENTS := .tools/clients
 LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check check-fast build generate bench fuzz lock clean \
+.PHONY: help demo test check check-fast build generate bench fuzz soak lock clean \
 	need-go need envoy test-go test-race test-fuzz test-clients lint check-generated check-tidy
 
 help: ## list the targets
@@ -39,6 +41,7 @@ check: need check-fast check-tidy check-generated lint ## all that must hold bef
 check-fast: need-go ## the quick part of check: format, vet, the rules of internal/archtest
 	@bad=$$(gofmt -l api cmd internal test tools 2>/dev/null); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
+	$(GO) -C test/clients/gosdk1 vet ./...
 	$(GO) test ./internal/archtest
 	@tools/changelog.sh
 
@@ -55,7 +58,12 @@ bench: need envoy build ## run the benchmarks (BENCH=name picks some)
 	@tools/each.sh Benchmark | while read -r dir names; do \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
 
-fuzz: need-go test-fuzz ## fuzz each target for FUZZTIME (3s)
+fuzz: need-go test-fuzz ## fuzz each target for FUZZTIME (3s), and the server with REQUESTS (1000000) requests
+	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
+	@tools/fuzz.sh $(REQUESTS)x FuzzRequests
+
+soak: need-go ## 16 writers for SOAKTIME (60s), then with the server killed five times; every answer is checked
+	$(GO) test -count=1 -v -timeout 30m ./test/linear -parallel 1 -linear.time $(SOAKTIME)
 
 lock: need ## write tools/clients.txt anew, after a change of versions.yaml
 	@$(PYTHON) tools/fetch.py lock
@@ -90,10 +98,10 @@ test-fuzz:
 	@tools/fuzz.sh $(FUZZTIME)
 
 test-clients:
-	@echo "== the AWS CLI and boto3"
+	@echo "== the AWS CLI, boto3 and the SDKs"
 	@$(PYTHON) tools/fetch.py clients
 	@PYTHONPATH="$(CURDIR)/$(CLIENTS)" PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" PYTHONDONTWRITEBYTECODE=1 \
-		$(PYTHON) -m pytest -q -p no:cacheprovider test/clients
+		$(PYTHON) -m pytest -q -rs -p no:cacheprovider test/clients
 
 # The linter is built from tools/go.mod once; the stamp is what it was built from.
 $(LINT): tools/go.mod tools/go.sum
@@ -111,3 +119,4 @@ check-generated: need
 
 check-tidy: need-go
 	$(GO) mod tidy -diff
+	$(GO) -C test/clients/gosdk1 mod tidy -diff

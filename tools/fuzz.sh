@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every fuzz target for a while: fuzz.sh 3s (or a count of inputs: fuzz.sh 10000x).
+# Runs every fuzz target for a while: fuzz.sh 3s (or a count of inputs: fuzz.sh 10000x), or only the named ones: fuzz.sh 10000x FuzzRequests.
 # Only this module's packages are built with coverage counters. "go test -fuzz" would build
 # all that they depend on with them too, minutes for an etcd that is not under test here.
 cd "$(dirname "$0")/.." || exit 1
@@ -9,9 +9,14 @@ mkdir -p "$out" || exit 1
 bad=0
 tools/each.sh Fuzz >"$out/targets"
 while read -r dir names; do
+	wanted=
+	for name in $names; do
+		case " ${2:-$name} " in *" $name "*) wanted="$wanted $name" ;; esac
+	done
+	[ -n "$wanted" ] || continue
 	binary=$out/$(basename "$dir").test
 	"${GO:-go}" test -c -gcflags='github.com/fairlead-mesh/fairlead/...=-d=libfuzzer' -o "$binary" "$dir" || { bad=1; continue; }
-	for name in $names; do
+	for name in $wanted; do
 		log=$out/$name.log
 		# A failing input is written below the package's testdata, to be kept as a test.
 		if (cd "$dir" && exec "$binary" -test.run '^$' -test.fuzz "^$name\$" -test.fuzztime "$1" \

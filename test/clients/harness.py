@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -47,8 +48,10 @@ def until(what, seconds, ready):
 class Server:
     """One control plane on a data directory; its ports are free ones and differ at every start."""
 
-    def __init__(self, directory, account=ACCOUNT, regions=(REGION,)):
+    def __init__(self, directory, account=ACCOUNT, regions=(REGION,), etcd=None, flags=(), errors=""):
+        """etcd is the address of an external one; errors is a pattern of what the server may log as an error."""
         self.data = pathlib.Path(directory) / "data"
+        self.etcd, self.flags, self.errors = etcd, flags, errors
         self.log_file = pathlib.Path(directory) / "log"
         self.account, self.regions = account, regions
         self.process = None
@@ -58,7 +61,7 @@ class Server:
         """Starts the process and returns once it answers that it is ready."""
         if not os.access(BINARY, os.X_OK):
             pytest.fail(f"no control plane to test at {BINARY}: run 'make build', or name one with FAIRLEAD_BIN", pytrace=False)
-        command = [BINARY, "server", "--data-dir", str(self.data), "--account-id", self.account, "--log-level", "debug"]
+        command = [BINARY, "server", "--account-id", self.account, "--log-level", "debug", *self._store(), *self.flags]
         command += [arg for name in ("api", "xds", "ops") for arg in (f"--{name}-listen", "127.0.0.1:0")]
         command += [arg for region in self.regions for arg in ("--region", region)]
         with self.log_file.open("ab") as log:
@@ -68,6 +71,18 @@ class Server:
         self.addresses = dict(re.findall(r"\b(api|xds|ops)=(\S+)", line))
         until("/readyz", START_SECONDS, self._ready)
         return self
+
+    def _store(self):
+        """The flags that say where the state is."""
+        if self.etcd is None:
+            return ["--data-dir", str(self.data)]
+        self.data.mkdir(exist_ok=True)
+        seal = self.data / "seal.key"
+        if not seal.exists():
+            seal.touch(0o600)
+            seal.write_text(secrets.token_hex(32))
+        own = [f"--{flag}={self.data / file}" for flag, file in (("credentials-file", "credentials"), ("audit-file", "audit.log"))]
+        return ["--etcd-endpoints", self.etcd, "--seal-key", str(seal), *own]
 
     def _alive(self):
         if self.process.poll() is not None:
@@ -165,7 +180,7 @@ class Result:
         """The code of the service's error that the command printed."""
         assert self.code != 0, f"done, not refused: {self.stdout}"
         assert self.stdout == ""
-        found = re.search(r"An error occurred \((\w+)\) when calling the \w+ operation: \S", self.stderr)
+        found = re.search(r"An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: \S", self.stderr)
         assert found, self.stderr
         return found[1]
 
@@ -193,10 +208,13 @@ class Cli:
 
     def call(self, *args, region=REGION, env=None, cwd=".", clock=0):
         """Runs a command in one process for many, with more variables, in a folder, with a clock that is so many seconds ahead."""
+        return self.work("appmesh", *args, env={**self.server.env(region), **(env or {})}, cwd=cwd, clock=clock)
+
+    def work(self, *args, env, cwd=".", clock=0):
+        """Runs any command in one process for many, with the variables given."""
         if self.worker is None:
             self.worker = subprocess.Popen([sys.executable, CLI_WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
-        env = {**self.server.env(region), **(env or {})}
-        print(json.dumps({"args": ["appmesh", *args], "env": env, "cwd": str(cwd), "clock": clock}), file=self.worker.stdin, flush=True)
+        print(json.dumps({"args": args, "env": env, "cwd": str(cwd), "clock": clock}), file=self.worker.stdin, flush=True)
         return Result(**json.loads(self.worker.stdout.readline()))
 
     def close(self):

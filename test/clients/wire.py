@@ -104,6 +104,10 @@ class Answer:
         """The error's code, in the form that every client understands."""
         return self.headers["x-amzn-ErrorType"]
 
+    # As botocore calls them, for check_answer.
+    status_code = property(lambda self: self.status)
+    content = property(lambda self: self.body)
+
     @property
     def message(self):
         """The error's text."""
@@ -132,3 +136,29 @@ def send(server, method, path, body=b"", headers=None, sign=True, chunked=False)
         return Answer(answer.status, answer.headers, answer.read())
     finally:
         connection.close()
+
+
+class Line:
+    """A connection to a server that is kept open, for very many signed requests. Each thread has its own."""
+
+    def __init__(self, server):
+        self.endpoint = server.endpoint
+        self.signer = botocore.auth.SigV4Auth(botocore.credentials.Credentials(*server.keys()), "appmesh", server.regions[0])
+        self.connection = http.client.HTTPConnection(server.addresses["api"], timeout=30)
+        self.sent = 0
+
+    def send(self, method, path, body=None):
+        """Sends a request and returns the answer. A body that is no bytes is sent as JSON."""
+        data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+        request = botocore.awsrequest.AWSRequest(method, self.endpoint + path, data=data)
+        if data is not None:
+            request.headers["Content-Type"] = "application/json"
+        self.signer.add_auth(request)
+        self.connection.request(method, path, data, dict(request.headers.items()))
+        answer = self.connection.getresponse()
+        self.sent += 1
+        return Answer(answer.status, answer.headers, answer.read())
+
+    def close(self):
+        """Closes the connection."""
+        self.connection.close()
