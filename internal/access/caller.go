@@ -148,10 +148,11 @@ func (a *Service) caller(id *identity) Caller {
 		Principal: id.who,
 		identity:  id,
 		Caller: store.Caller{
-			Account: id.who.Account,
-			Region:  id.region,
-			ARN:     id.who.ARN,
-			Allow:   func(q store.Question) error { return a.allow(id, q) },
+			Account:  id.who.Account,
+			Region:   id.region,
+			ARN:      id.who.ARN,
+			Allow:    func(q store.Question) error { return a.allow(id, q) },
+			Anywhere: func(action string) bool { return a.anywhere(id, action) },
 		},
 	}
 	if id.session != nil {
@@ -187,6 +188,16 @@ func (a *Service) allow(id *identity, q Question) error {
 		return refuse(id.who.ARN, q, reasonDenied)
 	}
 	return refuse(id.who.ARN, q, reasonNotMentioned)
+}
+
+// anywhere reports whether an identity may do an action whatever the resource, the
+// tags and the circumstances are.
+func (a *Service) anywhere(id *identity, action string) bool {
+	s := a.table.Load().standing(id, a.now())
+	if s.state != good || !allowAnywhere(s.policies, action) {
+		return false
+	}
+	return id.session == nil || id.session.policy == nil || allowAnywhere([]*Policy{id.session.policy}, action)
 }
 
 // facts returns what policies can ask about a question of an identity.

@@ -316,6 +316,27 @@ func decideAll(policies []*Policy, f *facts) Decision {
 	return decision
 }
 
+// allowAnywhere reports whether policies allow an action on every resource without a
+// condition, and nothing in them could deny it.
+func allowAnywhere(policies []*Policy, action string) bool {
+	action = strings.ToLower(action)
+	allowed := false
+	for _, p := range policies {
+		for i := range p.statements {
+			s := &p.statements[i]
+			if !s.coversAction(action) {
+				continue
+			}
+			if s.deny {
+				return false
+			}
+			every := slices.ContainsFunc(s.resources, func(p arnPattern) bool { return p == nil })
+			allowed = allowed || every && !s.notResources && len(s.conditions) == 0
+		}
+	}
+	return allowed
+}
+
 // applies reports whether a statement of an identity's policy is about a question.
 func (s *statement) applies(action string, f *facts) bool {
 	return s.coversAction(action) && s.coversResource(f) && s.meetsConditions(f)

@@ -64,15 +64,14 @@ func (id ID) ParentID() (parent ID, ok bool) {
 // ARN returns the Amazon Resource Name of an object that resourceOwner owns. In a
 // mesh of another account the mesh segment carries the owner: "mesh/NAME@OWNER".
 func (id ID) ARN(resourceOwner string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "arn:%s:appmesh:%s:%s:mesh/%s", Partition(id.Mesh.Region), id.Mesh.Region, resourceOwner, id.Mesh.Name)
+	meshName, rest := id.Mesh.Name, ""
 	if resourceOwner != id.Mesh.Account {
-		b.WriteString("@" + id.Mesh.Account)
+		meshName += "@" + id.Mesh.Account
 	}
 	if id.Kind != KindMesh {
-		b.WriteString("/" + id.Key.String())
+		rest = "/" + id.Key.String()
 	}
-	return b.String()
+	return "arn:" + Partition(id.Mesh.Region) + ":appmesh:" + id.Mesh.Region + ":" + resourceOwner + ":mesh/" + meshName + rest
 }
 
 // Partition returns the ARN partition of a region: aws, aws-cn or aws-us-gov.

@@ -17,6 +17,10 @@ type Caller struct {
 	// Allow answers a question: nil if the caller may, else a *mesh.Error with
 	// mesh.ErrForbidden. A caller without Allow may do nothing.
 	Allow func(Question) error
+	// Anywhere reports whether Allow says yes to an action whatever the resource and
+	// the tags are, so that they need not be looked up to be asked about. It may be
+	// nil, which is no.
+	Anywhere func(action string) bool
 
 	system bool
 }
@@ -52,6 +56,11 @@ func (c Caller) ask(q Question) error {
 		return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to perform %s on %s", c.name(), q.Action, q.Resource)
 	}
 	return c.Allow(q)
+}
+
+// anywhere reports whether the caller may do an action to whatever there is.
+func (c Caller) anywhere(action string) bool {
+	return c.system || c.Anywhere != nil && c.Anywhere(action)
 }
 
 // action returns the name of what is done to objects of a kind, for example "Create".

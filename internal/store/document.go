@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -123,13 +124,11 @@ func newToken(clientToken string, spec json.RawMessage, tags []mesh.TagRef, now 
 	if clientToken == "" {
 		return nil, nil
 	}
-	parameters, err := marshal(struct {
-		Spec json.RawMessage
-		Tags []mesh.TagRef
-	}{spec, tags})
+	raw, err := marshal(tags)
 	if err != nil {
 		return nil, err
 	}
+	parameters := slices.Concat([]byte(`{"Spec":`), spec, []byte(`,"Tags":`), raw, []byte("}"))
 	return &token{Token: hash([]byte(clientToken)), Parameters: hash(parameters), At: now}, nil
 }
 

@@ -23,7 +23,7 @@ const unported = "unported"
 const manyServices = 16
 
 // neighbours returns the objects that must be read to check a new spec: those that it
-// must fit, and those that the caller is asked about.
+// must fit, and those that the caller is asked about, unless it may do that anywhere.
 func (c Caller) neighbours(id mesh.ID, spec any, create bool) []mesh.ID {
 	var out []mesh.ID
 	switch spec.(type) {
@@ -31,11 +31,11 @@ func (c Caller) neighbours(id mesh.ID, spec any, create bool) []mesh.ID {
 		parent, _ := id.ParentID()
 		out = append(out, parent)
 	case *mesh.VirtualServiceSpec:
-		if create && c.system {
+		if create && c.anywhere(action("Create", id.Kind)) {
 			return nil
 		}
 	case *mesh.VirtualNodeSpec:
-		if !create || c.system {
+		if !create || c.anywhere(action("Create", id.Kind)) {
 			return nil
 		}
 	}

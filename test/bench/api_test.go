@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/server"
 )
 
 const (
@@ -40,10 +42,10 @@ const nodeSpec = `{"listeners":[{"portMapping":{"port":8080,"protocol":"http"}}]
 // the settings of the embedded one. Calls per second of both (api/s, etcd/s), what share
 // of etcd's rate the API reaches (ratio), and the slowest hundredth (p99-ms).
 func BenchmarkAPI(b *testing.B) {
-	p := meshtest.StartDurable(b)
-	for _, quota := range []string{"virtual-nodes", "read-rate", "write-rate"} {
-		p.SetQuota(b, meshtest.Account, quota, 1_000_000)
-	}
+	p := meshtest.StartWith(b, meshtest.Options{Durable: true, Quotas: meshtest.MostQuotas(), Change: func(c *server.Config) {
+		c.Log = slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+		c.Store.Logger = c.Log
+	}})
 	p.Put(b, "/meshes", `{"meshName":"bench"}`)
 	for i := range described {
 		p.Put(b, "/meshes/bench/virtualNodes", fmt.Sprintf(`{"virtualNodeName":"n%d","spec":%s}`, i, nodeSpec))
