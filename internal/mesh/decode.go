@@ -85,12 +85,10 @@ func (v Violations) ofRules(rules bool) Violations {
 // the specs are nil if there is any. A rule is not held against fields of which the
 // model's limits leave open what was meant.
 func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, bad Violations) {
-	doc, err := parseJSON(raw)
+	clean, w, err := walk(path, field{typ: structureType, shape: kinds[k].spec}, raw)
 	if err != nil {
 		return nil, nil, Violations{{Path: path, Message: err.Error()}}
 	}
-	var w walker
-	clean := w.structure(path, kinds[k].spec, doc)
 	if len(w.bad) == 0 {
 		fillDefaults(k, clean.(map[string]any))
 	}
@@ -107,12 +105,10 @@ func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, 
 
 // DecodeTags reads a list of tags and checks it against the model's limits.
 func DecodeTags(path string, raw []byte) ([]TagRef, Violations) {
-	doc, err := parseJSON(raw)
+	clean, w, err := walk(path, field{typ: listType, elem: &field{typ: structureType, shape: "TagRef"}}, raw)
 	if err != nil {
 		return nil, Violations{{Path: path, Message: err.Error()}}
 	}
-	var w walker
-	clean := w.value(path, field{typ: listType, elem: &field{typ: structureType, shape: "TagRef"}}, doc)
 	if len(w.bad) > 0 {
 		return nil, w.bad
 	}
@@ -157,12 +153,39 @@ func marshal(v any) json.RawMessage {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// walker checks a document against the model and copies what the model knows. The
-// copy fits the types even where the document does not: there it has zero values,
-// which nothing may be concluded from. So the rules can look at all the rest.
+// walk reads a document and checks it against the model. What it returns fits the
+// types even where the document does not: there it has zero values, which nothing may
+// be concluded from. So the rules can look at all the rest.
+func walk(path string, f field, raw []byte) (clean any, w *walker, err error) {
+	for _, tell := range []bool{false, true} {
+		doc, err := parseJSON(raw)
+		if err != nil {
+			return nil, nil, err
+		}
+		w = &walker{tell: tell}
+		if clean = w.value(path, f, doc); len(w.bad) == 0 {
+			break
+		}
+	}
+	return clean, w, nil
+}
+
+// walker checks a document against the model, and takes out of it what the model does
+// not know.
 type walker struct {
+	// tell says that breaches are wanted with their paths and in order. Most documents
+	// have none, and need neither.
+	tell     bool
 	bad      Violations
-	replaced []string // the paths of values that the copy does not have
+	replaced []string // the paths of values that were replaced
+}
+
+// join returns the path of a member, if paths are wanted.
+func (w *walker) join(path, member string) string {
+	if !w.tell {
+		return ""
+	}
+	return join(path, member)
 }
 
 func (w *walker) fail(path, format string, args ...any) {
@@ -194,31 +217,44 @@ func (w *walker) doubts() *doubts {
 	return d
 }
 
-// structure checks an object and returns its known, non-null members.
+// structure checks an object and leaves its known, non-null members in it.
 func (w *walker) structure(path, name string, v any) any {
 	m, ok := v.(map[string]any)
 	if !ok {
 		return w.replace(path, field{shape: name}, "must be an object, %s was given", describe(v))
 	}
 	s := shapes[name]
-	out := make(map[string]any, len(m))
-	for _, f := range slices.Sorted(maps.Keys(s.fields)) {
-		bounds := s.fields[f]
-		switch value := m[f]; {
-		case value != nil:
-			out[f] = w.value(join(path, f), bounds, value)
-		case bounds.required:
-			out[f] = w.replace(join(path, f), bounds, "is required")
+	maps.DeleteFunc(m, func(f string, value any) bool {
+		_, known := s.fields[f]
+		return !known || value == nil
+	})
+	if w.tell {
+		for _, f := range slices.Sorted(maps.Keys(s.fields)) {
+			w.member(path, f, s.fields[f], m)
+		}
+	} else {
+		for f, bounds := range s.fields {
+			w.member(path, f, bounds, m)
 		}
 	}
-	if !s.union || len(out) == 1 {
-		return out
+	if !s.union || len(m) == 1 {
+		return m
 	}
-	w.fail(path, "must have exactly one of %s, %d were given", strings.Join(slices.Sorted(maps.Keys(s.fields)), ", "), len(out))
-	if len(out) == 0 {
+	w.fail(path, "must have exactly one of %s, %d were given", strings.Join(slices.Sorted(maps.Keys(s.fields)), ", "), len(m))
+	if len(m) == 0 {
 		w.replaced = append(w.replaced, path)
 	}
-	return out
+	return m
+}
+
+// member checks a member of an object, whether it is there or not.
+func (w *walker) member(path, name string, bounds field, m map[string]any) {
+	switch value := m[name]; {
+	case value != nil:
+		m[name] = w.value(w.join(path, name), bounds, value)
+	case bounds.required:
+		m[name] = w.replace(w.join(path, name), bounds, "is required")
+	}
 }
 
 // zero returns the least value that fits a field's type. A union has no member then.
@@ -276,16 +312,18 @@ func (w *walker) list(path string, f field, v any) any {
 	if outside(int64(len(in)), f) {
 		w.fail(path, "must have %s, %d were given", f.bounds("member", "members"), len(in))
 	}
-	out := make([]any, 0, len(in))
 	for i, e := range in {
-		at := at(path, i)
-		if e == nil {
-			out = append(out, w.replace(at, *f.elem, "must not be null"))
-			continue
+		var place string
+		if w.tell {
+			place = at(path, i)
 		}
-		out = append(out, w.value(at, *f.elem, e))
+		if e == nil {
+			in[i] = w.replace(place, *f.elem, "must not be null")
+		} else {
+			in[i] = w.value(place, *f.elem, e)
+		}
 	}
-	return out
+	return in
 }
 
 func (w *walker) str(path string, f field, v any) any {

@@ -47,7 +47,11 @@ func (l *limits) slots(id mesh.ID) *slotPick {
 
 // slotKey returns the key of a slot. All numbers have one length, so that keys are in
 // their order.
-func slotKey(prefix string, number int) string { return fmt.Sprintf("%s%07d", prefix, number) }
+func slotKey(prefix string, number int) string {
+	const zeros = "0000000"
+	digits := strconv.Itoa(number)
+	return prefix + zeros[:max(0, len(zeros)-len(digits))] + digits
+}
 
 // releaseSlot returns what gives an object's slot back.
 func releaseSlot(id mesh.ID, doc *document) []clientv3.Op {

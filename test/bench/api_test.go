@@ -3,9 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,11 +12,9 @@ import (
 
 	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
-	"github.com/fairlead-mesh/fairlead/internal/server"
 )
 
 const (
@@ -36,29 +32,33 @@ const nodeSpec = `{"listeners":[{"portMapping":{"port":8080,"protocol":"http"}}]
 	`"serviceDiscovery":{"dns":{"hostname":"cart.shop.internal"}},` +
 	`"backends":[{"virtualService":{"virtualServiceName":"payment.shop.internal"}}]}`
 
-// BenchmarkAPI measures CreateVirtualNode and DescribeVirtualNode through the API, with
-// 1, 16 and 64 clients that each have a connection of their own, and in turns with it
-// puts and gets of values of the same size by clientv3 over loopback gRPC on an etcd with
-// the settings of the embedded one. Calls per second of both (api/s, etcd/s), what share
-// of etcd's rate the API reaches (ratio), and the slowest hundredth (p99-ms).
+// BenchmarkAPI measures CreateVirtualNode and DescribeVirtualNode through the API of
+// bin/fairlead, with 1, 16 and 64 clients that each have a connection of their own, and in
+// turns with it puts and gets of values of the same size by clientv3 over loopback gRPC on
+// an etcd with the settings of the embedded one. Each server is a process of its own.
+// Calls per second of both (api/s, etcd/s), what share of etcd's rate the API reaches
+// (ratio), and the slowest hundredth (p99-ms, etcd-p99-ms).
 func BenchmarkAPI(b *testing.B) {
-	p := meshtest.StartWith(b, meshtest.Options{Durable: true, Quotas: meshtest.MostQuotas(), Change: func(c *server.Config) {
-		c.Log = slog.New(slog.NewTextHandler(b.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-		c.Store.Logger = c.Log
-	}})
-	p.Put(b, "/meshes", `{"meshName":"bench"}`)
+	p := startServer(b)
+	admin := meshtest.NewSigned(p.url, p.creds)
+	for _, quota := range []string{"virtual-nodes", "read-rate", "write-rate"} {
+		admin.Want(b, http.MethodPut, "/v1/quotas/"+quota, `{"value":1000000}`, nil)
+	}
+	admin.Want(b, http.MethodPut, "/v20190125/meshes", `{"meshName":"bench"}`, nil)
 	for i := range described {
-		p.Put(b, "/meshes/bench/virtualNodes", fmt.Sprintf(`{"virtualNodeName":"n%d","spec":%s}`, i, nodeSpec))
+		admin.Want(b, http.MethodPut, "/v20190125/meshes/bench/virtualNodes", fmt.Sprintf(`{"virtualNodeName":"n%d","spec":%s}`, i, nodeSpec), nil)
 	}
 	endpoint := startEtcd(b)
 	for _, n := range []int{1, 16, 64} {
+		mesh := fmt.Sprintf("bench-%d", n) // of its own, or the last ones would be made in a mesh nearly full
+		admin.Want(b, http.MethodPut, "/v20190125/meshes", fmt.Sprintf(`{"meshName":%q}`, mesh), nil)
 		b.Run(fmt.Sprintf("create/clients=%d", n), func(b *testing.B) {
-			compare(b, n, apiClients(b, p, n, create), etcdClients(b, endpoint, n, put))
+			compare(b, apiClients(b, p, n, createIn(mesh)), etcdClients(b, endpoint, n, put))
 		})
 	}
 	for _, n := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("describe/clients=%d", n), func(b *testing.B) {
-			compare(b, n, apiClients(b, p, n, describe), etcdClients(b, endpoint, n, get))
+			compare(b, apiClients(b, p, n, describe), etcdClients(b, endpoint, n, get))
 		})
 	}
 }
@@ -67,7 +67,7 @@ func BenchmarkAPI(b *testing.B) {
 type call func(ctx context.Context, i int64) error
 
 // compare lets the clients of both sides work in turns and reports what they did.
-func compare(b *testing.B, n int, api, etcd []call) {
+func compare(b *testing.B, api, etcd []call) {
 	b.Helper()
 	var apiTook, etcdTook []time.Duration
 	var apiTime, etcdTime time.Duration
@@ -118,9 +118,11 @@ func work(b *testing.B, clients []call) (took []time.Duration, whole time.Durati
 	return took, time.Since(start)
 }
 
-func create(i int64) (method, path, body string) {
-	return http.MethodPut, "/v20190125/meshes/bench/virtualNodes",
-		fmt.Sprintf(`{"virtualNodeName":"made-%d","spec":%s,"clientToken":%q}`, i, nodeSpec, uuid.NewString())
+func createIn(mesh string) func(int64) (method, path, body string) {
+	path := "/v20190125/meshes/" + mesh + "/virtualNodes"
+	return func(i int64) (string, string, string) {
+		return http.MethodPut, path, fmt.Sprintf(`{"virtualNodeName":"made-%d","spec":%s,"clientToken":%q}`, i, nodeSpec, uuid.NewString())
+	}
 }
 
 func describe(i int64) (method, path, body string) {
@@ -128,19 +130,14 @@ func describe(i int64) (method, path, body string) {
 }
 
 // apiClients returns n clients of the API, each with a connection of its own.
-func apiClients(b *testing.B, p *meshtest.Plane, n int, request func(int64) (method, path, body string)) []call {
+func apiClients(b *testing.B, p *process, n int, request func(int64) (method, path, body string)) []call {
 	b.Helper()
 	out := make([]call, n)
 	for c := range out {
-		client := meshtest.NewSigned("http://"+p.Addrs.API, p.Creds)
-		b.Cleanup(client.Close)
+		l := newLine(b, p)
 		out[c] = func(ctx context.Context, i int64) error {
 			method, path, body := request(i)
-			answer, err := client.Do(ctx, method, path, body)
-			if err == nil && answer.Status != http.StatusOK {
-				err = fmt.Errorf("%s %s: %s", method, path, answer)
-			}
-			return err
+			return l.call(ctx, method, path, body)
 		}
 	}
 	return out
@@ -174,37 +171,4 @@ func etcdClients(b *testing.B, endpoint string, n int, do func(context.Context, 
 		out[c] = func(ctx context.Context, i int64) error { return do(ctx, client, i) }
 	}
 	return out
-}
-
-// startEtcd starts an etcd that waits for the disk, as the embedded one does, with the
-// objects to be read in it, and returns where it listens.
-func startEtcd(b *testing.B) string {
-	b.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir = b.TempDir()
-	self := url.URL{Scheme: "http", Host: "127.0.0.1:2380"}
-	cfg.AdvertisePeerUrls, cfg.ListenPeerUrls = []url.URL{self}, nil
-	cfg.InitialCluster = cfg.Name + "=" + self.String()
-	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2379"}}
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "10m"
-	cfg.QuotaBackendBytes = 8 << 30
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(e.Close)
-	<-e.Server.ReadyNotify()
-	endpoint := e.Clients[0].Addr().String()
-	fill := etcdClients(b, endpoint, 1, func(ctx context.Context, c *clientv3.Client, i int64) error {
-		_, err := c.Put(ctx, fmt.Sprintf("bench/n%d", i), value)
-		return err
-	})[0]
-	for i := range described {
-		if err := fill(b.Context(), int64(i)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return endpoint
 }
