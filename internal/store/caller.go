@@ -82,7 +82,7 @@ func (c Caller) admitted(m mesh.MeshID) []condition {
 	if !c.guest(m) {
 		return nil
 	}
-	return []condition{exists(shareKey(m, c.Account), c.notShared(m))}
+	return []condition{exists(shareKey(m, c.Account), func() error { return c.notShared(m) })}
 }
 
 // mayChange refuses to change what another account made.

@@ -56,7 +56,7 @@ func (n *creation) attempt(ctx context.Context) (*mesh.Object, error) {
 		conditions = append(conditions, notGone(id.Mesh.Account,
 			mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to create meshes: account %s was deleted", n.c.name(), id.Mesh.Account)))
 	} else {
-		conditions = append(conditions, exists(objectKey(id.Mesh.MeshObject()), notPresent(id.Mesh.MeshObject())))
+		conditions = append(conditions, exists(objectKey(id.Mesh.MeshObject()), func() error { return notPresent(id.Mesh.MeshObject()) }))
 	}
 	l, err := n.look(ctx)
 	if err != nil {

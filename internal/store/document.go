@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -74,6 +75,9 @@ func (d *document) encode() (string, error) {
 
 func (d *document) merge() ([]byte, error) {
 	d.Format = documentFormat
+	if d.raw == nil && len(d.Tags) == 0 && len(d.References) == 0 && d.UpdateToken == nil {
+		return d.plain(), nil
+	}
 	known, err := marshal(d)
 	if err != nil || d.raw == nil {
 		return known, err
@@ -89,6 +93,31 @@ func (d *document) merge() ([]byte, error) {
 		return nil, fmt.Errorf("writing a stored object: %w", err)
 	}
 	return marshal(all)
+}
+
+// plain writes a new document without tags and references, as marshal would. Nothing in
+// it needs to be escaped, and the spec is as Decode made it.
+func (d *document) plain() []byte {
+	b := make([]byte, 0, 512+len(d.Spec))
+	b = append(b, `{"format":`...)
+	b = strconv.AppendInt(b, int64(d.Format), 10)
+	b = append(append(append(b, `,"uid":"`...), d.UID...), `","resourceOwner":"`...)
+	b = append(append(b, d.ResourceOwner...), `","version":`...)
+	b = strconv.AppendInt(b, d.Version, 10)
+	b = append(b, `,"createdAt":"`...)
+	b = d.CreatedAt.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","updatedAt":"`...)
+	b = d.UpdatedAt.AppendFormat(b, time.RFC3339Nano)
+	b = append(append(b, `","spec":`...), d.Spec...)
+	if d.Slot != nil {
+		b = strconv.AppendInt(append(b, `,"slot":`...), int64(*d.Slot), 10)
+	}
+	if t := d.CreateToken; t != nil {
+		b = append(append(append(b, `,"createToken":{"token":"`...), t.Token...), `","parameters":"`...)
+		b = append(append(b, t.Parameters...), `","at":"`...)
+		b = append(t.At.AppendFormat(b, time.RFC3339Nano), `"}`...)
+	}
+	return append(b, '}')
 }
 
 // marshal writes JSON without escaping for HTML, so that a spec stays as it is.

@@ -146,7 +146,7 @@ func (l *look) hold(id mesh.ID, otherwise error) condition {
 	if f := l.get(id); f != nil {
 		return unchanged(objectKey(id), f.revision, errChanged)
 	}
-	return exists(objectKey(id), otherwise)
+	return exists(objectKey(id), func() error { return otherwise })
 }
 
 // enter returns an object that a caller wants to do something to, and asks whether it

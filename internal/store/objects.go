@@ -238,7 +238,7 @@ func (s *Store) timestamp() time.Time { return s.now().UTC().Truncate(time.Milli
 func surroundings(id mesh.ID) []condition {
 	var out []condition
 	for parent, ok := id.ParentID(); ok; parent, ok = parent.ParentID() {
-		out = append(out, exists(objectKey(parent), notPresent(parent)))
+		out = append(out, exists(objectKey(parent), func() error { return notPresent(parent) }))
 	}
 	slices.Reverse(out)
 	return out

@@ -81,17 +81,18 @@ func (p *slotPick) choose(ctx context.Context) error {
 
 // hold returns the conditions under which the chosen slot may be taken.
 func (p *slotPick) hold() []condition {
-	key, end := slotKey(p.prefix, p.number), slotKey(p.prefix, min(p.number+slotWindow, p.below))
+	key, below, all := slotKey(p.prefix, p.number), slotKey(p.prefix, p.below), clientv3.GetPrefixRangeEnd(p.prefix)
 	return []condition{{
 		compare: clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
-		look:    func() clientv3.Op { return clientv3.OpGet(key, clientv3.WithRange(end), clientv3.WithKeysOnly()) },
-		refuse:  p.taken,
-	}, {
-		compare: clientv3.Compare(clientv3.CreateRevision(slotKey(p.prefix, p.below)), "<", p.revision+1).
-			WithRange(clientv3.GetPrefixRangeEnd(p.prefix)),
 		look: func() clientv3.Op {
-			return clientv3.OpGet(slotKey(p.prefix, p.below), clientv3.WithRange(clientv3.GetPrefixRangeEnd(p.prefix)),
-				clientv3.WithKeysOnly(), clientv3.WithLimit(1), clientv3.WithMinCreateRev(p.revision+1))
+			end := slotKey(p.prefix, min(p.number+slotWindow, p.below))
+			return clientv3.OpGet(key, clientv3.WithRange(end), clientv3.WithKeysOnly())
+		},
+		refuse: p.taken,
+	}, {
+		compare: clientv3.Compare(clientv3.CreateRevision(below), "<", p.revision+1).WithRange(all),
+		look: func() clientv3.Op {
+			return clientv3.OpGet(below, clientv3.WithRange(all), clientv3.WithKeysOnly(), clientv3.WithLimit(1), clientv3.WithMinCreateRev(p.revision+1))
 		},
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if len(found) == 0 {

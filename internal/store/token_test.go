@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -86,4 +87,27 @@ func TestUpdateToken(t *testing.T) {
 	later := time.Now().Add(tokenLife)
 	w.s.now = func() time.Time { return later }
 	update("t2", 6)
+}
+
+// TestPlainDocument holds that the quick way to write a document writes what the slow
+// one does.
+func TestPlainDocument(t *testing.T) {
+	t.Parallel()
+	at, slot := time.Date(2026, 11, 23, 1, 2, 3, 45_000_000, time.UTC), 7
+	for _, d := range []document{
+		{UID: "u", ResourceOwner: "000000000001", Version: 1, CreatedAt: at, UpdatedAt: at, Spec: json.RawMessage(`{"a":["<&>"]}`)},
+		{
+			UID: "u", ResourceOwner: "000000000001", Version: 12, CreatedAt: at, UpdatedAt: at.Add(time.Hour), Spec: json.RawMessage(`{}`),
+			Slot: &slot, CreateToken: &token{Token: hash([]byte("t")), Parameters: hash([]byte("p")), At: at},
+		},
+	} {
+		d.Format = documentFormat
+		want, err := marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := d.plain(); string(got) != string(want) {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
 }

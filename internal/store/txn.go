@@ -32,7 +32,7 @@ type condition struct {
 }
 
 // exists holds if there is a key.
-func exists(key string, otherwise error) condition {
+func exists(key string, otherwise func() error) condition {
 	return condition{
 		compare: clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
 		look:    func() clientv3.Op { return clientv3.OpGet(key, clientv3.WithKeysOnly()) },
@@ -40,7 +40,7 @@ func exists(key string, otherwise error) condition {
 			if len(found) > 0 {
 				return nil
 			}
-			return otherwise
+			return otherwise()
 		},
 	}
 }

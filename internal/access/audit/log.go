@@ -38,6 +38,9 @@ type Log struct {
 	lost    prometheus.Counter
 	unlock  func() error
 
+	nextMu sync.Mutex
+	next   *batch // that the next write takes, nil for none
+
 	mu sync.Mutex // guards what follows, and writing
 	// file is the current file, nil while it cannot be opened.
 	file *os.File
@@ -130,7 +133,8 @@ func (l *Log) open() error {
 	return nil
 }
 
-// Write appends an event: one line, one write. It waits for nothing but the disk. An
+// Write appends an event, and returns when it is in the file. Those that come while
+// another is being written are written together. It waits for nothing but the disk. An
 // event that cannot be written is counted and logged, and is no matter of the caller's.
 func (l *Log) Write(e Event) {
 	if l == nil {
@@ -140,20 +144,69 @@ func (l *Log) Write(e Event) {
 	enc := encoders.Get().(*encoder)
 	defer encoders.Put(enc)
 	line, err := enc.encode(&r)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err == nil {
-		err = l.append(line)
-	}
 	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.lost.Inc()
 		l.complain(err)
 		return
 	}
-	l.written.Inc()
+	if l.mu.TryLock() {
+		defer l.mu.Unlock()
+		l.put(line, 1)
+		return
+	}
+	b, first := l.join(line)
+	if !first {
+		<-b.done
+		return
+	}
+	l.flush(b)
 }
 
-// append writes a line. The lock is held.
+// batch is lines that are written together, by who came first.
+type batch struct {
+	lines []byte
+	count int
+	done  chan struct{} // closed once they are written, or lost
+}
+
+// join adds a line to the batch that is written next, and reports whether it is the
+// first there: then the caller must flush it.
+func (l *Log) join(line []byte) (b *batch, first bool) {
+	l.nextMu.Lock()
+	defer l.nextMu.Unlock()
+	if first = l.next == nil; first {
+		l.next = &batch{done: make(chan struct{})}
+	}
+	b = l.next
+	b.lines = append(b.lines, line...)
+	b.count++
+	return b, first
+}
+
+// flush writes a batch once the one before it is written.
+func (l *Log) flush(b *batch) {
+	defer close(b.done)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextMu.Lock()
+	l.next = nil
+	l.nextMu.Unlock()
+	l.put(b.lines, b.count)
+}
+
+// put writes lines and counts them. The lock is held.
+func (l *Log) put(lines []byte, count int) {
+	if err := l.append(lines); err != nil {
+		l.lost.Add(float64(count))
+		l.complain(err)
+		return
+	}
+	l.written.Add(float64(count))
+}
+
+// append writes lines. The lock is held.
 func (l *Log) append(line []byte) error {
 	if l.closed {
 		return os.ErrClosed
