@@ -32,7 +32,7 @@ const (
 	maxDrain  = 8 << 20
 	drainTime = 5 * time.Second
 	// callTime bounds the work on one request once its body has been read.
-	callTime = 15 * time.Second
+	callTime = 10 * time.Second
 )
 
 // Config says what the two APIs are served from. Store and Verify are required.

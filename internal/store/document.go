@@ -55,13 +55,21 @@ var members = []string{
 // parseDocument reads a stored object.
 func parseDocument(value []byte) (*document, error) {
 	d := &document{raw: value}
-	if err := json.Unmarshal(value, d); err != nil {
-		return nil, fmt.Errorf("reading a stored object: %w", err)
-	}
-	if d.Format < 1 || d.Format > documentFormat {
-		return nil, fmt.Errorf("reading a stored object: its format is %d, this build of Fairlead reads 1 to %d", d.Format, documentFormat)
+	if err := readDocument(value, d, &d.Format); err != nil {
+		return nil, err
 	}
 	return d, nil
+}
+
+// readDocument reads a stored object into a struct that has a format.
+func readDocument(value []byte, to any, format *int) error {
+	if err := json.Unmarshal(value, to); err != nil {
+		return fmt.Errorf("reading a stored object: %w", err)
+	}
+	if *format < 1 || *format > documentFormat {
+		return fmt.Errorf("reading a stored object: its format is %d, this build of Fairlead reads 1 to %d", *format, documentFormat)
+	}
+	return nil
 }
 
 // encode writes the document. Members that were read and are not known are kept.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 // Event is one change of an object. Object is nil if it was deleted.
 type Event struct {
 	ID     mesh.ID
+	// Object has no times: who follows acts on what is there, and reading them takes
+	// longer than all the rest.
 	Object *mesh.Object
 }
 
@@ -51,7 +54,7 @@ func (s *Store) Follow(ctx context.Context, c Caller, apply func(Batch)) error {
 		reset: func(revision int64, all []*mvccpb.KeyValue) {
 			b := Batch{Reset: true, Revision: revision, Events: make([]Event, 0, len(all))}
 			for _, kv := range all {
-				if o := s.parseObject(kv); o != nil {
+				if o := s.parseFed(kv); o != nil {
 					b.Events = append(b.Events, Event{ID: o.ID, Object: o})
 				}
 			}
@@ -76,11 +79,34 @@ func (s *Store) parseEvent(e *clientv3.Event) (Event, bool) {
 		id, ok := parseObjectKey(string(e.Kv.Key))
 		return Event{ID: id}, ok
 	}
-	o := s.parseObject(e.Kv)
+	o := s.parseFed(e.Kv)
 	if o == nil {
 		return Event{}, false
 	}
 	return Event{ID: o.ID, Object: o}, true
+}
+
+// fed is the part of a document that feeds tell of.
+type fed struct {
+	Format        int             `json:"format"`
+	UID           string          `json:"uid"`
+	ResourceOwner string          `json:"resourceOwner"`
+	Version       int64           `json:"version"`
+	Spec          json.RawMessage `json:"spec"`
+	Tags          []mesh.TagRef   `json:"tags"`
+}
+
+// parseFed is parseObject for feeds.
+func (s *Store) parseFed(kv *mvccpb.KeyValue) *mesh.Object {
+	var d fed
+	id, ok := s.readable(kv, func() error { return readDocument(kv.Value, &d, &d.Format) })
+	if !ok {
+		return nil
+	}
+	return &mesh.Object{
+		ID: id, ResourceOwner: d.ResourceOwner, UID: d.UID, Version: d.Version,
+		Spec: d.Spec, Tags: d.Tags, Revision: kv.ModRevision,
+	}
 }
 
 // feed is what is done with the keys below a prefix.

@@ -229,18 +229,29 @@ func (s *Store) readMeshes(ctx context.Context, region string, places []place, t
 // parseObject returns the object in a key and its value, or nil if this build cannot
 // read it, which is logged.
 func (s *Store) parseObject(kv *mvccpb.KeyValue) *mesh.Object {
-	key := string(kv.Key)
-	id, ok := parseObjectKey(key)
+	var doc *document
+	id, ok := s.readable(kv, func() (err error) {
+		doc, err = parseDocument(kv.Value)
+		return err
+	})
 	if !ok {
-		s.log.Error("an object's key cannot be read, it is left out", "key", key)
-		return nil
-	}
-	doc, err := parseDocument(kv.Value)
-	if err != nil {
-		s.log.Error("an object cannot be read, it is left out", "key", key, "error", err)
 		return nil
 	}
 	return doc.object(id, kv.ModRevision)
+}
+
+// readable reads a key, and its value by read. What this build cannot read is logged.
+func (s *Store) readable(kv *mvccpb.KeyValue, read func() error) (id mesh.ID, ok bool) {
+	key := string(kv.Key)
+	if id, ok = parseObjectKey(key); !ok {
+		s.log.Error("an object's key cannot be read, it is left out", "key", key)
+		return id, false
+	}
+	if err := read(); err != nil {
+		s.log.Error("an object cannot be read, it is left out", "key", key, "error", err)
+		return id, false
+	}
+	return id, true
 }
 
 // next returns the first key behind a key.

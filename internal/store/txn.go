@@ -193,13 +193,21 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 	if err := s.running(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.within(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	if err := ctx.Err(); err != nil {
 		return err // a read from memory would not look
 	}
 	return f(ctx)
+}
+
+// within returns a context that ends in the store's time limit, if ctx does not before.
+func (s *Store) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= s.timeout {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // running refuses once an embedded etcd has stopped by itself. Writes would find out,
