@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 )
 
 // member is the name of the embedded etcd's only member.
@@ -38,6 +40,7 @@ func (s *Store) startEtcd(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("starting etcd in %s: %w", filepath.Join(cfg.DataDir, "etcd"), context.Cause(ctx))
 	}
 	s.client = v3client.New(s.etcd.Server)
+	s.kv = adapter.KvServerToKvClient(v3rpc.NewQuotaKVServer(s.etcd.Server))
 	go s.watchEtcd(s.etcd.Server.StopNotify())
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 
 // Event is one change of an object. Object is nil if it was deleted.
 type Event struct {
-	ID     mesh.ID
+	ID mesh.ID
 	// Object has no times: who follows acts on what is there, and reading them takes
 	// longer than all the rest.
 	Object *mesh.Object

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
@@ -58,8 +59,10 @@ type Config struct {
 
 // Store is an open store. Its methods may be called concurrently.
 type Store struct {
-	log     *slog.Logger
-	client  *clientv3.Client
+	log    *slog.Logger
+	client *clientv3.Client
+	// kv is the client below clientv3's, for transactions.
+	kv      pb.KVClient
 	etcd    *embed.Etcd // nil with an external cluster
 	lock    *os.File    // of the data directory, nil with an external cluster
 	seal    cipher.AEAD
@@ -141,6 +144,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 		Logger:      zapLogger(s.log),
 	})
 	if err == nil {
+		s.kv = clientv3.RetryKVClient(s.client)
 		err = s.try(ctx, s.ping)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

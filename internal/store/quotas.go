@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -114,7 +115,7 @@ func (s *Store) limits(account string) *limits {
 func (l *limits) hold() condition {
 	key, revision := quotaKey(l.account), l.now.revision
 	return condition{
-		compare: clientv3.Compare(clientv3.ModRevision(key), "=", revision),
+		compare: modified(key, pb.Compare_EQUAL, revision),
 		look:    func() clientv3.Op { return clientv3.OpGet(key) },
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if l.learn(found) == revision {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -83,14 +84,14 @@ func (p *slotPick) choose(ctx context.Context) error {
 func (p *slotPick) hold() []condition {
 	key, below, all := slotKey(p.prefix, p.number), slotKey(p.prefix, p.below), clientv3.GetPrefixRangeEnd(p.prefix)
 	return []condition{{
-		compare: clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
+		compare: created(key, pb.Compare_EQUAL, 0),
 		look: func() clientv3.Op {
 			end := slotKey(p.prefix, min(p.number+slotWindow, p.below))
 			return clientv3.OpGet(key, clientv3.WithRange(end), clientv3.WithKeysOnly())
 		},
 		refuse: p.taken,
 	}, {
-		compare: clientv3.Compare(clientv3.CreateRevision(below), "<", p.revision+1).WithRange(all),
+		compare: through(created(below, pb.Compare_LESS, p.revision+1), all),
 		look: func() clientv3.Op {
 			return clientv3.OpGet(below, clientv3.WithRange(all), clientv3.WithKeysOnly(), clientv3.WithLimit(1), clientv3.WithMinCreateRev(p.revision+1))
 		},
