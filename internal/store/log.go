@@ -5,13 +5,20 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
+// sameMessages is how often one message is handed on in a second: while etcd reads its
+// log anew at a start, it repeats one as fast as it can.
+const sameMessages = 3
+
 // zapLogger returns a logger for etcd that hands its warnings and errors on.
-func zapLogger(log *slog.Logger) *zap.Logger { return zap.New(zapCore{log: log}) }
+func zapLogger(log *slog.Logger) *zap.Logger {
+	return zap.New(zapcore.NewSamplerWithOptions(zapCore{log: log}, time.Second, sameMessages, 0))
+}
 
 // zapCore hands zap's entries of level warn and above to slog.
 type zapCore struct {

@@ -52,7 +52,7 @@ func serve(dir string) error {
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := server.Open(ctx, server.Config{
-		Store: store.Config{DataDir: dir, Logger: log}, CredentialsFile: filepath.Join(dir, "credentials"),
+		Store: store.Config{DataDir: dir, Logger: log, Quotas: meshtest.MostQuotas()}, CredentialsFile: filepath.Join(dir, "credentials"),
 		AccountID: meshtest.Account, Regions: []string{meshtest.Region}, Log: log,
 		APIListen: "127.0.0.1:0", XDSListen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
 	})
