@@ -204,22 +204,22 @@ func (d *decoder) bodyMember(m Member, raw json.RawMessage) {
 func (d *decoder) text(m Member, s string) {
 	switch m.Role {
 	case RoleName:
-		d.checkName(d.op.Kind, s)
+		d.checkName(m, d.op.Kind, s)
 		d.id.Name = s
 	case RoleParent:
-		d.checkName(d.op.Kind.Parent(), s)
+		d.checkName(m, d.op.Kind.Parent(), s)
 		d.id.Parent = s
 	case RoleMesh:
-		d.checkName(mesh.KindMesh, s)
+		d.checkName(m, mesh.KindMesh, s)
 		d.id.Mesh.Name = s
 	case RoleMeshOwner:
 		if !mesh.ValidAccount(s) {
-			d.fail(m.Name, "must be twelve digits, %s was given", shorten(s))
+			d.failText(m, s, "must be twelve digits, %s was given", shorten(s))
 		}
 		d.id.Mesh.Account = s
 	case RoleClientToken:
 		if !tokenPattern.MatchString(s) {
-			d.fail(m.Name, "must be 1 to 36 letters, digits, hyphens and underscores, %s was given", shorten(s))
+			d.failText(m, s, "must be 1 to 36 letters, digits, hyphens and underscores, %s was given", shorten(s))
 		}
 		d.token = s
 	case RoleLimit:
@@ -231,10 +231,19 @@ func (d *decoder) text(m Member, s string) {
 	}
 }
 
+// failText is fail for a text, or failRule if its length is within the model's bounds.
+func (d *decoder) failText(m Member, s, format string, args ...any) {
+	if n := utf8.RuneCountInString(s); n >= m.Min && (m.Max == 0 || n <= m.Max) {
+		d.failRule(m.Name, format, args...)
+		return
+	}
+	d.fail(m.Name, format, args...)
+}
+
 // checkName checks the name of an object.
-func (d *decoder) checkName(kind mesh.Kind, name string) {
+func (d *decoder) checkName(m Member, kind mesh.Kind, name string) {
 	if err := mesh.CheckName(kind, name); err != nil {
-		d.fail(kind.NameMember(), "%s", strings.TrimPrefix(err.Error(), kind.NameMember()+" "))
+		d.failText(m, name, "%s", strings.TrimPrefix(err.Error(), kind.NameMember()+" "))
 	}
 }
 
