@@ -83,7 +83,7 @@ func (d *document) encode() (string, error) {
 
 func (d *document) merge() ([]byte, error) {
 	d.Format = documentFormat
-	if d.raw == nil && len(d.Tags) == 0 && len(d.References) == 0 && d.UpdateToken == nil {
+	if d.raw == nil && len(d.Spec) > 0 && len(d.Tags) == 0 && len(d.References) == 0 && d.UpdateToken == nil {
 		return d.plain(), nil
 	}
 	known, err := marshal(d)
