@@ -144,7 +144,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err // says that it is the store's
 	}
 	if s.cfg.Audit.Path != "" {
-		s.cfg.Audit.Logger = s.cfg.Log
+		s.cfg.Audit.Logger, s.cfg.Audit.Metrics = s.cfg.Log, s.metrics
 		if s.audit, err = audit.Open(s.cfg.Audit); err != nil {
 			return fmt.Errorf("--audit-file: %w", err)
 		}

@@ -23,6 +23,8 @@ func TestAuditOfCallsAndStreams(t *testing.T) {
 	p.Node(t, "test", "front", "10.0.0.1", 8080)
 	d := p.Delta(t, &corev3.Node{Id: meshtest.ARN("test", "front")})
 	d.Await(t, "a first configuration", func() bool { return len(d.Resources(envoy.TypeListener)) > 0 })
+	wantMetric(t, p, "fairlead_audit_events_total", "3") // two calls, and the stream's beginning
+	wantMetric(t, p, "fairlead_audit_lost_events_total", "0")
 	p.Stop(t)
 	raw, err := os.ReadFile(file)
 	if err != nil {
