@@ -8,13 +8,18 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // Signed returns a light client of the administrator.
 func (p *Plane) Signed(t testing.TB) *Signed {
-	s := NewSigned("http://"+p.Addrs.API, p.Creds)
+	s := p.signed()
 	t.Cleanup(s.Close)
 	return s
+}
+
+func (p *Plane) signed() *Signed {
+	return &Signed{Endpoint: p.URL(), Creds: p.Creds, client: p.http, signer: v4.NewSigner()}
 }
 
 // Want makes a call that must be answered with 200, and reads the answer into out unless

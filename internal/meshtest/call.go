@@ -1,41 +1,18 @@
 package meshtest
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
-
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // Call makes one signed call of the REST API with a JSON body, or none if it is empty.
 // The path begins behind "/v20190125".
 func (p *Plane) Call(ctx context.Context, method, path, body string) (status int, answer string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, p.URL()+"/v20190125"+path, bytes.NewReader([]byte(body)))
-	if err != nil {
-		return 0, "", err
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	sum := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(ctx, p.Creds, req, hex.EncodeToString(sum[:]), "appmesh", Region, time.Now()); err != nil {
-		return 0, "", err
-	}
-	resp, err := p.http.Do(req)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b), err
+	a, err := p.signed().Do(ctx, method, "/v20190125"+path, body)
+	return a.Status, a.Body, err
 }
 
 // Put makes a PUT call and fails the test unless it is answered with 200.

@@ -186,7 +186,7 @@ func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
 		if ownPath(path) {
 			what = "Fairlead's own API"
 		}
-		return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s %s is not an operation of %s", clip(x.r.Method), clip(path), what)
+		return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s %s is not an operation of %s", v1.Clip(x.r.Method), v1.Clip(path), what)
 	}
 	body, err := readBody(x)
 	if err != nil {

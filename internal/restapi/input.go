@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	v1 "github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -333,23 +334,14 @@ func describe(raw json.RawMessage) string {
 	case s == "null", s == "true", s == "false":
 		return s
 	default:
-		return "the number " + clip(s)
+		return "the number " + v1.Clip(s)
 	}
 }
 
 // shorten quotes text that a caller sent, for a message, and bounds its length.
 func shorten(s string) string {
-	if short := clip(s); short != s {
+	if short := v1.Clip(s); short != s {
 		return strconv.Quote(strings.TrimSuffix(short, "…")) + fmt.Sprintf("… (%d bytes)", len(s))
 	}
 	return strconv.Quote(s)
-}
-
-// clip bounds the length of text that is printable as it is.
-func clip(s string) string {
-	const most = 100
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }

@@ -163,12 +163,12 @@ func describe(raw json.RawMessage) string {
 	case 't', 'f', 'n':
 		return string(raw)
 	}
-	return "the number " + clip(string(raw))
+	return "the number " + Clip(string(raw))
 }
 
 // quote quotes text that a caller sent, for a message, and bounds its length.
 func quote(s string) string {
-	if short := clip(s); short != s {
+	if short := Clip(s); short != s {
 		return strconv.Quote(strings.TrimSuffix(short, "…")) + fmt.Sprintf("… (%d characters)", utf8.RuneCountInString(s))
 	}
 	return strconv.Quote(s)
@@ -179,11 +179,11 @@ func nameOf(s string) string {
 	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return quote(s)
 	}
-	return clip(s)
+	return Clip(s)
 }
 
-// clip bounds the length of text.
-func clip(s string) string {
+// Clip bounds the length of text for a message.
+func Clip(s string) string {
 	const most = 100
 	if len(s) <= most {
 		return s
