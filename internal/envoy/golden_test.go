@@ -188,19 +188,24 @@ func decodeObject(t *testing.T, o caseObject, chance *rand.Rand) *mesh.Item {
 	if chance != nil {
 		raw = shuffleSpec(t, raw, chance)
 	}
-	item := &mesh.Item{Key: mesh.Key{Kind: kind, Parent: o.Parent, Name: o.Name}, ResourceOwner: "000000000001"}
+	key := mesh.Key{Kind: kind, Parent: o.Parent, Name: o.Name}
 	if o.Stored {
-		if item.Spec, err = mesh.ParseSpec(kind, raw); err != nil {
+		spec, err := mesh.ParseSpec(kind, raw)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return item
+		return item(key, spec)
 	}
 	spec, _, bad := mesh.Decode(kind, "spec", raw)
 	if bad != nil {
 		t.Fatalf("%s %s: %v", o.Kind, o.Name, bad)
 	}
-	item.Spec = spec
-	return item
+	return item(key, spec)
+}
+
+// item returns an object of a snapshot.
+func item(key mesh.Key, spec any) *mesh.Item {
+	return mesh.NewItem(key, 1, func() *mesh.Content { return &mesh.Content{ResourceOwner: "000000000001", Spec: spec} })
 }
 
 func kindOf(t testing.TB, title string) mesh.Kind {

@@ -246,5 +246,5 @@ func (g *generator) item(k mesh.Kind, parent, name string, spec object) *mesh.It
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return &mesh.Item{Key: mesh.Key{Kind: k, Parent: parent, Name: name}, ResourceOwner: "000000000001", Spec: typed}
+	return item(mesh.Key{Kind: k, Parent: parent, Name: name}, typed)
 }

@@ -47,7 +47,7 @@ func FuzzTranslate(f *testing.F) {
 					t.Fatal(bad)
 				}
 			}
-			edit.Put(&mesh.Item{Key: keys[i], ResourceOwner: "000000000001", Spec: spec})
+			edit.Put(item(keys[i], spec))
 		}
 		p := Profile{}
 		if bound {
@@ -115,7 +115,7 @@ func benchmarkView(b *testing.B, backends int) *mesh.View {
 		if bad != nil {
 			b.Fatal(bad)
 		}
-		edit.Put(&mesh.Item{Key: key, ResourceOwner: "000000000001", Spec: typed})
+		edit.Put(item(key, typed))
 	}
 	listener := `"listeners": [{"portMapping": {"port": 8080, "protocol": "http"}}]`
 	node := func(name string) {

@@ -54,12 +54,12 @@ func (l *Live) Snapshot(id mesh.MeshID) *mesh.Snapshot {
 func (l *Live) Object(id mesh.ID) (owner string, tags []mesh.TagRef) {
 	st := l.acquire(id.Mesh)
 	defer l.release(id.Mesh, st)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if i := st.snap.Get(id.Key); i != nil {
-		owner = i.ResourceOwner
+	snap, _ := st.current()
+	c := snap.Get(id.Key).Content()
+	if c == nil {
+		return "", nil
 	}
-	return owner, st.tags[id.Key]
+	return c.ResourceOwner, c.Tags
 }
 
 // acquire returns the state of a mesh, makes it if there is none, and keeps it until

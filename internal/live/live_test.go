@@ -98,8 +98,8 @@ func (r *rig) await(what string, ok func(*mesh.Snapshot) bool) {
 func (r *rig) awaitVersion(k mesh.Key, version int64) {
 	r.t.Helper()
 	r.await(k.String(), func(s *mesh.Snapshot) bool {
-		i := s.Get(k)
-		return i != nil && i.Version == version || i == nil && version == 0
+		c := s.Get(k).Content()
+		return c != nil && c.Version == version || c == nil && version == 0
 	})
 }
 
@@ -196,7 +196,7 @@ func (r *rig) marker() {
 		r.awaitVersion(k, 1)
 	} else {
 		r.update(k.Kind, "", k.Name, spec)
-		r.awaitVersion(k, i.Version+1)
+		r.awaitVersion(k, i.Content().Version+1)
 	}
 }
 

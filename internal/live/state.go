@@ -23,8 +23,6 @@ type meshState struct {
 	recent  [recentChanges][]mesh.Key
 	readers map[mesh.Key]map[*Watch]struct{}
 	ranges  map[mesh.Range]map[*Watch]struct{}
-	// tags are those of virtual nodes and gateways that have any.
-	tags map[mesh.Key][]mesh.TagRef
 }
 
 func newMeshState(id mesh.MeshID) *meshState {
@@ -32,7 +30,6 @@ func newMeshState(id mesh.MeshID) *meshState {
 		snap:    mesh.NewSnapshot(id),
 		readers: map[mesh.Key]map[*Watch]struct{}{},
 		ranges:  map[mesh.Range]map[*Watch]struct{}{},
-		tags:    map[mesh.Key][]mesh.TagRef{},
 	}
 }
 
@@ -57,21 +54,20 @@ func (s *meshState) apply(events []store.Event, reset bool, revision int64, log 
 	}
 	for _, e := range events {
 		have := old.Get(e.ID.Key)
-		item := decode(e, have, log)
 		switch {
-		case item == have:
+		case have == nil && e.Revision == 0, have != nil && have.Revision == e.Revision:
 			continue
-		case item == nil:
+		case e.Revision == 0:
 			edit.Delete(e.ID.Key)
 		default:
-			edit.Put(item)
+			edit.Put(newItem(e, log))
 		}
 		changed = append(changed, e.ID.Key)
 	}
 	if len(changed) == 0 {
 		return
 	}
-	for _, w := range s.swap(edit.Done(revision), changed, tagsOf(events)) {
+	for _, w := range s.swap(edit.Done(revision), changed) {
 		w.notify()
 	}
 }
@@ -92,53 +88,29 @@ func deleteMissing(old *mesh.Snapshot, edit *mesh.Edit, all []store.Event) []mes
 	return gone
 }
 
-// decode returns the item an event leaves: nil for a deletion, have itself if
-// nothing changed. An object that cannot be read is logged and counts as absent.
-func decode(e store.Event, have *mesh.Item, log *slog.Logger) *mesh.Item {
-	if e.Object == nil {
-		return nil
-	}
-	if have != nil && have.Revision == e.Object.Revision {
-		return have
-	}
-	spec, err := mesh.ParseSpec(e.ID.Kind, e.Object.Spec)
-	if err != nil {
-		log.Error("skipping an object that cannot be read", "arn", e.Object.ARN(), "error", err)
-		return nil
-	}
-	return &mesh.Item{
-		Key: e.ID.Key, ResourceOwner: e.Object.ResourceOwner, UID: e.Object.UID,
-		Version: e.Object.Version, Revision: e.Object.Revision, Spec: spec,
-	}
-}
-
-// tagsOf returns the tags of the virtual nodes and gateways among what has changed: by
-// them it may be decided whose proxies are served.
-func tagsOf(events []store.Event) map[mesh.Key][]mesh.TagRef {
-	tags := map[mesh.Key][]mesh.TagRef{}
-	for _, e := range events {
-		if e.ID.Kind != mesh.KindVirtualNode && e.ID.Kind != mesh.KindVirtualGateway {
-			continue
+// newItem returns the item an event leaves. An object that cannot be read is logged and
+// counts as absent.
+func newItem(e store.Event, log *slog.Logger) *mesh.Item {
+	return mesh.NewItem(e.ID.Key, e.Revision, func() *mesh.Content {
+		o := e.Object()
+		if o == nil {
+			return nil
 		}
-		if delete(tags, e.ID.Key); e.Object != nil && len(e.Object.Tags) > 0 {
-			tags[e.ID.Key] = e.Object.Tags
+		spec, err := mesh.ParseSpec(e.ID.Kind, o.Spec)
+		if err != nil {
+			log.Error("skipping an object that cannot be read", "arn", o.ARN(), "error", err)
+			return nil
 		}
-	}
-	return tags
+		return &mesh.Content{ResourceOwner: o.ResourceOwner, Version: o.Version, Tags: o.Tags, Spec: spec}
+	})
 }
 
 // swap makes snap the current snapshot and returns the watches that read one of the
 // changed keys.
-func (s *meshState) swap(snap *mesh.Snapshot, changed []mesh.Key, tags map[mesh.Key][]mesh.TagRef) []*Watch {
+func (s *meshState) swap(snap *mesh.Snapshot, changed []mesh.Key) []*Watch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.snap = snap
-	for _, k := range changed {
-		delete(s.tags, k)
-		if t := tags[k]; len(t) > 0 {
-			s.tags[k] = t
-		}
-	}
 	s.recent[s.seq%recentChanges] = changed
 	s.seq++
 	seen := map[*Watch]struct{}{}

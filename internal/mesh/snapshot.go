@@ -1,17 +1,43 @@
 package mesh
 
 import (
+	"sync"
+
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
-// Item is one object in a snapshot, its spec decoded. It is never changed.
+// Item is one object in a snapshot. It is never changed, and read when its content is
+// first asked for: most objects of a large store are not part of what any proxy of this
+// replica needs.
 type Item struct {
-	Key           Key
+	Key      Key
+	Revision int64 // of the store
+	once     sync.Once
+	read     func() *Content
+	content  *Content
+}
+
+// Content is what is in an object.
+type Content struct {
 	ResourceOwner string
-	UID           string
 	Version       int64
-	Revision      int64 // of the store
-	Spec          any   // *MeshSpec, *RouteSpec, …
+	Tags          []TagRef
+	Spec          any // *MeshSpec, *RouteSpec, …
+}
+
+// NewItem returns an item. read is called once at most, and returns nil if the object
+// cannot be read: then it counts as absent.
+func NewItem(k Key, revision int64, read func() *Content) *Item {
+	return &Item{Key: k, Revision: revision, read: read}
+}
+
+// Content returns what is in the object, or nil if it cannot be read or i is nil.
+func (i *Item) Content() *Content {
+	if i == nil {
+		return nil
+	}
+	i.once.Do(func() { i.content, i.read = i.read(), nil })
+	return i.content
 }
 
 // Snapshot is one mesh at one store revision. It is immutable; With and Without
@@ -107,11 +133,11 @@ func NewReader(s *Snapshot) *Reader {
 	return &Reader{snap: s, Reads: Reads{Keys: map[Key]struct{}{}, Ranges: map[Range]struct{}{}}}
 }
 
-// get returns the item of a key, or nil, and notes the key.
-func (r *Reader) get(kind Kind, name string) *Item {
+// get returns what is in the object of a key, or nil, and notes the key.
+func (r *Reader) get(kind Kind, name string) *Content {
 	k := Key{Kind: kind, Name: name}
 	r.Reads.Keys[k] = struct{}{}
-	return r.snap.Get(k)
+	return r.snap.Get(k).Content()
 }
 
 // children returns the items of a range in name order, and notes the range.

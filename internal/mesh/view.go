@@ -116,7 +116,11 @@ func (v *View) router(r *Reader, name string) *Router {
 	}
 	out := &Router{Name: name, Spec: item.Spec.(*VirtualRouterSpec)}
 	for _, i := range r.children(KindRoute, name) {
-		spec := i.Spec.(*RouteSpec)
+		c := i.Content()
+		if c == nil {
+			continue
+		}
+		spec := c.Spec.(*RouteSpec)
 		out.Routes = append(out.Routes, Route{Name: i.Key.Name, Spec: spec})
 		for _, t := range spec.Targets() {
 			v.addNode(r, t.VirtualNode)

@@ -22,7 +22,7 @@ func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) 
 			Type: p.Type, ID: p.ID, ARN: x.caller.ARN, Account: x.caller.Account, KeyID: x.caller.KeyID,
 			User: p.User, Role: p.Role, RoleARN: p.RoleARN, RoleID: p.RoleID, Session: p.Session,
 		},
-		UserAgent: x.r.UserAgent(), Request: x.parameters, Owner: h.meshOwner(x),
+		UserAgent: x.r.UserAgent(), Request: x.parameters, Owner: h.meshOwner(x), Checked: x.in != nil,
 	}
 	if x.addr.IsValid() {
 		e.SourceIP = x.addr.String()
@@ -66,7 +66,11 @@ func (h *handler) meshOwner(x *exchange) string {
 
 // parameters returns the members of a request as they were sent.
 func (in *input) parameters() json.RawMessage {
-	b := []byte{'{'}
+	size := 256
+	for _, raw := range in.body {
+		size += len(raw)
+	}
+	b := append(make([]byte, 0, size), '{')
 	for _, m := range in.op.Members {
 		var text string
 		var raw json.RawMessage
@@ -139,7 +143,8 @@ func responseElements(rt *route, body []byte) json.RawMessage {
 	if rt.op.Kind == 0 {
 		return nil // tags: the answer is empty
 	}
-	b := append([]byte{'{'}, appendText(nil, rt.op.Kind.String())...)
+	b := append(make([]byte, 0, len(body)+32), '{')
+	b = appendText(b, rt.op.Kind.String())
 	b = append(b, ':')
 	b = append(b, body...)
 	return append(b, '}')

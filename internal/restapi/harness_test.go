@@ -187,7 +187,8 @@ func dump(tb testing.TB, s *store.Store) string {
 	var b strings.Builder
 	err := s.Follow(ctx, store.System("test"), func(batch store.Batch) {
 		for _, e := range batch.Events {
-			fmt.Fprintf(&b, "%d %s %d %s %v\n", e.Object.Revision, e.Object.ARN(), e.Object.Version, e.Object.Spec, e.Object.Tags)
+			o := e.Object()
+			fmt.Fprintf(&b, "%d %s %d %s %v\n", o.Revision, o.ARN(), o.Version, o.Spec, o.Tags)
 		}
 		cancel()
 	})

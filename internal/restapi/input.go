@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -192,13 +193,22 @@ func (d *decoder) bodyMember(m Member, raw json.RawMessage) {
 	case RoleTagKeys:
 		d.readTagKeys(m, raw)
 	default:
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
+		s, ok := parseText(raw)
+		if !ok {
 			d.fail(m.Name, "must be a string, %s was given", describe(raw))
 			return
 		}
 		d.text(m, s)
 	}
+}
+
+// parseText reads a JSON value that is a string. Most need no reading.
+func parseText(raw json.RawMessage) (s string, ok bool) {
+	if raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), true
+	}
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
 }
 
 // text checks a member that is text and puts it where its role says.

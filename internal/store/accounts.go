@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -86,12 +86,12 @@ func (s *Store) deleteAccount(ctx context.Context, account string, recordPrefixe
 	if err != nil {
 		return 0, err
 	}
-	ops := []clientv3.Op{
-		clientv3.OpPut(goneKey(account), string(value)),
-		clientv3.OpDelete(quotaKey(account)),
+	ops := []*pb.RequestOp{
+		putKey(goneKey(account), value),
+		deleteKey(quotaKey(account)),
 	}
 	for _, p := range recordPrefixes {
-		ops = append(ops, clientv3.OpDelete(recordPrefix+p, clientv3.WithPrefix()))
+		ops = append(ops, deletePrefix(recordPrefix+p))
 	}
 	first := all[:min(len(all), sharesAtOnce)]
 	revision, err = s.commit(ctx, []condition{none, notNewer(shares, revision)}, append(ops, removeShares(first)...))
@@ -115,14 +115,14 @@ type goneDocument struct {
 const goneFormat = 1
 
 // removeShares removes shares that were found by the account that they let in.
-func removeShares(found []*mvccpb.KeyValue) []clientv3.Op {
-	var ops []clientv3.Op
+func removeShares(found []*mvccpb.KeyValue) []*pb.RequestOp {
+	var ops []*pb.RequestOp
 	for _, kv := range found {
 		key := string(kv.Key)
 		if m, account, ok := parseSharedKey(key); ok {
-			ops = append(ops, clientv3.OpDelete(shareKey(m, account)))
+			ops = append(ops, deleteKey(shareKey(m, account)))
 		}
-		ops = append(ops, clientv3.OpDelete(key))
+		ops = append(ops, deleteKey(key))
 	}
 	return ops
 }

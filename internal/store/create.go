@@ -4,8 +4,8 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -91,7 +91,7 @@ func (n *creation) attempt(ctx context.Context) (*mesh.Object, error) {
 func (n *creation) write(ctx context.Context, conditions []condition) (int64, error) {
 	id := n.o.ID
 	n.doc.Slot = &n.slot.number
-	ops := make([]clientv3.Op, 0, 2+len(n.refs))
+	ops := make([]*pb.RequestOp, 0, 2+len(n.refs))
 	ops = append(append(ops, n.slot.take(id)), changeReferences(id, nil, nil, n.refs)...)
 	return n.s.put(ctx, id, n.doc, conditions, ops)
 }

@@ -73,12 +73,12 @@ func readDocument(value []byte, to any, format *int) error {
 }
 
 // encode writes the document. Members that were read and are not known are kept.
-func (d *document) encode() (string, error) {
+func (d *document) encode() ([]byte, error) {
 	value, err := d.merge()
 	if err == nil && len(value) > maxDocument {
-		return "", mesh.Errorf(mesh.ErrBadRequest, "the object is too large: %d bytes, at most %d are allowed", len(value), maxDocument)
+		return nil, mesh.Errorf(mesh.ErrBadRequest, "the object is too large: %d bytes, at most %d are allowed", len(value), maxDocument)
 	}
-	return string(value), err
+	return value, err
 }
 
 func (d *document) merge() ([]byte, error) {
@@ -161,11 +161,14 @@ func newToken(clientToken string, spec json.RawMessage, tags []mesh.TagRef, now 
 	if clientToken == "" {
 		return nil, nil
 	}
-	raw, err := marshal(tags)
-	if err != nil {
-		return nil, err
+	list := []byte("null")
+	if tags != nil {
+		var err error
+		if list, err = marshal(tags); err != nil {
+			return nil, err
+		}
 	}
-	parameters := slices.Concat([]byte(`{"Spec":`), spec, []byte(`,"Tags":`), raw, []byte("}"))
+	parameters := slices.Concat([]byte(`{"Spec":`), spec, []byte(`,"Tags":`), list, []byte("}"))
 	return &token{Token: hash([]byte(clientToken)), Parameters: hash(parameters), At: now}, nil
 }
 

@@ -20,12 +20,23 @@ const (
 	longestWait = 5 * time.Second
 )
 
-// Event is one change of an object. Object is nil if it was deleted.
+// Event is one change of an object.
 type Event struct {
 	ID mesh.ID
-	// Object has no times: who follows acts on what is there, and reading them takes
-	// longer than all the rest.
-	Object *mesh.Object
+	// Revision is the store's at which the object was written, 0 if it was deleted.
+	Revision int64
+	store    *Store
+	kv       *mvccpb.KeyValue
+}
+
+// Object returns the object as the event left it: nil if it was deleted, or if this build
+// cannot read it, which is logged. It reads it anew each time. It has no times: who
+// follows acts on what is there, and reading them takes longer than all the rest.
+func (e Event) Object() *mesh.Object {
+	if e.kv == nil {
+		return nil
+	}
+	return e.store.parseFed(e.ID, e.kv)
 }
 
 // Batch is a set of changes in the order in which they were made.
@@ -39,12 +50,12 @@ type Batch struct {
 }
 
 // Follow feeds apply with every object of every account: first one Batch with Reset
-// set that lists them all, then one Batch for each answer of etcd's watch. After a
+// set that lists them all, then one Batch for what etcd's watch has brought since the last. After a
 // compaction or a broken watch it sends a Reset again. Only System callers may
 // follow. It returns when ctx ends (its error) or the store is closed (ErrClosed)
 // and tries again after everything else. apply is never called concurrently.
 //
-// An object that this build cannot read is logged and left out of the batch.
+// An object whose key this build cannot read is logged and left out of the batch.
 func (s *Store) Follow(ctx context.Context, c Caller, apply func(Batch)) error {
 	if err := c.internal("the feed of all objects"); err != nil {
 		return err
@@ -54,8 +65,8 @@ func (s *Store) Follow(ctx context.Context, c Caller, apply func(Batch)) error {
 		reset: func(revision int64, all []*mvccpb.KeyValue) {
 			b := Batch{Reset: true, Revision: revision, Events: make([]Event, 0, len(all))}
 			for _, kv := range all {
-				if o := s.parseFed(kv); o != nil {
-					b.Events = append(b.Events, Event{ID: o.ID, Object: o})
+				if event, ok := s.event(kv); ok {
+					b.Events = append(b.Events, event)
 				}
 			}
 			apply(b)
@@ -63,7 +74,11 @@ func (s *Store) Follow(ctx context.Context, c Caller, apply func(Batch)) error {
 		change: func(revision int64, events []*clientv3.Event) {
 			b := Batch{Revision: revision}
 			for _, e := range events {
-				if event, ok := s.parseEvent(e); ok {
+				event, ok := s.event(e.Kv)
+				if e.Type == clientv3.EventTypeDelete {
+					event = Event{ID: event.ID}
+				}
+				if ok {
 					b.Events = append(b.Events, event)
 				}
 			}
@@ -74,16 +89,10 @@ func (s *Store) Follow(ctx context.Context, c Caller, apply func(Batch)) error {
 	})
 }
 
-func (s *Store) parseEvent(e *clientv3.Event) (Event, bool) {
-	if e.Type == clientv3.EventTypeDelete {
-		id, ok := parseObjectKey(string(e.Kv.Key))
-		return Event{ID: id}, ok
-	}
-	o := s.parseFed(e.Kv)
-	if o == nil {
-		return Event{}, false
-	}
-	return Event{ID: o.ID, Object: o}, true
+// event returns the event that a write of an object is.
+func (s *Store) event(kv *mvccpb.KeyValue) (Event, bool) {
+	id, ok := s.parseKey(kv)
+	return Event{ID: id, Revision: kv.ModRevision, store: s, kv: kv}, ok
 }
 
 // fed is the part of a document that feeds tell of.
@@ -97,10 +106,10 @@ type fed struct {
 }
 
 // parseFed is parseObject for feeds.
-func (s *Store) parseFed(kv *mvccpb.KeyValue) *mesh.Object {
+func (s *Store) parseFed(id mesh.ID, kv *mvccpb.KeyValue) *mesh.Object {
 	var d fed
-	id, ok := s.readable(kv, func() error { return readDocument(kv.Value, &d, &d.Format) })
-	if !ok {
+	if err := readDocument(kv.Value, &d, &d.Format); err != nil {
+		s.unreadable(kv, err)
 		return nil
 	}
 	return &mesh.Object{
@@ -201,13 +210,38 @@ func (s *Store) watch(ctx context.Context, f feed, from int64) error {
 	// Progress notes keep the client's position young, so that a reconnect after a
 	// long silence need not list again.
 	changes := s.client.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
-	for resp := range changes {
-		if err := resp.Err(); err != nil {
+	for {
+		events, err := gather(changes)
+		if n := len(events); n > 0 {
+			f.change(events[n-1].Kv.ModRevision, events)
+		}
+		if err != nil {
 			return err
 		}
-		if n := len(resp.Events); n > 0 {
-			f.change(resp.Events[n-1].Kv.ModRevision, resp.Events)
+		if events == nil {
+			return context.Cause(ctx)
 		}
 	}
-	return context.Cause(ctx)
+}
+
+// gather waits for events and returns them with all that have come meanwhile, so that who
+// is behind does the work of one change for many; nil if the watch has ended.
+func gather(changes clientv3.WatchChan) ([]*clientv3.Event, error) {
+	events := []*clientv3.Event{}
+	for {
+		resp, open := <-changes
+		if !open {
+			break
+		}
+		if err := resp.Err(); err != nil {
+			return events, err
+		}
+		if events = append(events, resp.Events...); len(changes) == 0 {
+			return events, nil
+		}
+	}
+	if len(events) == 0 {
+		return nil, nil
+	}
+	return events, nil
 }

@@ -44,10 +44,10 @@ func (f *follower) apply(b Batch) {
 	}
 	f.batches = append(f.batches, b)
 	for _, e := range b.Events {
-		if e.Object == nil {
+		if o := e.Object(); o == nil {
 			delete(f.objects, e.ID)
 		} else {
-			f.objects[e.ID] = e.Object
+			f.objects[e.ID] = o
 		}
 	}
 }
@@ -122,8 +122,8 @@ func TestFollow(t *testing.T) {
 			t.Errorf("batch %+v after revision %d", b, revision)
 		}
 		for _, e := range b.Events {
-			if e.Object != nil && e.Object.Revision > b.Revision {
-				t.Errorf("object at %d in a batch up to %d", e.Object.Revision, b.Revision)
+			if e.Revision > b.Revision {
+				t.Errorf("object at %d in a batch up to %d", e.Revision, b.Revision)
 			}
 		}
 		revision = b.Revision
@@ -144,7 +144,7 @@ func TestFollowManyPages(t *testing.T) {
 	}
 	const n = 2*followPage + 7
 	for i := range n {
-		if _, err := w.s.client.Put(t.Context(), objectKey(w.mesh(fmt.Sprintf("m%d", i)).MeshObject()), value); err != nil {
+		if _, err := w.s.client.Put(t.Context(), objectKey(w.mesh(fmt.Sprintf("m%d", i)).MeshObject()), string(value)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -229,29 +229,28 @@ func (s *Store) readMeshes(ctx context.Context, region string, places []place, t
 // parseObject returns the object in a key and its value, or nil if this build cannot
 // read it, which is logged.
 func (s *Store) parseObject(kv *mvccpb.KeyValue) *mesh.Object {
-	var doc *document
-	id, ok := s.readable(kv, func() (err error) {
-		doc, err = parseDocument(kv.Value)
-		return err
-	})
+	id, ok := s.parseKey(kv)
 	if !ok {
+		return nil
+	}
+	doc, err := parseDocument(kv.Value)
+	if err != nil {
+		s.unreadable(kv, err)
 		return nil
 	}
 	return doc.object(id, kv.ModRevision)
 }
 
-// readable reads a key, and its value by read. What this build cannot read is logged.
-func (s *Store) readable(kv *mvccpb.KeyValue, read func() error) (id mesh.ID, ok bool) {
-	key := string(kv.Key)
-	if id, ok = parseObjectKey(key); !ok {
-		s.log.Error("an object's key cannot be read, it is left out", "key", key)
-		return id, false
+// parseKey reads an object's key. What this build cannot read is logged.
+func (s *Store) parseKey(kv *mvccpb.KeyValue) (id mesh.ID, ok bool) {
+	if id, ok = parseObjectKey(string(kv.Key)); !ok {
+		s.log.Error("an object's key cannot be read, it is left out", "key", string(kv.Key))
 	}
-	if err := read(); err != nil {
-		s.log.Error("an object cannot be read, it is left out", "key", key, "error", err)
-		return id, false
-	}
-	return id, true
+	return id, ok
+}
+
+func (s *Store) unreadable(kv *mvccpb.KeyValue, err error) {
+	s.log.Error("an object cannot be read, it is left out", "key", string(kv.Key), "error", err)
 }
 
 // next returns the first key behind a key.

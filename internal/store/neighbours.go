@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -350,8 +350,8 @@ func references(spec any) []reference {
 
 // changeReferences turns the reverse references that a document lists, and of which
 // before knows the notes, into others.
-func changeReferences(id mesh.ID, listed []string, before, after []reference) []clientv3.Op {
-	var ops []clientv3.Op
+func changeReferences(id mesh.ID, listed []string, before, after []reference) []*pb.RequestOp {
+	var ops []*pb.RequestOp
 	left := map[string]bool{}
 	notes := map[string]string{}
 	for _, t := range listed {
@@ -362,13 +362,13 @@ func changeReferences(id mesh.ID, listed []string, before, after []reference) []
 	}
 	for _, r := range after {
 		if note, known := notes[r.target]; !left[r.target] || !known || note != r.note {
-			ops = append(ops, clientv3.OpPut(refKey(id, r.target), r.note))
+			ops = append(ops, putKey(refKey(id, r.target), []byte(r.note)))
 		}
 		delete(left, r.target)
 	}
 	for _, t := range listed {
 		if left[t] {
-			ops = append(ops, clientv3.OpDelete(refKey(id, t)))
+			ops = append(ops, deleteKey(refKey(id, t)))
 		}
 	}
 	return ops

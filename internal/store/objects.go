@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -203,7 +203,7 @@ func (s *Store) delete(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object,
 	}
 	key, doc := objectKey(id), f.doc
 	conditions := slices.Concat(c.admitted(id.Mesh), []condition{unchanged(key, f.revision, errChanged)}, inUse)
-	ops := slices.Concat(changeReferences(id, doc.References, nil, nil), releaseSlot(id, doc), []clientv3.Op{clientv3.OpDelete(key)})
+	ops := slices.Concat(changeReferences(id, doc.References, nil, nil), releaseSlot(id, doc), []*pb.RequestOp{deleteKey(key)})
 	if id.Kind == mesh.KindMesh {
 		held, more, err := s.endShares(ctx, id.Mesh)
 		if err != nil {
@@ -223,12 +223,12 @@ func (s *Store) delete(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object,
 }
 
 // put writes a document together with other operations.
-func (s *Store) put(ctx context.Context, id mesh.ID, doc *document, conditions []condition, ops []clientv3.Op) (int64, error) {
+func (s *Store) put(ctx context.Context, id mesh.ID, doc *document, conditions []condition, ops []*pb.RequestOp) (int64, error) {
 	value, err := doc.encode()
 	if err != nil {
 		return 0, err
 	}
-	return s.commit(ctx, conditions, append(ops, clientv3.OpPut(objectKey(id), value)))
+	return s.commit(ctx, conditions, append(ops, putKey(objectKey(id), value)))
 }
 
 // timestamp returns the time as the API gives it: to the millisecond.

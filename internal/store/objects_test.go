@@ -348,7 +348,7 @@ func TestMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got map[string]any
-	if err := json.Unmarshal([]byte(value), &got); err != nil {
+	if err := json.Unmarshal(value, &got); err != nil {
 		t.Fatal(err)
 	}
 	for name := range got {

@@ -83,20 +83,20 @@ func (s *Store) setQuotas(ctx context.Context, account string, change map[mesh.Q
 			values[q.String()] = n
 		}
 	}
-	op := clientv3.OpDelete(key)
+	op := deleteKey(key)
 	if len(values) > 0 {
 		value, err := marshal(quotaDocument{Format: quotaFormat, Values: values})
 		if err != nil {
 			return 0, err
 		}
-		op = clientv3.OpPut(key, string(value))
+		op = putKey(key, value)
 	} else if revision == 0 {
 		return 0, nil // nothing is set, and nothing was
 	}
 	return s.commit(ctx, []condition{
 		notGone(account, mesh.Errorf(mesh.ErrNotFound, "account %s was deleted", account)),
 		unchanged(key, revision, errChanged),
-	}, []clientv3.Op{op})
+	}, []*pb.RequestOp{op})
 }
 
 // limits are the quotas that a write must keep to: those of the account that owns the

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -41,7 +42,7 @@ func (s *Store) ChangeRecords(ctx context.Context, c Caller, puts, deletes []Rec
 		return err
 	}
 	var conditions []condition
-	var ops []clientv3.Op
+	var ops []*pb.RequestOp
 	seen := make(map[string]bool, len(puts)+len(deletes))
 	for i, r := range slices.Concat(puts, deletes) {
 		if r.Key == "" || seen[r.Key] {
@@ -54,9 +55,9 @@ func (s *Store) ChangeRecords(ctx context.Context, c Caller, puts, deletes []Rec
 		}
 		conditions = append(conditions, held...)
 		if key := recordPrefix + r.Key; i < len(puts) {
-			ops = append(ops, clientv3.OpPut(key, string(r.Value)))
+			ops = append(ops, putKey(key, r.Value))
 		} else {
-			ops = append(ops, clientv3.OpDelete(key))
+			ops = append(ops, deleteKey(key))
 		}
 	}
 	if len(ops) == 0 {
@@ -86,7 +87,7 @@ func (s *Store) DeleteRecord(ctx context.Context, c Caller, key string) error {
 	if err := c.internal("records"); err != nil {
 		return err
 	}
-	_, err := s.commit(ctx, nil, []clientv3.Op{clientv3.OpDelete(recordPrefix + key)})
+	_, err := s.commit(ctx, nil, []*pb.RequestOp{deleteKey(recordPrefix + key)})
 	return err
 }
 

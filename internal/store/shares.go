@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -67,9 +67,9 @@ func (s *Store) share(ctx context.Context, c Caller, m mesh.MeshID, account stri
 		unchanged(objectKey(m.MeshObject()), f.revision, errChanged),
 		notNewer(shareRange(m), revision),
 		notGone(account, mesh.Errorf(mesh.ErrNotFound, "account %s was deleted", account)),
-	}, []clientv3.Op{
-		clientv3.OpPut(shareKey(m, account), string(value)),
-		clientv3.OpPut(sharedKey(m, account), ""),
+	}, []*pb.RequestOp{
+		putKey(shareKey(m, account), value),
+		putKey(sharedKey(m, account), nil),
 	})
 	return share, revision, err
 }
@@ -113,7 +113,7 @@ func (s *Store) unshare(ctx context.Context, c Caller, m mesh.MeshID, account st
 	revision, err := s.commit(ctx, []condition{
 		unchanged(objectKey(m.MeshObject()), f.revision, errChanged),
 		unchanged(key, kv.ModRevision, errChanged),
-	}, []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(sharedKey(m, account))})
+	}, []*pb.RequestOp{deleteKey(key), deleteKey(sharedKey(m, account))})
 	return share, revision, err
 }
 
@@ -165,14 +165,14 @@ func (s *Store) readShares(ctx context.Context, m mesh.MeshID) ([]storedShare, i
 
 // endShares returns what removes all shares of a mesh, and the condition that there
 // are no others.
-func (s *Store) endShares(ctx context.Context, m mesh.MeshID) (condition, []clientv3.Op, error) {
+func (s *Store) endShares(ctx context.Context, m mesh.MeshID) (condition, []*pb.RequestOp, error) {
 	all, revision, err := s.readShares(ctx, m)
 	if err != nil {
 		return condition{}, nil, err
 	}
-	ops := []clientv3.Op{clientv3.OpDelete(shareRange(m), clientv3.WithPrefix())}
+	ops := []*pb.RequestOp{deletePrefix(shareRange(m))}
 	for _, share := range all {
-		ops = append(ops, clientv3.OpDelete(sharedKey(m, share.Account)))
+		ops = append(ops, deleteKey(sharedKey(m, share.Account)))
 	}
 	return notNewer(shareRange(m), revision), ops, nil
 }

@@ -28,7 +28,8 @@ const slotWindow = 64
 type slotPick struct {
 	limits *limits
 	quota  mesh.Quota
-	prefix string
+	// prefix is what the keys of the slots begin with, and end is behind the last.
+	prefix, end string
 
 	// number is the slot. below is what it is less than: the limit, unless slots
 	// beyond a limit that was lowered are held; new ones there would let in too many,
@@ -43,7 +44,8 @@ type slotPick struct {
 
 // slots returns the choice for a new object.
 func (l *limits) slots(id mesh.ID) *slotPick {
-	return &slotPick{limits: l, quota: mesh.ObjectQuota(id.Kind), prefix: within(slotPrefix, id.Mesh, id.Kind, id.Parent)}
+	prefix := within(slotPrefix, id.Mesh, id.Kind, id.Parent)
+	return &slotPick{limits: l, quota: mesh.ObjectQuota(id.Kind), prefix: prefix, end: clientv3.GetPrefixRangeEnd(prefix)}
 }
 
 // slotKey returns the key of a slot. All numbers have one length, so that keys are in
@@ -55,11 +57,11 @@ func slotKey(prefix string, number int) string {
 }
 
 // releaseSlot returns what gives an object's slot back.
-func releaseSlot(id mesh.ID, doc *document) []clientv3.Op {
+func releaseSlot(id mesh.ID, doc *document) []*pb.RequestOp {
 	if doc.Slot == nil {
 		return nil
 	}
-	return []clientv3.Op{clientv3.OpDelete(slotKey(within(slotPrefix, id.Mesh, id.Kind, id.Parent), *doc.Slot))}
+	return []*pb.RequestOp{deleteKey(slotKey(within(slotPrefix, id.Mesh, id.Kind, id.Parent), *doc.Slot))}
 }
 
 // choose chooses a slot, at random where nothing is known. It refuses if all were held
@@ -82,7 +84,7 @@ func (p *slotPick) choose(ctx context.Context) error {
 
 // hold returns the conditions under which the chosen slot may be taken.
 func (p *slotPick) hold() []condition {
-	key, below, all := slotKey(p.prefix, p.number), slotKey(p.prefix, p.below), clientv3.GetPrefixRangeEnd(p.prefix)
+	key, below := slotKey(p.prefix, p.number), slotKey(p.prefix, p.below)
 	return []condition{{
 		compare: created(key, pb.Compare_EQUAL, 0),
 		look: func() clientv3.Op {
@@ -91,9 +93,9 @@ func (p *slotPick) hold() []condition {
 		},
 		refuse: p.taken,
 	}, {
-		compare: through(created(below, pb.Compare_LESS, p.revision+1), all),
+		compare: through(created(below, pb.Compare_LESS, p.revision+1), p.end),
 		look: func() clientv3.Op {
-			return clientv3.OpGet(below, clientv3.WithRange(all), clientv3.WithKeysOnly(), clientv3.WithLimit(1), clientv3.WithMinCreateRev(p.revision+1))
+			return clientv3.OpGet(below, clientv3.WithRange(p.end), clientv3.WithKeysOnly(), clientv3.WithLimit(1), clientv3.WithMinCreateRev(p.revision+1))
 		},
 		refuse: func(found []*mvccpb.KeyValue) error {
 			if len(found) == 0 {
@@ -106,8 +108,8 @@ func (p *slotPick) hold() []condition {
 }
 
 // take takes the slot.
-func (p *slotPick) take(id mesh.ID) clientv3.Op {
-	return clientv3.OpPut(slotKey(p.prefix, p.number), tail(id.Key))
+func (p *slotPick) take(id mesh.ID) *pb.RequestOp {
+	return putKey(slotKey(p.prefix, p.number), []byte(tail(id.Key)))
 }
 
 // taken is told which slots are held from the chosen one on.
@@ -224,7 +226,7 @@ func (p *slotPick) count(ctx context.Context, from, to int) (int64, error) {
 // countOp counts held slots from a number on, up to another one if it is not 0, at a
 // revision if it is not 0.
 func (p *slotPick) countOp(from, to int, revision int64) clientv3.Op {
-	end := clientv3.GetPrefixRangeEnd(p.prefix)
+	end := p.end
 	if to > 0 {
 		end = slotKey(p.prefix, to)
 	}

@@ -48,24 +48,25 @@ func through(c *pb.Compare, end string) *pb.Compare {
 	return c
 }
 
-// requests returns puts and deletes as etcd is sent them.
-func requests(ops []clientv3.Op) ([]*pb.RequestOp, error) {
-	out := make([]*pb.RequestOp, len(ops))
-	for i, op := range ops {
-		switch {
-		case op.IsPut():
-			out[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestPut{
-				RequestPut: &pb.PutRequest{Key: op.KeyBytes(), Value: op.ValueBytes()},
-			}}
-		case op.IsDelete():
-			out[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
-				RequestDeleteRange: &pb.DeleteRangeRequest{Key: op.KeyBytes(), RangeEnd: op.RangeBytes()},
-			}}
-		default:
-			return nil, errors.New("committing to etcd: a transaction can put and delete only")
-		}
-	}
-	return out, nil
+// putKey writes a key.
+func putKey(key string, value []byte) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{
+		RequestPut: &pb.PutRequest{Key: []byte(key), Value: value},
+	}}
+}
+
+// deleteKey deletes a key, if it is there.
+func deleteKey(key string) *pb.RequestOp {
+	return deleteRange(&pb.DeleteRangeRequest{Key: []byte(key)})
+}
+
+// deletePrefix deletes all keys that begin with a prefix.
+func deletePrefix(prefix string) *pb.RequestOp {
+	return deleteRange(&pb.DeleteRangeRequest{Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix))})
+}
+
+func deleteRange(r *pb.DeleteRangeRequest) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}}
 }
 
 // condition is what must hold for a transaction to go through.
@@ -157,20 +158,16 @@ func notNewer(prefix string, revision int64) condition {
 	}
 }
 
-// commit does ops if all conditions hold, and returns the revision. If not it answers
+// commit makes the changes if all conditions hold, and returns the revision. If not it answers
 // with the refusal of the first that does not. That one is found by a look behind the
 // transaction, so that transactions that go through, which most do, are small.
-func (s *Store) commit(ctx context.Context, conditions []condition, ops []clientv3.Op) (int64, error) {
-	if n := max(len(conditions), len(ops)); n > maxOps {
+func (s *Store) commit(ctx context.Context, conditions []condition, changes []*pb.RequestOp) (int64, error) {
+	if n := max(len(conditions), len(changes)); n > maxOps {
 		return 0, tooMuch(n)
 	}
 	compares := make([]*pb.Compare, len(conditions))
 	for i, c := range conditions {
 		compares[i] = c.compare
-	}
-	changes, err := requests(ops)
-	if err != nil {
-		return 0, err
 	}
 	for range maxAttempts {
 		var resp *pb.TxnResponse

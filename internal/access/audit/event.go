@@ -44,7 +44,9 @@ type Event struct {
 	SourceIP  string
 	UserAgent string
 	// Request and Response are the parameters and the answer as JSON, nil for none.
+	// Checked says that they are known to be JSON in UTF-8: then they are not read again.
 	Request, Response json.RawMessage
+	Checked           bool
 	// ErrorCode and ErrorMessage say why it was refused; "" if it was not.
 	ErrorCode, ErrorMessage string
 	// Resources are the objects that it was about.

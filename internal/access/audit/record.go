@@ -26,8 +26,6 @@ type record struct {
 	UserAgent           string            `json:"userAgent"`
 	ErrorCode           string            `json:"errorCode,omitempty"`
 	ErrorMessage        string            `json:"errorMessage,omitempty"`
-	RequestParameters   json.RawMessage   `json:"requestParameters"`
-	ResponseElements    json.RawMessage   `json:"responseElements"`
 	AdditionalEventData *additional       `json:"additionalEventData,omitempty"`
 	RequestID           string            `json:"requestID,omitempty"`
 	EventID             string            `json:"eventID"`
@@ -40,6 +38,10 @@ type record struct {
 	SharedEventID       string            `json:"sharedEventID,omitempty"`
 	ServiceEventDetails map[string]string `json:"serviceEventDetails,omitempty"`
 	EventCategory       string            `json:"eventCategory"`
+	// These two stand last, where they are put without being read again (encode).
+	RequestParameters json.RawMessage `json:"requestParameters"`
+	ResponseElements  json.RawMessage `json:"responseElements"`
+	checked           bool            // that both are JSON
 }
 
 type identity struct {
@@ -100,7 +102,7 @@ func newRecord(e *Event, now func() time.Time) record {
 		RequestParameters: body("requestParameters", e.Request), ResponseElements: body("responseElements", e.Response),
 		RequestID: clip(e.RequestID, maxName), EventID: uuid.NewString(), ReadOnly: e.ReadOnly,
 		Resources: resources(e.Resources), EventType: "AwsApiCall", ManagementEvent: true,
-		Recipient: clip(e.Account, maxName), EventCategory: "Management",
+		Recipient: clip(e.Account, maxName), EventCategory: "Management", checked: e.Checked,
 	}
 	if r.EventName == "" {
 		r.EventName = "Unknown"
@@ -199,6 +201,9 @@ var encoders = sync.Pool{New: func() any {
 // encode returns the line of a record, its end included; it is good until the encoder
 // is used again.
 func (e *encoder) encode(r *record) ([]byte, error) {
+	if r.checked {
+		return e.append(*r)
+	}
 	e.buf.Reset()
 	if err := e.json.Encode(r); err == nil {
 		return e.buf.Bytes(), nil
@@ -215,6 +220,35 @@ func (e *encoder) encode(r *record) ([]byte, error) {
 	e.buf.Reset()
 	err := e.json.Encode(r)
 	return e.buf.Bytes(), err
+}
+
+// append is encode for a record whose request and response are known to be JSON. They are
+// most of it, and are added behind the rest as they are, but for the ends of lines.
+func (e *encoder) append(r record) ([]byte, error) {
+	request, response := r.RequestParameters, r.ResponseElements
+	r.RequestParameters, r.ResponseElements = nil, nil
+	e.buf.Reset()
+	if err := e.json.Encode(&r); err != nil {
+		return nil, err
+	}
+	const none = `,"requestParameters":null,"responseElements":null}` + "\n"
+	e.buf.Truncate(e.buf.Len() - len(none))
+	e.buf.WriteString(`,"requestParameters":`)
+	e.raw(request)
+	e.buf.WriteString(`,"responseElements":`)
+	e.raw(response)
+	e.buf.WriteString("}\n")
+	return e.buf.Bytes(), nil
+}
+
+// raw appends JSON in one line.
+func (e *encoder) raw(raw json.RawMessage) {
+	switch {
+	case raw == nil:
+		e.buf.WriteString("null")
+	case bytes.IndexByte(raw, '\n') < 0 || json.Compact(&e.buf, raw) != nil:
+		e.buf.Write(raw)
+	}
 }
 
 // forOwner returns the record as the owner of a shared mesh sees it: of the caller,
