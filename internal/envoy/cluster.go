@@ -39,33 +39,6 @@ func breakers(connections, pending uint32) *clusterv3.CircuitBreakers {
 	}}}
 }
 
-// ingressCluster returns the cluster of one listener's application.
-func (t *translator) ingressCluster(l *mesh.Listener, port uint32, field string) *clusterv3.Cluster {
-	name := ingressClusterName(t.mesh, t.view.Key.Name, port)
-	return &clusterv3.Cluster{
-		Name:                 name,
-		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		ConnectTimeout:       ingressConnectTimeout,
-		LoadAssignment:       oneEndpoint(name, t.profile.application(t.preference).String(), port),
-		CircuitBreakers:      t.connectionPool(l.ConnectionPool, field+".connectionPool"),
-	}
-}
-
-// connectionPool returns the circuit breakers that a listener's connection pool asks
-// for.
-func (t *translator) connectionPool(p *mesh.VirtualNodeConnectionPool, field string) *clusterv3.CircuitBreakers {
-	switch {
-	case p == nil:
-		return openBreakers
-	case p.Http == nil:
-		t.problem(t.self(), field, "the connection pool is of another protocol than its listener, which is http: it has no effect")
-		return openBreakers
-	case p.Http.MaxPendingRequests == nil:
-		return breakers(clampUint32(p.Http.MaxConnections), noLimit)
-	}
-	return breakers(clampUint32(p.Http.MaxConnections), clampUint32(*p.Http.MaxPendingRequests))
-}
-
 // egressCluster returns the cluster of a listener of another virtual node, as its
 // clients see it.
 func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.VirtualNodeSpec, listener int) *clusterv3.Cluster {
@@ -120,6 +93,27 @@ func (t *translator) allowAllCluster() *clusterv3.Cluster {
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": downstreamProtocol,
 		},
 	}
+}
+
+// protocolOptions returns how a cluster's hosts are spoken to: HTTP/2 for http2 and gRPC,
+// HTTP/1.1 for http, which is Envoy's own default; nil for that and for TCP.
+func protocolOptions(protocol string) map[string]*anypb.Any {
+	if protocol != protoHTTP2 && protocol != protoGRPC {
+		return nil
+	}
+	return http2Options
+}
+
+var http2Options = map[string]*anypb.Any{
+	"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": mustAny(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+				},
+			},
+		},
+	}),
 }
 
 var downstreamProtocol = mustAny(&httpv3.HttpProtocolOptions{

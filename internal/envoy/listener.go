@@ -24,7 +24,8 @@ func (t *translator) ingress() {
 			continue
 		}
 		field, port := index("listeners", i), uint32(l.PortMapping.Port)
-		filters := t.connectionManager(ingressStatPrefix(len(listeners), port), ingressRoutesName(port))
+		routes := ingressRoutesName(l.PortMapping.Protocol, port)
+		filters := t.connectionManager(ingressStatPrefix(len(listeners), l.PortMapping.Protocol, port), routes)
 		cluster := t.ingressCluster(l, port, field)
 		if filters == nil || !t.valid(cluster, t.self(), field, "the listener") {
 			continue
@@ -38,8 +39,8 @@ func (t *translator) ingress() {
 			chains = append(chains, portChain(port, filters))
 		}
 		t.emit(TypeCluster, cluster.Name, cluster)
-		t.emit(TypeRoute, ingressRoutesName(port), &routev3.RouteConfiguration{
-			Name: ingressRoutesName(port),
+		t.emit(TypeRoute, routes, &routev3.RouteConfiguration{
+			Name: routes,
 			VirtualHosts: []*routev3.VirtualHost{{
 				Name: "ingress", Domains: []string{"*"}, Routes: t.ingressRoutes(l, cluster.Name, field),
 			}},

@@ -17,8 +17,13 @@ const (
 	egressPort  uint32 = 15001
 )
 
-// protoHTTP is the protocol of listeners and routes as names spell it.
-const protoHTTP = "http"
+// The protocols of listeners and routes, as the API and names spell them.
+const (
+	protoHTTP  = "http"
+	protoHTTP2 = "http2"
+	protoGRPC  = "grpc"
+	protoTCP   = "tcp"
+)
 
 // fallbackHost is the name of the virtual host for hosts that are no backend. No
 // virtual service can have it: a wildcard is refused as a name.
@@ -32,27 +37,31 @@ func egressListenerName(ip netip.Addr, port uint32) string {
 	return "lds_egress_" + ip.String() + "_" + decimal(port)
 }
 
-func ingressClusterName(mesh, node string, port uint32) string {
-	return "cds_ingress_" + mesh + "_" + node + "_" + protoHTTP + "_" + decimal(port)
+func ingressClusterName(mesh, node, protocol string, port uint32) string {
+	return "cds_ingress_" + mesh + "_" + node + "_" + protocol + "_" + decimal(port)
 }
 
-func egressClusterName(mesh, node string, port uint32) string {
-	return "cds_egress_" + mesh + "_" + node + "_" + protoHTTP + "_" + decimal(port)
+func egressClusterName(mesh, node, protocol string, port uint32) string {
+	return "cds_egress_" + mesh + "_" + node + "_" + protocol + "_" + decimal(port)
 }
 
 func allowAllClusterName(mesh string) string { return "cds_egress_" + mesh + "_mesh-allow-all" }
 
-func ingressRoutesName(port uint32) string { return "rds_ingress_" + protoHTTP + "_" + decimal(port) }
+func ingressRoutesName(protocol string, port uint32) string {
+	return "rds_ingress_" + protocol + "_" + decimal(port)
+}
 
+// egressRoutesName names the routes of all services on a port. Services of several
+// protocols that carry HTTP may share one, so the name has always App Mesh's "http".
 func egressRoutesName(port uint32) string { return "rds_egress_" + protoHTTP + "_" + decimal(port) }
 
 // ingressStatPrefix returns the prefix of a listener's statistics, which tells the
 // listeners apart only where a node declares several.
-func ingressStatPrefix(declared int, port uint32) string {
+func ingressStatPrefix(declared int, protocol string, port uint32) string {
 	if declared < 2 {
 		return "ingress"
 	}
-	return "ingress." + protoHTTP + "." + decimal(port)
+	return "ingress." + protocol + "." + decimal(port)
 }
 
 const egressStatPrefix = "egress"

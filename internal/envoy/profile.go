@@ -3,6 +3,7 @@ package envoy
 import (
 	"fmt"
 	"net/netip"
+	"path"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -17,7 +18,8 @@ const (
 // ParseProfile reads the profile of a proxy from its node metadata, which
 // fairlead-agent writes:
 //
-//	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2"}}
+//	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2",
+//	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true, "clientCertificate": "set"}}
 //
 // Without it the proxy is redirected and its application is on loopback, as App
 // Mesh's own agent has it. The error names the field, what was given and what is
@@ -52,10 +54,42 @@ func ParseProfile(node *corev3.Node) (Profile, error) {
 	if p.App, err = address(fields, "applicationAddress"); err != nil {
 		return Profile{}, err
 	}
+	if err := p.parseFeatures(fields); err != nil {
+		return Profile{}, err
+	}
 	if p.Bound && (p.App == p.Bind || !p.App.IsValid() && (p.Bind == loopback4 || p.Bind == loopback6)) {
 		return Profile{}, fmt.Errorf("node metadata fairlead.applicationAddress must differ from fairlead.bindAddress, both are %s", p.Bind)
 	}
 	return p, nil
+}
+
+// parseFeatures reads what the agent's bootstrap lets a proxy do.
+func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
+	if p.ReloadDir, err = text(fields, "reloadDirectory", ""); err != nil {
+		return err
+	}
+	if p.ReloadDir != "" && !path.IsAbs(p.ReloadDir) {
+		return fmt.Errorf("node metadata fairlead.reloadDirectory is %q, allowed is an absolute path", p.ReloadDir)
+	}
+	if v, ok := fields["internalListeners"]; ok {
+		b, isBool := v.GetKind().(*structpb.Value_BoolValue)
+		if !isBool {
+			return fmt.Errorf("node metadata fairlead.internalListeners must be true or false")
+		}
+		p.Internal = b.BoolValue
+	}
+	switch how, err := text(fields, "clientCertificate", "remove"); {
+	case err != nil:
+		return err
+	case how == "remove":
+	case how == "set":
+		p.ClientCertificate = ClientCertificateSet
+	case how == "append":
+		p.ClientCertificate = ClientCertificateAppended
+	default:
+		return fmt.Errorf("node metadata fairlead.clientCertificate is %q, allowed are \"remove\", \"set\" and \"append\"", how)
+	}
+	return nil
 }
 
 // The addresses on which an application is looked for where its proxy's metadata

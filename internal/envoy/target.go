@@ -55,7 +55,7 @@ func (t *translator) target(node string, port int64) *target {
 		}
 		t.targets[other] = g
 	}
-	g.cluster = egressClusterName(t.mesh, node, g.port)
+	g.cluster = egressClusterName(t.mesh, node, g.spec.Listeners[g.listener].PortMapping.Protocol, g.port)
 	g.reason = unreachable(node, g.spec, &g.spec.Listeners[g.listener])
 	return g
 }

@@ -42,7 +42,8 @@ type translator struct {
 	accessLog  accessLogs // of every connection manager
 
 	targets  map[targetKey]*target
-	backends map[string]int // place in the node's list of each backend; see backendField
+	secrets  map[string]bool // emitted
+	backends map[string]int  // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem
@@ -52,6 +53,7 @@ func newTranslator(v *mesh.View, p Profile) *translator {
 	t := &translator{
 		view: v, profile: p, mesh: v.Mesh.Name,
 		targets:   make(map[targetKey]*target, 2*len(v.Nodes)),
+		secrets:   map[string]bool{},
 		resources: make([]Resource, 0, len(v.Nodes)+8),
 	}
 	t.preference = t.ipPreference(v.Node)

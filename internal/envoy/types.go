@@ -94,7 +94,29 @@ type Profile struct {
 	// node metadata names none: then it is loopback, of the family that the node's or
 	// the mesh's IP preference asks for.
 	App netip.Addr
+	// ReloadDir is a directory that the agent moves a file into whenever a file that a
+	// secret names has changed, so that Envoy reads it again; "" for none.
+	ReloadDir string
+	// Internal is set where the proxy's bootstrap lets listeners be internal ones.
+	Internal bool
+	// ClientCertificate says what becomes of the header x-forwarded-client-cert on its
+	// way in.
+	ClientCertificate ClientCertificate
 }
+
+// ClientCertificate says what a proxy tells its application of a client's certificate
+// in the header x-forwarded-client-cert.
+type ClientCertificate uint8
+
+// What can be done with the header.
+const (
+	// ClientCertificateRemoved takes the header out: nothing is told.
+	ClientCertificateRemoved ClientCertificate = iota
+	// ClientCertificateSet replaces it by the client's certificate.
+	ClientCertificateSet
+	// ClientCertificateAppended adds the client's certificate to what came.
+	ClientCertificateAppended
+)
 
 // String says for people how a proxy is placed, for example "bound to 127.0.0.2".
 func (p Profile) String() string {
