@@ -30,7 +30,7 @@ func (t *translator) boundEgress(ports []servicePort) {
 			"ALLOW_ALL has no effect on a bound proxy, which cannot know where a call was made to: hosts outside the mesh are answered with 404")
 	}
 	name := egressRoutesName(egressPort)
-	filters := t.connectionManager(egressStatPrefix, name)
+	filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: name})
 	if filters == nil {
 		return
 	}
@@ -62,7 +62,7 @@ func (t *translator) redirectedEgress(ports []servicePort) {
 	}
 	var chains []*listenerv3.FilterChain
 	for port := range byPort {
-		if filters := t.connectionManager(egressStatPrefix, egressRoutesName(port)); filters != nil {
+		if filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: egressRoutesName(port)}); filters != nil {
 			chains = append(chains, portChain(port, filters))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // httpFilters are the HTTP filters of every connection manager, in the order in which
@@ -36,6 +37,9 @@ var fromADS = &corev3.ConfigSource{
 // upgrades are the protocols that a connection manager lets a request change to.
 var upgrades = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}}
 
+// upgradesOverHTTP2 lets them be asked for over HTTP/2 as well (RFC 8441).
+var upgradesOverHTTP2 = &corev3.Http2ProtocolOptions{AllowConnect: true}
+
 func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustAny(config)}}
 }
@@ -49,19 +53,54 @@ func mustAny(m proto.Message) *anypb.Any {
 	return a
 }
 
-// connectionManager returns the network filter for HTTP with the routes of a name. It
-// returns nil, and notes a problem of the node, if Envoy would refuse it.
-func (t *translator) connectionManager(statPrefix, routes string) []*listenerv3.Filter {
-	m := &hcmv3.HttpConnectionManager{
-		StatPrefix: statPrefix,
+// manager says what is particular to a connection manager.
+type manager struct {
+	statPrefix string
+	routes     string // the name of the route configuration that it fetches
+	// inbound is set where callers come from outside of the proxy's own workload, so
+	// that their certificates say who they are.
+	inbound bool
+}
+
+// connectionManager returns the network filter for HTTP. It takes HTTP/1.1 and HTTP/2
+// alike, whichever a connection begins with. It returns nil, and notes a problem of the
+// node, if Envoy would refuse it.
+func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
+	config := &hcmv3.HttpConnectionManager{
+		StatPrefix: m.statPrefix,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
-			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: routes},
+			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: m.routes},
 		},
-		HttpFilters:    httpFilters,
-		AccessLog:      t.accessLog,
-		UpgradeConfigs: upgrades,
+		HttpFilters:          httpFilters,
+		AccessLog:            t.accessLog,
+		UpgradeConfigs:       upgrades,
+		Http2ProtocolOptions: upgradesOverHTTP2,
 	}
-	return t.networkFilter("envoy.filters.network.http_connection_manager", m)
+	if m.inbound {
+		t.tellCertificates(config)
+	}
+	return t.networkFilter("envoy.filters.network.http_connection_manager", config)
+}
+
+// tellCertificates sets what the application is told of its clients' certificates, in
+// the header x-forwarded-client-cert. Where nothing is, and from clients without a
+// certificate, the header is taken out, so that nobody can make it up.
+func (t *translator) tellCertificates(config *hcmv3.HttpConnectionManager) {
+	switch t.profile.ClientCertificate {
+	case ClientCertificateRemoved:
+		return
+	case ClientCertificateSet:
+		config.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+	case ClientCertificateAppended:
+		config.ForwardClientCertDetails = hcmv3.HttpConnectionManager_APPEND_FORWARD
+	}
+	config.SetCurrentClientCertDetails = clientCertificateDetails
+}
+
+// clientCertificateDetails is what is told of a client's certificate, beside its hash
+// and the URIs of the server's own.
+var clientCertificateDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
+	Subject: wrapperspb.Bool(true), Dns: true, Uri: true,
 }
 
 // networkFilter packs the configuration of a network filter, the last of its chain.
@@ -77,10 +116,19 @@ func (t *translator) networkFilter(name string, config message) []*listenerv3.Fi
 	return []*listenerv3.Filter{{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}
 }
 
+const tcpProxyName = "envoy.filters.network.tcp_proxy"
+
+// tcpProxy returns the network filter that hands connections on, with the node's access
+// log. It returns nil, and notes a problem of the node, if Envoy would refuse it.
+func (t *translator) tcpProxy(config *tcpproxyv3.TcpProxy) []*listenerv3.Filter {
+	config.AccessLog = t.accessLog
+	return t.networkFilter(tcpProxyName, config)
+}
+
 // passThrough returns the network filter that hands a connection on to where it was
 // made to.
 func (t *translator) passThrough() []*listenerv3.Filter {
-	return t.networkFilter("envoy.filters.network.tcp_proxy", &tcpproxyv3.TcpProxy{
+	return t.tcpProxy(&tcpproxyv3.TcpProxy{
 		StatPrefix:       egressStatPrefix,
 		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: allowAllClusterName(t.mesh)},
 	})

@@ -7,53 +7,76 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // ingress emits what brings calls from the mesh to the application: for each of the
-// node's listeners a cluster, a route configuration, and a listener (bound) or a
-// filter chain of the one listener (redirected).
+// node's listeners a cluster, for HTTP a route configuration, and a listener (bound) or
+// filter chains of the one listener (redirected).
 func (t *translator) ingress() {
 	var chains []*listenerv3.FilterChain
 	listeners := t.view.Node.Listeners
 	for i := range listeners {
-		l := &listeners[i]
-		if !t.servable(listeners, i) {
-			continue
+		if t.servable(listeners, i) {
+			chains = append(chains, t.ingressListener(i)...)
 		}
-		field, port := index("listeners", i), uint32(l.PortMapping.Port)
-		routes := ingressRoutesName(l.PortMapping.Protocol, port)
-		filters := t.connectionManager(ingressStatPrefix(len(listeners), l.PortMapping.Protocol, port), routes)
-		cluster := t.ingressCluster(l, port, field)
-		if filters == nil || !t.valid(cluster, t.self(), field, "the listener") {
-			continue
-		}
-		if t.profile.Bound {
-			chain := []*listenerv3.FilterChain{{Filters: filters}}
-			if !t.emitListener(ingressListenerName(t.listenOn, port), port, corev3.TrafficDirection_INBOUND, chain, nil) {
-				continue
-			}
-		} else {
-			chains = append(chains, portChain(port, filters))
-		}
-		t.emit(TypeCluster, cluster.Name, cluster)
-		t.emit(TypeRoute, routes, &routev3.RouteConfiguration{
-			Name: routes,
-			VirtualHosts: []*routev3.VirtualHost{{
-				Name: "ingress", Domains: []string{"*"}, Routes: t.ingressRoutes(l, cluster.Name, field),
-			}},
-		})
 	}
 	if len(chains) > 0 {
-		sortChains(chains)
 		t.emitListener(ingressListenerName(t.listenOn, ingressPort), ingressPort, corev3.TrafficDirection_INBOUND, chains, nil)
 	}
 }
 
-// servable reports whether a listener of the node is served, and notes a problem if
-// not. What asks for TLS is never served without it.
+// ingressListener emits what one of the node's listeners needs. It returns the filter
+// chains that are left for the one listener of a redirected proxy.
+func (t *translator) ingressListener(i int) []*listenerv3.FilterChain {
+	l, field := &t.view.Node.Listeners[i], index("listeners", i)
+	port := uint32(l.PortMapping.Port)
+	cluster := t.ingressCluster(l, port, field)
+	filters, routes := t.ingressFilters(l, cluster.Name, field)
+	chains, ok := t.listenerChains(l, field, filters, !t.profile.Bound)
+	if !ok || filters == nil || !t.valid(cluster, t.self(), field, "the listener") {
+		return nil
+	}
+	if t.profile.Bound {
+		if !t.emitListener(ingressListenerName(t.listenOn, port), port, corev3.TrafficDirection_INBOUND, chains, nil) {
+			return nil
+		}
+		chains = nil
+	}
+	t.emit(TypeCluster, cluster.Name, cluster)
+	if routes != nil {
+		t.emit(TypeRoute, routes.Name, routes)
+	}
+	return chains
+}
+
+// ingressFilters returns the network filters of one of the node's listeners, nil if
+// Envoy would refuse them, and for HTTP the route configuration that they fetch.
+func (t *translator) ingressFilters(l *mesh.Listener, cluster, field string) ([]*listenerv3.Filter, *routev3.RouteConfiguration) {
+	protocol, port := l.PortMapping.Protocol, uint32(l.PortMapping.Port)
+	statPrefix := ingressStatPrefix(len(t.view.Node.Listeners), protocol, port)
+	perRequest, idle := t.listenerTimeouts(l, field)
+	if protocol == protoTCP {
+		return t.tcpProxy(&tcpproxyv3.TcpProxy{
+			StatPrefix:       statPrefix,
+			ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster},
+			IdleTimeout:      idle,
+		}), nil
+	}
+	routes := ingressRoutesName(protocol, port)
+	return t.connectionManager(manager{statPrefix: statPrefix, routes: routes, inbound: true}), &routev3.RouteConfiguration{
+		Name: routes,
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name: "ingress", Domains: []string{"*"}, Routes: ingressRoute(cluster, perRequest, idle),
+		}},
+	}
+}
+
+// servable reports whether a listener of the node can be served, as far as its port and
+// protocol say, and notes a problem if not.
 func (t *translator) servable(listeners []mesh.Listener, i int) bool {
 	l, field := &listeners[i], index("listeners", i)
 	m := l.PortMapping
@@ -66,10 +89,8 @@ func (t *translator) servable(listeners []mesh.Listener, i int) bool {
 	switch {
 	case findListener(listeners, m.Port) != i:
 		t.problem(t.self(), field+".portMapping.port", "port %d is listed twice: this listener is left out", m.Port)
-	case m.Protocol != protoHTTP:
-		t.problem(t.self(), field+".portMapping.protocol", "a listener that speaks %s %s: port %d is closed", m.Protocol, notServed, m.Port)
-	case asksTLS(l):
-		t.problem(t.self(), field+".tls.mode", "a listener with TLS (mode %s) %s: port %d is closed, it is never served in plain text", l.Tls.Mode, notServed, m.Port)
+	case !slices.Contains(protocols, m.Protocol):
+		t.problem(t.self(), field+".portMapping.protocol", "%q is not a protocol, allowed are %s: port %d is closed", m.Protocol, protocolList, m.Port)
 	case t.profile.Bound && uint32(m.Port) == egressPort:
 		t.problem(t.self(), field+".portMapping.port", "port %d is taken by the proxy's egress listener: the listener is left out", m.Port)
 	default:
@@ -78,20 +99,14 @@ func (t *translator) servable(listeners []mesh.Listener, i int) bool {
 	return false
 }
 
-// ingressRoutes returns the routes of one of the node's listeners.
-func (t *translator) ingressRoutes(l *mesh.Listener, cluster, field string) []*routev3.Route {
-	var asked *mesh.HttpTimeout
-	if l.Timeout != nil {
-		if asked = l.Timeout.Http; asked == nil {
-			t.problem(t.self(), field+".timeout", "the timeout is of another protocol than its listener, which is http: it has no effect")
-		}
-	}
-	perRequest, idle := timeouts(asked)
-	return ingressRoute(cluster, perRequest, idle)
-}
+// The protocols that a listener can have.
+var protocols = []string{protoHTTP, protoHTTP2, protoGRPC, protoTCP}
+
+const protocolList = "http, http2, grpc and tcp"
 
 // emitListener emits a listener and reports whether Envoy would take it.
 func (t *translator) emitListener(name string, port uint32, direction corev3.TrafficDirection, chains []*listenerv3.FilterChain, otherwise *listenerv3.FilterChain) bool {
+	sortChains(chains)
 	l := &listenerv3.Listener{
 		Name:               name,
 		Address:            socket(t.listenOn.String(), port),
@@ -103,6 +118,7 @@ func (t *translator) emitListener(name string, port uint32, direction corev3.Tra
 		l.ListenerFilters = originalDst
 		l.Address.GetSocketAddress().Ipv4Compat = t.listenOn.Is6()
 	}
+	inspect(l)
 	if !t.valid(l, t.self(), "", "listener "+name) {
 		return false
 	}
@@ -118,10 +134,16 @@ func portChain(port uint32, filters []*listenerv3.Filter) *listenerv3.FilterChai
 	}
 }
 
-// sortChains puts filter chains in the order of their ports. Envoy chooses by the
-// port, so the order means nothing to it.
+// sortChains puts filter chains in the order of their ports, and those of one port in
+// that of what they take. Envoy chooses the most specific, so the order means nothing
+// to it.
 func sortChains(chains []*listenerv3.FilterChain) {
-	slices.SortFunc(chains, func(a, b *listenerv3.FilterChain) int {
-		return cmp.Compare(a.FilterChainMatch.DestinationPort.Value, b.FilterChainMatch.DestinationPort.Value)
+	slices.SortStableFunc(chains, func(a, b *listenerv3.FilterChain) int {
+		x, y := a.FilterChainMatch, b.FilterChainMatch
+		return cmp.Or(
+			cmp.Compare(x.GetDestinationPort().GetValue(), y.GetDestinationPort().GetValue()),
+			cmp.Compare(x.GetTransportProtocol(), y.GetTransportProtocol()),
+			slices.Compare(x.GetServerNames(), y.GetServerNames()),
+		)
 	})
 }

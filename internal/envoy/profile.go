@@ -19,7 +19,8 @@ const (
 // fairlead-agent writes:
 //
 //	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2",
-//	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true, "clientCertificate": "set"}}
+//	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true,
+//	  "secretSource": false, "clientCertificate": "set"}}
 //
 // Without it the proxy is redirected and its application is on loopback, as App
 // Mesh's own agent has it. The error names the field, what was given and what is
@@ -71,13 +72,14 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 	if p.ReloadDir != "" && !path.IsAbs(p.ReloadDir) {
 		return fmt.Errorf("node metadata fairlead.reloadDirectory is %q, allowed is an absolute path", p.ReloadDir)
 	}
-	if v, ok := fields["internalListeners"]; ok {
-		b, isBool := v.GetKind().(*structpb.Value_BoolValue)
-		if !isBool {
-			return fmt.Errorf("node metadata fairlead.internalListeners must be true or false")
-		}
-		p.Internal = b.BoolValue
+	if p.Internal, err = truth(fields, "internalListeners", false); err != nil {
+		return err
 	}
+	source, err := truth(fields, "secretSource", true)
+	if err != nil {
+		return err
+	}
+	p.NoSecretSource = !source
 	switch how, err := text(fields, "clientCertificate", "remove"); {
 	case err != nil:
 		return err
@@ -135,6 +137,19 @@ func text(fields map[string]*structpb.Value, name, absent string) (string, error
 		return "", fmt.Errorf("node metadata fairlead.%s must be a string", name)
 	}
 	return s.StringValue, nil
+}
+
+// truth returns a member that must be true or false, or what stands in for it.
+func truth(fields map[string]*structpb.Value, name string, absent bool) (bool, error) {
+	v, ok := fields[name]
+	if !ok {
+		return absent, nil
+	}
+	b, ok := v.GetKind().(*structpb.Value_BoolValue)
+	if !ok {
+		return false, fmt.Errorf("node metadata fairlead.%s must be true or false", name)
+	}
+	return b.BoolValue, nil
 }
 
 // address returns a member that must be an IP address of one host; absent or empty,

@@ -147,15 +147,29 @@ func (g *generator) clientPolicy() object {
 func (g *generator) listener() any {
 	protocol := pick(g, "http", "http", "http", "http2", "grpc", "tcp")
 	o := object{"portMapping": object{"port": g.port(), "protocol": protocol}}
-	g.maybe(3, o, "timeout", object{pick(g, "http", "http2"): g.timeout()})
-	g.maybe(3, o, "connectionPool", pick(g, object{"http": object{"maxConnections": 1, "maxPendingRequests": math.MaxInt32}}, object{"tcp": object{"maxConnections": 1}}))
+	g.maybe(3, o, "timeout", object{pick(g, protocol, protocol, "http", "http2", "grpc", "tcp"): g.timeout()})
+	g.maybe(3, o, "connectionPool", object{pick(g, protocol, protocol, "http", "http2", "grpc", "tcp"): object{
+		"maxConnections": 1, "maxPendingRequests": math.MaxInt32, "maxRequests": pick[any](g, 0, 1, int64(math.MaxInt64)),
+	}})
 	g.maybe(3, o, "outlierDetection", object{
 		"maxServerErrors": pick[any](g, 1, int64(math.MaxInt64)), "interval": g.duration(), "baseEjectionDuration": g.duration(), "maxEjectionPercent": pick(g, 0, 100),
 	})
 	check := object{"protocol": pick(g, "http", "http", "tcp"), "healthyThreshold": 2, "unhealthyThreshold": 10, "timeoutMillis": pick(g, 2000, 60000), "intervalMillis": 5000}
 	g.maybe(2, check, "path", g.path())
 	g.maybe(3, o, "healthCheck", check)
-	g.maybe(8, o, "tls", object{"mode": pick(g, "STRICT", "PERMISSIVE", "DISABLED"), "certificate": object{"sds": object{"secretName": "s"}}})
+	g.maybe(3, o, "tls", g.listenerTLS())
+	return o
+}
+
+func (g *generator) listenerTLS() object {
+	o := object{
+		"mode": pick(g, "STRICT", "PERMISSIVE", "PERMISSIVE", "DISABLED"),
+		"certificate": pick(g, object{"sds": object{"secretName": g.text()}}, object{"file": object{"certificateChain": g.path(), "privateKey": "/k"}},
+			object{"file": object{"certificateChain": "c", "privateKey": g.path()}}, object{"acm": object{"certificateArn": "arn:x"}}),
+	}
+	validation := object{"trust": pick(g, object{"sds": object{"secretName": g.text()}}, object{"file": object{"certificateChain": g.path()}})}
+	g.maybe(2, validation, "subjectAlternativeNames", object{"match": object{"exact": g.list(0, 2, func() any { return g.text() })}})
+	g.maybe(2, o, "validation", validation)
 	return o
 }
 

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"path"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -25,7 +26,7 @@ var fromSocket = &corev3.ConfigSource{
 }
 
 // certificate returns where Envoy finds a certificate and its key, nil if neither source
-// is given. Of files the secret holds the names only: Envoy reads them itself, and again
+// is given or Envoy would refuse it. Of files the secret holds the names only: Envoy reads them itself, and again
 // when they are replaced, which it would not do for files named in a listener or cluster.
 func (t *translator) certificate(file *mesh.ListenerTlsFileCertificate, sds *mesh.ListenerTlsSdsCertificate) *tlsv3.SdsSecretConfig {
 	switch {
@@ -45,7 +46,7 @@ func (t *translator) certificate(file *mesh.ListenerTlsFileCertificate, sds *mes
 }
 
 // trust returns where Envoy finds the certificates that a peer's must be signed by, nil
-// if neither source is given.
+// if neither source is given or Envoy would refuse it.
 func (t *translator) trust(file *mesh.TlsValidationContextFileTrust, sds *mesh.TlsValidationContextSdsTrust) *tlsv3.SdsSecretConfig {
 	switch {
 	case sds != nil:
@@ -62,9 +63,13 @@ func (t *translator) trust(file *mesh.TlsValidationContextFileTrust, sds *mesh.T
 	})
 }
 
-// secret emits a secret, once, and returns where Envoy finds it.
+// secret emits a secret, once, and returns where Envoy finds it; nil, with a problem of
+// the node, if Envoy would refuse it.
 func (t *translator) secret(s *tlsv3.Secret) *tlsv3.SdsSecretConfig {
 	if !t.secrets[s.Name] {
+		if !t.valid(s, t.self(), "", fmt.Sprintf("secret %q", s.Name)) {
+			return nil
+		}
 		t.secrets[s.Name] = true
 		t.emit(TypeSecret, s.Name, s)
 	}

@@ -50,3 +50,27 @@ func timeouts(t *mesh.HttpTimeout) (perRequest, idle *durationpb.Duration) {
 	}
 	return perRequest, idle
 }
+
+// listenerTimeouts returns the timeouts that a listener of the node asks for. Those of
+// another protocol than the listener's have no effect. TCP knows no requests.
+func (t *translator) listenerTimeouts(l *mesh.Listener, field string) (perRequest, idle *durationpb.Duration) {
+	var asked *mesh.HttpTimeout
+	if l.Timeout != nil {
+		switch l.PortMapping.Protocol {
+		case protoHTTP:
+			asked = l.Timeout.Http
+		case protoHTTP2:
+			asked = l.Timeout.Http2
+		case protoGRPC:
+			asked = (*mesh.HttpTimeout)(l.Timeout.Grpc)
+		case protoTCP:
+			if tcp := l.Timeout.Tcp; tcp != nil {
+				asked = &mesh.HttpTimeout{Idle: tcp.Idle}
+			}
+		}
+		if asked == nil {
+			t.problem(t.self(), field+".timeout", "the timeout is of another protocol than its listener, which is %s: it has no effect", l.PortMapping.Protocol)
+		}
+	}
+	return timeouts(asked)
+}

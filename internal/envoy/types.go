@@ -97,6 +97,9 @@ type Profile struct {
 	// ReloadDir is a directory that the agent moves a file into whenever a file that a
 	// secret names has changed, so that Envoy reads it again; "" for none.
 	ReloadDir string
+	// NoSecretSource is set where the proxy's bootstrap is known to lead to no source of
+	// secrets of the workload's own (SDS). Envoy would refuse all that refers to one.
+	NoSecretSource bool
 	// Internal is set where the proxy's bootstrap lets listeners be internal ones.
 	Internal bool
 	// ClientCertificate says what becomes of the header x-forwarded-client-cert on its
