@@ -109,7 +109,7 @@ var http2Options = map[string]*anypb.Any{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-					Http2ProtocolOptions: upgradesOverHTTP2,
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
 				},
 			},
 		},

@@ -34,11 +34,10 @@ var fromADS = &corev3.ConfigSource{
 	ResourceApiVersion:    corev3.ApiVersion_V3,
 }
 
-// upgrades are the protocols that a connection manager lets a request change to.
+// upgrades are the protocols that a connection manager lets a request change to. Not
+// over HTTP/2 (RFC 8441): a client that is offered that uses it, and such a request lacks
+// what an application that speaks HTTP/1.1 needs to accept it.
 var upgrades = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}}
-
-// upgradesOverHTTP2 lets them be asked for over HTTP/2 as well (RFC 8441).
-var upgradesOverHTTP2 = &corev3.Http2ProtocolOptions{AllowConnect: true}
 
 func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustAny(config)}}
@@ -71,10 +70,9 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: m.routes},
 		},
-		HttpFilters:          httpFilters,
-		AccessLog:            t.accessLog,
-		UpgradeConfigs:       upgrades,
-		Http2ProtocolOptions: upgradesOverHTTP2,
+		HttpFilters:    httpFilters,
+		AccessLog:      t.accessLog,
+		UpgradeConfigs: upgrades,
 	}
 	if m.inbound {
 		t.tellCertificates(config)
