@@ -28,6 +28,8 @@ func TestParseProfile(t *testing.T) {
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.1", "applicationAddress": "127.0.0.2"}}`: {
 			Bound: true, Bind: addr("127.0.0.1"), App: addr("127.0.0.2"),
 		},
+		`{"fairlead": {"secretSource": false}}`: {NoSecretSource: true},
+		`{"fairlead": {"secretSource": true}}`:  {},
 	} {
 		got, err := ParseProfile(nodeWith(t, metadata))
 		if err != nil || got != want {
@@ -52,6 +54,7 @@ func TestParseProfileRefuses(t *testing.T) {
 		`{"fairlead": {"placement": "bound", "bindAddress": "fe80::1%eth0"}}`:                                 "allowed is",
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.1"}}`:                                    "must differ",
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.0.2"}}`: "must differ",
+		`{"fairlead": {"secretSource": "no"}}`:                                                                "secretSource must be true or false",
 		`{"fairlead": {"applicationAddress": "224.0.0.1"}}`:                                                   "applicationAddress is",
 	} {
 		if got, err := ParseProfile(nodeWith(t, metadata)); err == nil || !strings.Contains(err.Error(), want) {
