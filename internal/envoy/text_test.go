@@ -76,7 +76,10 @@ func TestFormatCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := testView("front", &mesh.VirtualNodeSpec{
-		Listeners: []mesh.Listener{{PortMapping: &mesh.PortMapping{Port: 80, Protocol: "http"}}},
+		Listeners: []mesh.Listener{
+			{PortMapping: &mesh.PortMapping{Port: 80, Protocol: "http"}},
+			{PortMapping: &mesh.PortMapping{Port: 81, Protocol: "tcp"}},
+		},
 		Logging: &mesh.Logging{AccessLog: &mesh.AccessLog{File: &mesh.FileAccessLog{
 			Path: "/dev/stdout", Format: &mesh.LoggingFormat{Text: &text},
 		}}},
