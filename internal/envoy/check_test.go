@@ -10,10 +10,13 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -36,7 +39,7 @@ func checkResources(t *testing.T, resources []Resource) {
 		if err := r.Message.(message).ValidateAll(); err != nil {
 			t.Errorf("%s %q is not valid: %v", r.Type, r.Name, err)
 		}
-		if name := r.Message.(interface{ GetName() string }).GetName(); name != r.Name {
+		if name := nameOf(r.Message); name != r.Name {
 			t.Errorf("the message of %s %q has the name %q", r.Type, r.Name, name)
 		}
 		if have[r.Type] == nil {
@@ -58,6 +61,62 @@ func checkResources(t *testing.T, resources []Resource) {
 			t.Errorf("no listener has route configuration %q", name)
 		}
 	}
+	checkSecrets(t, resources, have[TypeSecret])
+}
+
+// checkSecrets checks that all secrets that listeners and clusters fetch from the
+// control plane are there.
+func checkSecrets(t *testing.T, resources []Resource, have map[string]bool) {
+	t.Helper()
+	for _, r := range resources {
+		var sockets []*corev3.TransportSocket
+		switch m := r.Message.(type) {
+		case *listenerv3.Listener:
+			for _, c := range m.FilterChains {
+				sockets = append(sockets, c.TransportSocket)
+			}
+		case *clusterv3.Cluster:
+			sockets = append(sockets, m.TransportSocket)
+		}
+		for _, s := range sockets {
+			if s == nil {
+				continue
+			}
+			for _, secret := range secretsOf(unpack(t, s.GetTypedConfig())) {
+				if secret.SdsConfig.GetAds() != nil && !have[secret.Name] {
+					t.Errorf("%s %q has secret %q, which is not there", r.Type, r.Name, secret.Name)
+				}
+			}
+		}
+	}
+}
+
+// secretsOf returns where a transport socket finds its secrets.
+func secretsOf(socket proto.Message) []*tlsv3.SdsSecretConfig {
+	context, ok := socket.(interface {
+		GetCommonTlsContext() *tlsv3.CommonTlsContext
+	})
+	if !ok {
+		return nil
+	}
+	c := context.GetCommonTlsContext()
+	out := append([]*tlsv3.SdsSecretConfig{}, c.TlsCertificateSdsSecretConfigs...)
+	for _, trust := range []*tlsv3.SdsSecretConfig{
+		c.GetValidationContextSdsSecretConfig(), c.GetCombinedValidationContext().GetValidationContextSdsSecretConfig(),
+	} {
+		if trust != nil {
+			out = append(out, trust)
+		}
+	}
+	return out
+}
+
+// nameOf returns the name that a message has in itself.
+func nameOf(m proto.Message) string {
+	if a, ok := m.(*endpointv3.ClusterLoadAssignment); ok {
+		return a.ClusterName
+	}
+	return m.(interface{ GetName() string }).GetName()
 }
 
 func checkListener(t *testing.T, l *listenerv3.Listener, have map[Type]map[string]bool, used map[string]bool) {
@@ -73,8 +132,20 @@ func checkListener(t *testing.T, l *listenerv3.Listener, have map[Type]map[strin
 				t.Errorf("listener %q has route configuration %q, which is not there", l.Name, name)
 			}
 		case *tcpproxyv3.TcpProxy:
-			if !have[TypeCluster][config.GetCluster()] {
-				t.Errorf("listener %q has cluster %q, which is not there", l.Name, config.GetCluster())
+			targets := []string{}
+			if config.GetCluster() != "" {
+				targets = append(targets, config.GetCluster())
+			}
+			for _, w := range config.GetWeightedClusters().GetClusters() {
+				targets = append(targets, w.Name)
+			}
+			if len(targets) == 0 {
+				t.Errorf("listener %q has a TCP proxy that leads nowhere", l.Name)
+			}
+			for _, name := range targets {
+				if !have[TypeCluster][name] {
+					t.Errorf("listener %q has cluster %q, which is not there", l.Name, name)
+				}
 			}
 		}
 	}
@@ -173,7 +244,7 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 	for _, r := range resources {
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
-			static.Clusters = append(static.Clusters, m)
+			static.Clusters = append(static.Clusters, withoutADS(t, m))
 		case *listenerv3.Listener:
 			static.Listeners = append(static.Listeners, proto.Clone(m).(*listenerv3.Listener))
 		case *routev3.RouteConfiguration:
@@ -194,11 +265,52 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 			filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: packed}
 		}
 	}
+	// Where secrets come from; nothing connects to it.
+	static.Clusters = append(static.Clusters, socketCluster("xds"), socketCluster(sdsCluster))
 	return &bootstrapv3.Bootstrap{
+		Node:            &corev3.Node{Id: "test", Cluster: "test"},
 		StaticResources: static,
+		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: &corev3.ApiConfigSource{
+			ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: "xds"},
+			}}},
+		}},
 		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
 			Name:           "static",
 			LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: limit},
 		}}},
 	}
+}
+
+// socketCluster returns a cluster that leads to a Unix socket that is not there.
+func socketCluster(name string) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name: name, TypedExtensionProtocolOptions: http2Options,
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
+			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+				Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/nonexistent/" + name}}},
+			}}}},
+		}}},
+	}
+}
+
+// withoutADS returns a cluster that fetches secrets from the workload's own source where
+// it would from the control plane: an Envoy that validates crashes on those.
+func withoutADS(t *testing.T, c *clusterv3.Cluster) *clusterv3.Cluster {
+	t.Helper()
+	if c.TransportSocket == nil {
+		return c
+	}
+	c = proto.Clone(c).(*clusterv3.Cluster)
+	context := unpack(t, c.TransportSocket.GetTypedConfig())
+	for _, secret := range secretsOf(context) {
+		secret.SdsConfig = fromSocket
+	}
+	packed, err := anypb.New(context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TransportSocket.ConfigType = &corev3.TransportSocket_TypedConfig{TypedConfig: packed}
+	return c
 }

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -21,10 +22,19 @@ type servicePort struct {
 	// port is 0 where it is not known on which ports the service would be.
 	port uint32
 	// first is set on the port that the service's bare name stands for where the port
-	// that was called is not known.
-	first  bool
+	// that was called is not known: the first that takes requests.
+	first bool
+	// routes are those of requests. A port for TCP that cannot be served has some as
+	// well, which refuse them.
 	routes []*routev3.Route
+	// tcp takes the connections of a port for TCP; nil where they are closed.
+	tcp *tcpproxyv3.TcpProxy
+	// encrypted is set on a port for TCP whose connections must be encrypted.
+	encrypted bool
 }
+
+// isTCP reports whether a port is one for TCP.
+func (p *servicePort) isTCP() bool { return p.protocol == protoTCP }
 
 // servicePorts returns the ports of all backends, in name order and then in the
 // order in which their provider lists them.
@@ -58,7 +68,7 @@ func (t *translator) portsOf(s *mesh.Service) []servicePort {
 	if len(out) == 0 {
 		out = append(out, servicePort{service: s.Name, routes: refused(s.Name)})
 	}
-	out[0].first = true
+	out[max(slices.IndexFunc(out, func(p servicePort) bool { return !p.isTCP() }), 0)].first = true
 	return out
 }
 
@@ -90,28 +100,44 @@ func (t *translator) nodePorts(s *mesh.Service) []servicePort {
 		if hasPort(out, port) {
 			continue // reported where the node itself is translated
 		}
-		p := servicePort{service: s.Name, port: port, protocol: spec.Listeners[i].PortMapping.Protocol}
-		g := t.target(s.NodeName, int64(port))
-		switch {
-		case t.mustEncrypt(s, port):
-			p.routes = refused(s.Name)
-		case t.reach(g) == "":
-			t.problem(serviceKey(s.Name), field, "%s: requests to port %d are answered with 503", g.reason, port)
-			p.routes = refused(s.Name)
-		default:
-			p.routes = []*routev3.Route{{
-				Match: anyPath,
-				Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-					ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: g.cluster},
-					Timeout:          defaultPerRequest,
-					IdleTimeout:      defaultIdle,
-					RetryPolicy:      defaultRetries,
-				}},
-			}}
-		}
-		out = append(out, p)
+		out = append(out, t.nodePort(s, port, spec.Listeners[i].PortMapping.Protocol))
 	}
 	return out
+}
+
+// nodePort returns one port of a service that a virtual node provides.
+func (t *translator) nodePort(s *mesh.Service, port uint32, protocol string) servicePort {
+	p := servicePort{service: s.Name, port: port, protocol: protocol}
+	g := t.target(s.NodeName, int64(port))
+	cluster, reason := t.reach(s, g)
+	p.encrypted = g.reason == "" && t.useOf(s, g).tls
+	switch {
+	case reason != "":
+		t.problem(serviceKey(s.Name), "provider.virtualNode.virtualNodeName", "%s: %s", reason, unservedPort(&p))
+		p.routes = refused(s.Name)
+	case p.isTCP():
+		p.tcp = t.spreadConnections([]share{{cluster, 1}}, nil)
+		p.routes = onlyTCP(&p)
+	default:
+		p.routes = []*routev3.Route{{
+			Match: anyPath,
+			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
+				Timeout:          defaultPerRequest,
+				IdleTimeout:      defaultIdle,
+				RetryPolicy:      defaultRetries,
+			}},
+		}}
+	}
+	return p
+}
+
+// unservedPort says what becomes of the calls of a port that cannot be served.
+func unservedPort(p *servicePort) string {
+	if p.isTCP() {
+		return fmt.Sprintf("connections to port %d are closed", p.port)
+	}
+	return fmt.Sprintf("requests to port %d are answered with 503", p.port)
 }
 
 // routerPorts returns the ports of a service that a virtual router provides: its
@@ -127,8 +153,7 @@ func (t *translator) routerPorts(s *mesh.Service) []servicePort {
 		return nil
 	}
 	var out []servicePort
-	var routes []portRoute
-	built := false
+	sorted := t.sortedRoutes(r)
 	for i := range r.Spec.Listeners {
 		m := r.Spec.Listeners[i].PortMapping
 		p := servicePort{service: s.Name, port: uint32(m.Port), protocol: m.Protocol}
@@ -137,16 +162,14 @@ func (t *translator) routerPorts(s *mesh.Service) []servicePort {
 		case hasPort(out, p.port):
 			t.problem(routerKey(r.Name), field+"port", "port %d is listed twice: the first listener holds", m.Port)
 			continue
-		case m.Protocol != protoHTTP:
-			t.problem(routerKey(r.Name), field+"protocol", "a listener that speaks %s %s: requests to port %d are answered with 503", m.Protocol, notServed, m.Port)
+		case !knownProtocol(m.Protocol):
+			t.problem(routerKey(r.Name), field+"protocol", "%q is not a protocol, allowed are http, http2, grpc and tcp: %s", m.Protocol, unservedPort(&p))
 			p.routes = refused(s.Name)
-		case t.mustEncrypt(s, p.port):
-			p.routes = refused(s.Name)
+		case p.isTCP():
+			p.tcp, p.encrypted = t.tcpRoute(s, m, sorted)
+			p.routes = onlyTCP(&p)
 		default:
-			if !built {
-				routes, built = t.routerRoutes(s), true
-			}
-			p.routes = routesOf(routes, p.port)
+			p.routes = t.httpRoutes(s, m, sorted)
 		}
 		out = append(out, p)
 	}
@@ -165,6 +188,15 @@ func refused(service string) []*routev3.Route {
 	return []*routev3.Route{{
 		Match:  anyPath,
 		Action: answer(503, fmt.Sprintf("Fairlead cannot serve virtual service %q: its problems say why.\n", service)),
+	}}
+}
+
+// onlyTCP returns the routes for requests to a service's port for TCP, which find their
+// way to an HTTP port or proxy.
+func onlyTCP(p *servicePort) []*routev3.Route {
+	return []*routev3.Route{{
+		Match:  anyPath,
+		Action: answer(503, fmt.Sprintf("Fairlead: virtual service %q takes TCP connections on port %d, no requests.\n", p.service, p.port)),
 	}}
 }
 
