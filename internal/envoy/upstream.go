@@ -133,12 +133,16 @@ func (t *translator) weighted(w *mesh.WeightedTarget) *target {
 
 // clusterOf returns the name of the cluster that leads a service's calls to a target.
 // It is the target's own, as App Mesh had it, unless several services need the target
-// in different ways; then those with a policy of their own have clusters of their own.
+// in different ways; then those that need it otherwise than the defaults say have
+// clusters of their own.
 func (t *translator) clusterOf(s *mesh.Service, g *target, use upstreamUse) string {
-	if use.own && t.contested(g) {
-		return g.cluster + "_" + s.Name
+	if !use.own || !t.contested(g) {
+		return g.cluster
 	}
-	return g.cluster
+	if byDefault := t.useOf(&mesh.Service{Name: s.Name}, g); byDefault.way() == use.way() {
+		return g.cluster
+	}
+	return g.cluster + "_" + s.Name
 }
 
 // contested reports whether services of the view need a target in different ways.
