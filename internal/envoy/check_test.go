@@ -39,7 +39,7 @@ func checkResources(t *testing.T, resources []Resource) {
 		if err := r.Message.(message).ValidateAll(); err != nil {
 			t.Errorf("%s %q is not valid: %v", r.Type, r.Name, err)
 		}
-		if name := r.Message.(interface{ GetName() string }).GetName(); name != r.Name {
+		if name := nameOf(r.Message); name != r.Name {
 			t.Errorf("the message of %s %q has the name %q", r.Type, r.Name, name)
 		}
 		if have[r.Type] == nil {
@@ -111,6 +111,14 @@ func secretsOf(socket proto.Message) []*tlsv3.SdsSecretConfig {
 	return out
 }
 
+// nameOf returns the name that a message has in itself.
+func nameOf(m proto.Message) string {
+	if a, ok := m.(*endpointv3.ClusterLoadAssignment); ok {
+		return a.ClusterName
+	}
+	return m.(interface{ GetName() string }).GetName()
+}
+
 func checkListener(t *testing.T, l *listenerv3.Listener, have map[Type]map[string]bool, used map[string]bool) {
 	t.Helper()
 	for _, filter := range listenerFilters(l) {
@@ -124,8 +132,20 @@ func checkListener(t *testing.T, l *listenerv3.Listener, have map[Type]map[strin
 				t.Errorf("listener %q has route configuration %q, which is not there", l.Name, name)
 			}
 		case *tcpproxyv3.TcpProxy:
-			if !have[TypeCluster][config.GetCluster()] {
-				t.Errorf("listener %q has cluster %q, which is not there", l.Name, config.GetCluster())
+			targets := []string{}
+			if config.GetCluster() != "" {
+				targets = append(targets, config.GetCluster())
+			}
+			for _, w := range config.GetWeightedClusters().GetClusters() {
+				targets = append(targets, w.Name)
+			}
+			if len(targets) == 0 {
+				t.Errorf("listener %q has a TCP proxy that leads nowhere", l.Name)
+			}
+			for _, name := range targets {
+				if !have[TypeCluster][name] {
+					t.Errorf("listener %q has cluster %q, which is not there", l.Name, name)
+				}
 			}
 		}
 	}
@@ -224,7 +244,7 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 	for _, r := range resources {
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
-			static.Clusters = append(static.Clusters, m)
+			static.Clusters = append(static.Clusters, withoutADS(t, m))
 		case *listenerv3.Listener:
 			static.Listeners = append(static.Listeners, proto.Clone(m).(*listenerv3.Listener))
 		case *routev3.RouteConfiguration:
@@ -273,4 +293,24 @@ func socketCluster(name string) *clusterv3.Cluster {
 			}}}},
 		}}},
 	}
+}
+
+// withoutADS returns a cluster that fetches secrets from the workload's own source where
+// it would from the control plane: an Envoy that validates crashes on those.
+func withoutADS(t *testing.T, c *clusterv3.Cluster) *clusterv3.Cluster {
+	t.Helper()
+	if c.TransportSocket == nil {
+		return c
+	}
+	c = proto.Clone(c).(*clusterv3.Cluster)
+	context := unpack(t, c.TransportSocket.GetTypedConfig())
+	for _, secret := range secretsOf(context) {
+		secret.SdsConfig = fromSocket
+	}
+	packed, err := anypb.New(context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.TransportSocket.ConfigType = &corev3.TransportSocket_TypedConfig{TypedConfig: packed}
+	return c
 }

@@ -39,32 +39,58 @@ func breakers(connections, pending uint32) *clusterv3.CircuitBreakers {
 	}}}
 }
 
-// egressCluster returns the cluster of a listener of another virtual node, as its
-// clients see it.
-func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.VirtualNodeSpec, listener int) *clusterv3.Cluster {
-	l := &spec.Listeners[listener]
-	port := uint32(l.PortMapping.Port)
-	dns := spec.ServiceDiscovery.Dns
+// egressCluster returns the cluster of a target as its clients see it, with TLS by a
+// transport socket if there is one.
+func (t *translator) egressCluster(name string, key mesh.Key, g *target, socket *corev3.TransportSocket) *clusterv3.Cluster {
+	l := &g.spec.Listeners[g.listener]
 	c := &clusterv3.Cluster{
-		Name:             name,
-		ConnectTimeout:   egressConnectTimeout,
-		LoadAssignment:   oneEndpoint(name, dns.Hostname, port),
-		CircuitBreakers:  openBreakers,
-		OutlierDetection: t.outlierDetection(l.OutlierDetection, key, listener),
-		HealthChecks:     t.healthChecks(l, dns.Hostname, key, listener),
+		Name:                          name,
+		ConnectTimeout:                egressConnectTimeout,
+		CircuitBreakers:               openBreakers,
+		OutlierDetection:              t.outlierDetection(l.OutlierDetection, key, g.listener),
+		HealthChecks:                  t.healthChecks(g, socket != nil),
+		TransportSocket:               socket,
+		TypedExtensionProtocolOptions: protocolOptions(g.spoken()),
 	}
+	if dns := g.spec.ServiceDiscovery.Dns; dns != nil {
+		t.discoverByName(c, dns, g)
+	} else {
+		discoverByEDS(c)
+	}
+	return c
+}
+
+// discoverByName has a cluster's hosts found by DNS.
+func (t *translator) discoverByName(c *clusterv3.Cluster, dns *mesh.DnsServiceDiscovery, g *target) {
+	c.LoadAssignment = oneEndpoint(c.Name, dns.Hostname, g.port)
 	kind := clusterv3.Cluster_LOGICAL_DNS
 	if _, literal := literalAddress(dns.Hostname); literal {
 		// Nothing is to be resolved, so the cluster is warm at once.
 		kind = clusterv3.Cluster_STATIC
 	} else {
-		c.DnsLookupFamily = lookupFamily(t.ipPreference(spec))
+		c.DnsLookupFamily = lookupFamily(t.ipPreference(g.spec))
 		if dns.ResponseType != nil && *dns.ResponseType == "ENDPOINTS" {
 			kind = clusterv3.Cluster_STRICT_DNS
 		}
 	}
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: kind}
-	return c
+}
+
+// edsFromADS tells Envoy to fetch a cluster's endpoints over the stream it has, and to
+// wait for them. Envoy's own patience of 15 s would, when a cluster is changed while
+// the control plane is away, end with the cluster replaced by an empty one.
+var edsFromADS = &corev3.ConfigSource{
+	ConfigSourceSpecifier: fromADS.ConfigSourceSpecifier,
+	ResourceApiVersion:    fromADS.ResourceApiVersion,
+	InitialFetchTimeout:   off,
+}
+
+// discoverByEDS has a cluster's hosts sent by the control plane. One that is not sent
+// any more is gone at once, even if it still passes its health check.
+func discoverByEDS(c *clusterv3.Cluster) {
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
+	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: edsFromADS}
+	c.IgnoreHealthOnHostRemoval = true
 }
 
 // lookupFamily returns the family of addresses that a name is resolved to.
@@ -80,11 +106,11 @@ func lookupFamily(preference string) clusterv3.Cluster_DnsLookupFamily {
 	return clusterv3.Cluster_AUTO
 }
 
-// allowAllCluster returns the cluster that sends each connection to where the
+// originalDstCluster returns a cluster that sends each connection to where the
 // application made it to, in the protocol that the application spoke.
-func (t *translator) allowAllCluster() *clusterv3.Cluster {
+func originalDstCluster(name string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
-		Name:                 allowAllClusterName(t.mesh),
+		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 		LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
 		ConnectTimeout:       allowAllConnectTimeout,

@@ -1,9 +1,7 @@
 package envoy
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -22,12 +20,18 @@ func (t *translator) egress() {
 	t.redirectedEgress(ports)
 }
 
-// boundEgress emits one listener, an explicit proxy: the Host header says which
-// service is meant, whichever port it is on.
+// boundEgress emits one listener for HTTP, an explicit proxy: the Host header says which
+// service is meant, whichever port it is on. Nothing of the kind is in a TCP connection,
+// so each service for TCP has a listener of its own on its port.
 func (t *translator) boundEgress(ports []servicePort) {
 	if t.allowAll() {
 		t.problem(mesh.Key{Kind: mesh.KindMesh, Name: t.mesh}, "egressFilter.type",
 			"ALLOW_ALL has no effect on a bound proxy, which cannot know where a call was made to: hosts outside the mesh are answered with 404")
+	}
+	for port, p := range t.tcpPorts(ports) {
+		if t.portIsFree(port, p) {
+			t.boundTCP(port, p)
+		}
 	}
 	name := egressRoutesName(egressPort)
 	filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: name})
@@ -40,41 +44,66 @@ func (t *translator) boundEgress(ports []servicePort) {
 	}
 }
 
-// redirectedEgress emits one listener with a filter chain for each port on which
-// there is a service.
+// portIsFree reports whether a bound proxy can listen on the port of a service for TCP,
+// and notes a problem if not.
+func (t *translator) portIsFree(port uint32, p *servicePort) bool {
+	if port == egressPort {
+		t.problem(serviceKey(p.service), "", "port %d is taken by the egress listener of bound proxies: connections to it do not reach the service", port)
+		return false
+	}
+	for i := range t.view.Node.Listeners {
+		if uint32(t.view.Node.Listeners[i].PortMapping.Port) == port {
+			t.problem(t.self(), t.backendField(p.service), "a bound proxy cannot listen for virtual service %q on port %d, which is the node's own listener's: connections to it do not reach the service", p.service, port)
+			return false
+		}
+	}
+	return true
+}
+
+// redirectedEgress emits one listener with a filter chain for each port on which there
+// is a service, and for what may always leave the mesh.
 func (t *translator) redirectedEgress(ports []servicePort) {
 	fallback := t.notABackend()
 	var otherwise *listenerv3.FilterChain
+	var all string
 	if t.allowAll() {
-		all := t.allowAllCluster()
-		if filters := t.passThrough(); filters != nil && t.valid(all, t.self(), "", "the way out of the mesh") {
-			t.emit(TypeCluster, all.Name, all)
-			otherwise = &listenerv3.FilterChain{Filters: filters}
-			fallback = passThroughRoutes(all.Name)
+		if name := allowAllClusterName(t.mesh); t.emitOriginalDst(name) {
+			all, otherwise = name, &listenerv3.FilterChain{Filters: t.passThrough()}
+			fallback = passThroughRoutes(name)
 		}
 	}
+	tcp := t.tcpPorts(ports)
 	byPort := map[uint32][]servicePort{}
 	for _, p := range ports {
-		if p.port != 0 {
+		if p.port != 0 && tcp[p.port] == nil {
 			p.first = true // the port is known, so the bare name stands for this one
 			byPort[p.port] = append(byPort[p.port], p)
 		}
 	}
-	var chains []*listenerv3.FilterChain
+	chains := t.portChains(byPort, tcp)
+	chains = append(chains, t.httpsChains(all, byPort[httpsPort] != nil)...)
+	if t.emitEgressListener(chains, otherwise) {
+		for port, ports := range byPort {
+			t.emitEgressRoutes(egressRoutesName(port), ports, fallback)
+		}
+	}
+}
+
+// portChains returns the filter chains of services, by port.
+func (t *translator) portChains(byPort map[uint32][]servicePort, tcp map[uint32]*servicePort) []*listenerv3.FilterChain {
+	chains := make([]*listenerv3.FilterChain, 0, len(byPort)+len(tcp)+2)
 	for port := range byPort {
 		if filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: egressRoutesName(port)}); filters != nil {
 			chains = append(chains, portChain(port, filters))
 		}
 	}
-	if len(chains) == 0 && otherwise == nil {
-		return
-	}
-	sortChains(chains)
-	if t.emitListener(egressListenerName(t.listenOn, egressPort), egressPort, corev3.TrafficDirection_OUTBOUND, chains, otherwise) {
-		for port, ports := range byPort {
-			t.emitEgressRoutes(egressRoutesName(port), ports, fallback)
+	for port, p := range tcp {
+		if filters := t.tcpFilters(p); filters != nil {
+			chains = append(chains, portChain(port, filters))
 		}
 	}
+	sortChains(chains)
+	return chains
 }
 
 // notABackend returns the routes for hosts that are no backend of the node. The
@@ -90,91 +119,4 @@ func (t *translator) notABackend() []*routev3.Route {
 			}},
 		}},
 	}}
-}
-
-// emitEgressRoutes emits the route configuration for the services of a listener or
-// filter chain, with the routes for all other hosts.
-func (t *translator) emitEgressRoutes(name string, ports []servicePort, fallback []*routev3.Route) {
-	hosts := t.virtualHosts(ports)
-	hosts = append(hosts, &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
-	slices.SortFunc(hosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
-	t.emit(TypeRoute, name, &routev3.RouteConfiguration{Name: name, VirtualHosts: hosts})
-}
-
-// virtualHosts returns a virtual host for each port of a service. Envoy refuses a
-// configuration in which a domain stands twice, and takes no notice of case. A name
-// goes before a name with a port: a service may be called "a:80" beside one called
-// "a" on port 80.
-func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
-	owner := make(map[string]string, 2*len(ports))
-	for _, p := range ports {
-		if !p.first {
-			continue
-		}
-		key := lower(p.service)
-		if other, taken := owner[key]; taken {
-			t.problem(serviceKey(p.service), "", "the name differs from that of virtual service %q in case only, so Envoy cannot tell them apart: this one is left out", other)
-			continue
-		}
-		owner[key] = p.service
-	}
-	hosts := make([]*routev3.VirtualHost, 0, len(ports)+1)
-	for _, p := range ports {
-		if owner[lower(p.service)] != p.service {
-			continue
-		}
-		h := &routev3.VirtualHost{Name: p.service, Domains: make([]string, 0, 2), Routes: p.routes}
-		if p.first {
-			h.Domains = append(h.Domains, p.service)
-		}
-		if p.port != 0 {
-			withPort := p.service + ":" + decimal(p.port)
-			key := lower(withPort)
-			if other, taken := owner[key]; taken {
-				t.problem(serviceKey(p.service), "", "%q is the name of virtual service %q: requests for it go there", withPort, other)
-			} else {
-				owner[key] = p.service
-				h.Domains = append(h.Domains, withPort)
-			}
-			if !p.first {
-				h.Name = withPort
-			}
-		}
-		if len(h.Domains) > 0 && t.acceptable(h, p.service) {
-			hosts = append(hosts, h)
-		}
-	}
-	return hosts
-}
-
-// acceptable reports whether Envoy would take a virtual host. A route that it would
-// not take costs itself only.
-func (t *translator) acceptable(h *routev3.VirtualHost, service string) bool {
-	if h.ValidateAll() == nil {
-		return true
-	}
-	good := make([]*routev3.Route, 0, len(h.Routes))
-	for _, r := range h.Routes {
-		if t.valid(r, serviceKey(service), "", fmt.Sprintf("route %q", r.Name)) {
-			good = append(good, r)
-		}
-	}
-	h.Routes = good
-	return t.valid(h, serviceKey(service), "", "the service")
-}
-
-// lower returns s with its ASCII letters in lower case, as Envoy compares hosts.
-func lower(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for j := i; j < len(b); j++ {
-				if 'A' <= b[j] && b[j] <= 'Z' {
-					b[j] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return s
 }

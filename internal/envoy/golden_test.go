@@ -231,8 +231,10 @@ func shuffleSpec(t *testing.T, raw []byte, chance *rand.Rand) []byte {
 	if backends, ok := spec["backends"].([]any); ok {
 		shuffle(chance, backends)
 	}
-	if route, ok := spec["httpRoute"].(map[string]any); ok {
-		shuffle(chance, route["action"].(map[string]any)["weightedTargets"].([]any))
+	for _, kind := range []string{"httpRoute", "http2Route", "grpcRoute", "tcpRoute"} {
+		if route, ok := spec[kind].(map[string]any); ok {
+			shuffle(chance, route["action"].(map[string]any)["weightedTargets"].([]any))
+		}
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {

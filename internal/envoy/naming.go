@@ -45,6 +45,8 @@ func egressClusterName(mesh, node, protocol string, port uint32) string {
 	return "cds_egress_" + mesh + "_" + node + "_" + protocol + "_" + decimal(port)
 }
 
+func amazonClusterName(mesh string) string { return "cds_egress_" + mesh + "_amazonaws" }
+
 func allowAllClusterName(mesh string) string { return "cds_egress_" + mesh + "_mesh-allow-all" }
 
 func ingressRoutesName(protocol string, port uint32) string {

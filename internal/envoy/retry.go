@@ -1,7 +1,7 @@
 package envoy
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -48,70 +48,111 @@ var httpRetryEvents = []retryEvent{
 	{name: "stream-error", on: []string{"refused-stream"}},
 }
 
-// retryConditions is the order in which conditions are written.
-var retryConditions = []string{"connect-failure", "refused-stream", "reset", "retriable-status-codes"}
+// grpcRetryEvents are the events of grpcRetryEvents: gRPC statuses, which Envoy calls by
+// the same names.
+var grpcRetryEvents = []retryEvent{
+	{name: "cancelled", on: []string{"cancelled"}},
+	{name: "deadline-exceeded", on: []string{"deadline-exceeded"}},
+	{name: "internal", on: []string{"internal"}},
+	{name: "resource-exhausted", on: []string{"resource-exhausted"}},
+	{name: "unavailable", on: []string{"unavailable"}},
+}
 
-// retries returns the retry policy of a route; nil for none.
-func (t *translator) retries(key mesh.Key, p *mesh.HttpRetryPolicy) *routev3.RetryPolicy {
+// tcpRetryEvents are the events of tcpRetryEvents.
+var tcpRetryEvents = []retryEvent{{name: "connection-error", on: []string{"connect-failure"}}}
+
+// retryConditions is the order in which conditions are written.
+var retryConditions = []string{
+	"connect-failure", "refused-stream", "reset",
+	"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
+	"retriable-status-codes",
+}
+
+// retriableCodes is the order in which status codes are written.
+var retriableCodes = []uint32{409, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511}
+
+// httpRetries returns the retry policy of an HTTP route; nil for none.
+func (t *translator) httpRetries(at place, p *mesh.HttpRetryPolicy) *routev3.RetryPolicy {
 	if p == nil {
 		return defaultRetries
 	}
-	conditions, codes := t.retryOn(key, p)
-	if p.MaxRetries <= 0 || len(conditions) == 0 {
+	on := retryOn{}
+	t.addEvents(&on, at.in("httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
+	t.addEvents(&on, at.in("tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
+	return on.policy(p.MaxRetries, p.PerRetryTimeout)
+}
+
+// grpcRetries returns the retry policy of a gRPC route; nil for none.
+func (t *translator) grpcRetries(at place, p *mesh.GrpcRetryPolicy) *routev3.RetryPolicy {
+	if p == nil {
+		return defaultRetries
+	}
+	on := retryOn{}
+	t.addEvents(&on, at.in("grpcRetryEvents"), grpcRetryEvents, p.GrpcRetryEvents)
+	t.addEvents(&on, at.in("httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
+	t.addEvents(&on, at.in("tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
+	return on.policy(p.MaxRetries, p.PerRetryTimeout)
+}
+
+// retryOn collects what a request is tried again for.
+type retryOn struct {
+	conditions map[string]bool
+	codes      map[uint32]bool
+}
+
+// addEvents adds what events stand for.
+func (t *translator) addEvents(r *retryOn, at place, known []retryEvent, names []string) {
+	if r.conditions == nil {
+		r.conditions, r.codes = map[string]bool{}, map[uint32]bool{}
+	}
+	for i, name := range names {
+		k := slices.IndexFunc(known, func(e retryEvent) bool { return e.name == name })
+		if k < 0 {
+			t.problemAt(at.at(i), "%q is not an event, allowed are %s: it has no effect", name, eventNames(known))
+			continue
+		}
+		for _, c := range known[k].on {
+			r.conditions[c] = true
+		}
+		for _, c := range known[k].codes {
+			r.conditions["retriable-status-codes"], r.codes[c] = true, true
+		}
+	}
+}
+
+func eventNames(events []retryEvent) string {
+	names := make([]string, len(events))
+	for i, e := range events {
+		names[i] = e.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// policy returns the retry policy, each condition and code once and in a fixed order;
+// nil if nothing is tried again.
+func (r *retryOn) policy(most int64, perTry *mesh.Duration) *routev3.RetryPolicy {
+	if most <= 0 || len(r.conditions) == 0 {
 		return nil
 	}
 	out := &routev3.RetryPolicy{
-		RetryOn:                       strings.Join(conditions, ","),
-		RetriableStatusCodes:          codes,
-		NumRetries:                    wrapperspb.UInt32(clampUint32(p.MaxRetries)),
+		NumRetries:                    wrapperspb.UInt32(clampUint32(most)),
 		RetryHostPredicate:            otherHosts,
 		HostSelectionRetryMaxAttempts: hostPicks,
 	}
-	if d := duration(p.PerRetryTimeout); d > 0 {
-		out.PerTryTimeout = durationpb.New(d)
-	}
-	return out
-}
-
-// retryOn returns the conditions and status codes of a policy's events, each once and
-// in a fixed order.
-func (t *translator) retryOn(key mesh.Key, p *mesh.HttpRetryPolicy) (conditions []string, codes []uint32) {
-	on, code := map[string]bool{}, map[uint32]bool{}
-	if len(p.TcpRetryEvents) > 0 { // its only event is connection-error
-		on["connect-failure"] = true
-	}
-	for i, name := range p.HttpRetryEvents {
-		e := findEvent(name)
-		if e == nil {
-			t.problem(key, fmt.Sprintf("httpRoute.retryPolicy.httpRetryEvents[%d]", i),
-				"%q is not an event, allowed are server-error, gateway-error, client-error and stream-error: it has no effect", name)
-			continue
-		}
-		for _, c := range e.on {
-			on[c] = true
-		}
-		for _, c := range e.codes {
-			on["retriable-status-codes"], code[c] = true, true
-		}
-	}
+	conditions := make([]string, 0, len(r.conditions))
 	for _, c := range retryConditions {
-		if on[c] {
+		if r.conditions[c] {
 			conditions = append(conditions, c)
 		}
 	}
-	for _, c := range []uint32{409, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511} {
-		if code[c] {
-			codes = append(codes, c)
+	out.RetryOn = strings.Join(conditions, ",")
+	for _, c := range retriableCodes {
+		if r.codes[c] {
+			out.RetriableStatusCodes = append(out.RetriableStatusCodes, c)
 		}
 	}
-	return conditions, codes
-}
-
-func findEvent(name string) *retryEvent {
-	for i := range httpRetryEvents {
-		if httpRetryEvents[i].name == name {
-			return &httpRetryEvents[i]
-		}
+	if d := duration(perTry); d > 0 {
+		out.PerTryTimeout = durationpb.New(d)
 	}
-	return nil
+	return out
 }

@@ -12,182 +12,193 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
-// lowestPriority is the priority of a route that has none: it comes after those that
-// have one, as AWS's walk-throughs rely on.
-const lowestPriority = 1000
-
-// portRoute is a route with the port of the router that it is for, 0 for all.
-type portRoute struct {
-	port  uint32
-	route *routev3.Route
+// routeKind is what the four kinds of routes have in common.
+type routeKind struct {
+	member   string // of the route's spec, for example "httpRoute"
+	protocol string // of the listeners that the route is for
+	port     *int64 // the port of the router that the route is for, nil for all
 }
 
-// routesOf returns the routes of one port of a router.
-func routesOf(routes []portRoute, port uint32) []*routev3.Route {
-	out := make([]*routev3.Route, 0, len(routes))
-	for _, r := range routes {
-		if r.port == 0 || r.port == port {
-			out = append(out, r.route)
+// kindOfRoute returns the kind of a route, the zero value for one that has none.
+func kindOfRoute(s *mesh.RouteSpec) routeKind {
+	switch {
+	case s.HttpRoute != nil:
+		return routeKind{"httpRoute", protoHTTP, s.HttpRoute.Match.Port}
+	case s.Http2Route != nil:
+		return routeKind{"http2Route", protoHTTP2, s.Http2Route.Match.Port}
+	case s.GrpcRoute != nil:
+		return routeKind{"grpcRoute", protoGRPC, s.GrpcRoute.Match.Port}
+	case s.TcpRoute != nil && s.TcpRoute.Match != nil:
+		return routeKind{"tcpRoute", protoTCP, s.TcpRoute.Match.Port}
+	case s.TcpRoute != nil:
+		return routeKind{"tcpRoute", protoTCP, nil}
+	}
+	return routeKind{}
+}
+
+// takes reports whether a router's listener is one that a route is for.
+func (k routeKind) takes(m *mesh.PortMapping) bool {
+	return k.protocol == m.Protocol && (k.port == nil || *k.port == m.Port)
+}
+
+// sortedRoutes returns the routes of a service's router in the order in which they are
+// tried, without those that are for none of its listeners.
+func (t *translator) sortedRoutes(r *mesh.Router) []mesh.Route {
+	out := make([]mesh.Route, 0, len(r.Routes))
+	for i := range r.Routes {
+		if t.fitsRouter(r, &r.Routes[i]) {
+			out = append(out, r.Routes[i])
 		}
 	}
+	slices.SortStableFunc(out, compareRoutes)
 	return out
 }
 
-// routerRoutes returns the routes of a service's router in the order in which they
-// are tried.
-func (t *translator) routerRoutes(s *mesh.Service) []portRoute {
-	sorted := slices.Clone(s.Router.Routes)
-	slices.SortStableFunc(sorted, compareRoutes)
-	out := make([]portRoute, 0, len(sorted))
-	for i := range sorted {
-		if r, port := t.route(s, &sorted[i]); r != nil {
-			out = append(out, portRoute{port, r})
+// fitsRouter reports whether a route is for one of its router's listeners, and notes a
+// problem if not.
+func (t *translator) fitsRouter(r *mesh.Router, route *mesh.Route) bool {
+	key, k := routeKey(r.Name, route.Name), kindOfRoute(route.Spec)
+	if k.protocol == "" {
+		t.problem(key, "", "the route has neither match nor action: it is left out")
+		return false
+	}
+	onPort := ""
+	for _, l := range r.Spec.Listeners {
+		if k.takes(l.PortMapping) {
+			return true
 		}
-	}
-	return out
-}
-
-// compareRoutes orders two routes of a router. App Mesh documents the priority and,
-// for prefixes, the longest first; the rest is ours:
-//
-//  1. the priority, 0 first, routes without one together with 1000;
-//  2. an exact path before a regular expression before a prefix;
-//  3. the longer path, expression or prefix;
-//  4. more conditions: method, scheme, port, headers and query parameters;
-//  5. the name.
-func compareRoutes(a, b mesh.Route) int {
-	if c := cmp.Compare(priority(a.Spec), priority(b.Spec)); c != 0 {
-		return c
-	}
-	kindA, lengthA, conditionsA := weigh(a.Spec)
-	kindB, lengthB, conditionsB := weigh(b.Spec)
-	return cmp.Or(
-		cmp.Compare(kindA, kindB),
-		cmp.Compare(lengthB, lengthA),
-		cmp.Compare(conditionsB, conditionsA),
-		cmp.Compare(a.Name, b.Name),
-	)
-}
-
-func priority(s *mesh.RouteSpec) int64 {
-	if s.Priority == nil {
-		return lowestPriority
-	}
-	return *s.Priority
-}
-
-// weigh returns what the order of routes looks at: the kind of path match in the
-// order in which they are tried, its length, and the number of other conditions.
-func weigh(s *mesh.RouteSpec) (kind, length, conditions int) {
-	if s.HttpRoute == nil {
-		return 0, 0, 0
-	}
-	m := s.HttpRoute.Match
-	conditions = len(m.Headers) + len(m.QueryParameters)
-	for _, set := range []bool{m.Method != nil, m.Scheme != nil, m.Port != nil} {
-		if set {
-			conditions++
+		if k.port != nil && *k.port == l.PortMapping.Port && onPort == "" {
+			onPort = l.PortMapping.Protocol
 		}
 	}
 	switch {
-	case m.Path != nil && m.Path.Exact != nil:
-		return 0, len(*m.Path.Exact), conditions
-	case m.Path != nil && m.Path.Regex != nil:
-		return 1, len(*m.Path.Regex), conditions
-	case m.Prefix != nil:
-		return 2, len(*m.Prefix), conditions
+	case k.port != nil && onPort == "":
+		t.problem(key, k.member+".match.port", "the virtual router has no listener on port %d: the route is left out", *k.port)
+	case k.port != nil:
+		t.problem(key, k.member, "the virtual router's listener on port %d speaks %s, the route is for %s: it is left out", *k.port, onPort, k.protocol)
+	default:
+		t.problem(key, k.member, "the virtual router has no listener that speaks %s: the route is left out", k.protocol)
 	}
-	return 2, 0, conditions
+	return false
 }
 
-// route translates one route of a service's router. It returns nil for a route that
-// is left out, having noted why.
-func (t *translator) route(s *mesh.Service, r *mesh.Route) (out *routev3.Route, port uint32) {
-	key := routeKey(s.Router.Name, r.Name)
-	spec := r.Spec.HttpRoute
-	if spec == nil {
-		t.otherRoute(key, r.Spec)
-		return nil, 0
-	}
-	match := t.match(key, spec.Match)
-	if match == nil {
-		return nil, 0
-	}
-	if p := spec.Match.Port; p != nil {
-		port = uint32(*p)
-		if !slices.ContainsFunc(s.Router.Spec.Listeners, func(l mesh.VirtualRouterListener) bool { return l.PortMapping.Port == *p }) {
-			t.problem(key, "httpRoute.match.port", "the virtual router has no listener on port %d: the route is left out", *p)
-			return nil, 0
+// httpRoutes returns the routes of one HTTP port of a service's router, of all its
+// routes in the order in which they are tried.
+func (t *translator) httpRoutes(s *mesh.Service, m *mesh.PortMapping, sorted []mesh.Route) []*routev3.Route {
+	out := make([]*routev3.Route, 0, len(sorted))
+	for i := range sorted {
+		if !kindOfRoute(sorted[i].Spec).takes(m) {
+			continue
+		}
+		if r := t.route(s, &sorted[i]); r != nil {
+			out = append(out, r)
 		}
 	}
-	out = &routev3.Route{Name: r.Name, Match: match}
-	action := &routev3.RouteAction{RetryPolicy: t.retries(key, spec.RetryPolicy)}
-	action.Timeout, action.IdleTimeout = timeouts(spec.Timeout)
-	if t.spread(action, s, key, spec.Action.WeightedTargets) {
+	return out
+}
+
+// route translates one route of a service's router that is not for TCP. It returns nil
+// for a route that is left out, having noted why.
+func (t *translator) route(s *mesh.Service, r *mesh.Route) *routev3.Route {
+	key, k := routeKey(s.Router.Name, r.Name), kindOfRoute(r.Spec)
+	at := place{key, k.member}
+	out := &routev3.Route{Name: r.Name}
+	action := &routev3.RouteAction{}
+	if g := r.Spec.GrpcRoute; g != nil && k.protocol == protoGRPC {
+		out.Match = t.grpcMatch(at.in("match"), g.Match)
+		action.RetryPolicy = t.grpcRetries(at.in("retryPolicy"), g.RetryPolicy)
+		action.Timeout, action.IdleTimeout = timeouts((*mesh.HttpTimeout)(g.Timeout))
+	} else {
+		h := r.Spec.HttpRoute
+		if h == nil {
+			h = r.Spec.Http2Route
+		}
+		out.Match = t.match(at.in("match"), h.Match)
+		action.RetryPolicy = t.httpRetries(at.in("retryPolicy"), h.RetryPolicy)
+		action.Timeout, action.IdleTimeout = timeouts(h.Timeout)
+	}
+	if out.Match == nil {
+		return nil
+	}
+	if t.spread(action, s, at.in("action.weightedTargets"), k.protocol, r.Spec.Targets()) {
 		out.Action = &routev3.Route_Route{Route: action}
 	} else {
 		out.Action = answer(503, fmt.Sprintf("Fairlead knows no target for route %q of virtual router %q: its problems say why.\n", r.Name, s.Router.Name))
 	}
-	return out, port
+	return out
 }
 
-// otherRoute notes why a route that is not for http is left out.
-func (t *translator) otherRoute(key mesh.Key, s *mesh.RouteSpec) {
-	switch {
-	case s.Http2Route != nil:
-		t.problem(key, "http2Route", "an http2 route %s: the route is left out", notServed)
-	case s.GrpcRoute != nil:
-		t.problem(key, "grpcRoute", "a gRPC route %s: the route is left out", notServed)
-	case s.TcpRoute != nil:
-		t.problem(key, "tcpRoute", "a TCP route %s: the route is left out", notServed)
-	default:
-		t.problem(key, "", "the route has neither match nor action: it is left out")
-	}
+// share is a cluster with its share of a route's calls.
+type share struct {
+	cluster string
+	weight  uint32
 }
 
-// spread gives an action the clusters of a route's targets by weight. It reports
-// false if no target remains that a request could be sent to.
-func (t *translator) spread(action *routev3.RouteAction, s *mesh.Service, key mesh.Key, targets []mesh.WeightedTarget) bool {
-	clusters := make([]*routev3.WeightedCluster_ClusterWeight, 0, len(targets))
-	var total uint64
+// shares returns the clusters of a route's targets, those that can be served, in an
+// order of their own: that of the targets means nothing, and a fixed one keeps an edit
+// of it from being sent out.
+func (t *translator) shares(s *mesh.Service, at place, protocol string, targets []mesh.WeightedTarget) []share {
+	out := make([]share, 0, len(targets))
 	for i := range targets {
 		w := &targets[i]
-		g, field := t.target(w.VirtualNode, 0), "virtualNode"
-		if w.Port != nil {
-			g, field = t.target(w.VirtualNode, *w.Port), "port"
+		g := t.weighted(w)
+		reason := g.reason
+		if reason == "" {
+			reason = g.carries(protocol)
 		}
-		if g.reason == "" && t.mustEncrypt(s, g.port) {
-			continue
+		cluster := ""
+		if reason == "" {
+			cluster, reason = t.reach(s, g)
 		}
-		cluster := t.reach(g)
-		if cluster == "" {
-			if g.spec == nil {
-				field = "virtualNode"
+		if reason != "" {
+			field := "virtualNode"
+			if w.Port != nil && g.spec != nil {
+				field = "port"
 			}
-			t.problem(key, fmt.Sprintf("httpRoute.action.weightedTargets[%d].%s", i, field), "%s: the target is left out, the others take its share", g.reason)
+			t.problemAt(at.at(i).in(field), "%s: the target is left out, the others take its share", reason)
 			continue
 		}
-		weight := clampUint32(w.Weight)
-		total += uint64(weight)
-		clusters = append(clusters, &routev3.WeightedCluster_ClusterWeight{Name: cluster, Weight: wrapperspb.UInt32(weight)})
+		out = append(out, share{cluster, clampUint32(w.Weight)})
 	}
-	if total == 0 {
-		if len(clusters) > 0 {
-			t.problem(key, "httpRoute.action.weightedTargets", "all weights are 0: requests are answered with 503")
-		} else {
-			t.problem(key, "httpRoute.action.weightedTargets", "no target can be served: requests are answered with 503")
-		}
+	slices.SortStableFunc(out, func(a, b share) int {
+		return cmp.Or(cmp.Compare(a.cluster, b.cluster), cmp.Compare(a.weight, b.weight))
+	})
+	return out
+}
+
+// served reports whether shares add up to something, and notes a problem if not.
+func (t *translator) served(all []share, at place, otherwise string) bool {
+	var total uint64
+	for _, s := range all {
+		total += uint64(s.weight)
+	}
+	switch {
+	case total > 0:
+		return true
+	case len(all) > 0:
+		t.problemAt(at, "all weights are 0: %s", otherwise)
+	default:
+		t.problemAt(at, "no target can be served: %s", otherwise)
+	}
+	return false
+}
+
+// spread gives an action the clusters of a route's targets by weight; those with a
+// weight of 0 stay listed. It reports false if no target remains that a request could
+// be sent to.
+func (t *translator) spread(action *routev3.RouteAction, s *mesh.Service, at place, protocol string, targets []mesh.WeightedTarget) bool {
+	all := t.shares(s, at, protocol, targets)
+	if !t.served(all, at, "requests are answered with 503") {
 		return false
 	}
-	if len(clusters) == 1 {
-		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: clusters[0].Name}
+	if len(all) == 1 {
+		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: all[0].cluster}
 		return true
 	}
-	// The order of targets means nothing; a fixed one keeps an edit of it from being
-	// sent out.
-	slices.SortStableFunc(clusters, func(a, b *routev3.WeightedCluster_ClusterWeight) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Weight.Value, b.Weight.Value))
-	})
+	clusters := make([]*routev3.WeightedCluster_ClusterWeight, 0, len(all))
+	for _, s := range all {
+		clusters = append(clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: wrapperspb.UInt32(s.weight)})
+	}
 	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{Clusters: clusters}}
 	return true
 }

@@ -21,8 +21,7 @@ type target struct {
 	spec     *mesh.VirtualNodeSpec
 	listener int    // its place in the spec
 	port     uint32 // its port
-	cluster  string // the name of its cluster
-	emitted  bool   // the cluster is among the resources
+	cluster  string // the name of its cluster; see clusterOf
 	// reason says why the target cannot be served; "" if it can.
 	reason string
 }
@@ -79,44 +78,39 @@ func findListener(listeners []mesh.Listener, port int64) int {
 	return found
 }
 
+// spoken returns the protocol of a target's listener.
+func (g *target) spoken() string { return g.spec.Listeners[g.listener].PortMapping.Protocol }
+
 // unreachable returns why clients cannot be sent to a virtual node's listener, or "".
 func unreachable(node string, spec *mesh.VirtualNodeSpec, l *mesh.Listener) string {
 	d := spec.ServiceDiscovery
 	switch {
-	case l.PortMapping.Protocol != protoHTTP:
-		return fmt.Sprintf("the listener of virtual node %q on port %d speaks %s, which %s", node, l.PortMapping.Port, l.PortMapping.Protocol, notServed)
-	case asksTLS(l):
-		return fmt.Sprintf("the listener of virtual node %q on port %d asks for TLS (mode %s), which %s", node, l.PortMapping.Port, l.Tls.Mode, notServed)
+	case !knownProtocol(l.PortMapping.Protocol):
+		return fmt.Sprintf("the listener of virtual node %q on port %d speaks %q, allowed are http, http2, grpc and tcp", node, l.PortMapping.Port, l.PortMapping.Protocol)
 	case d == nil || d.Dns == nil && d.AwsCloudMap == nil:
 		return fmt.Sprintf("virtual node %q has no service discovery", node)
-	case d.Dns == nil:
-		return fmt.Sprintf("virtual node %q is discovered by AWS Cloud Map, which %s", node, notServed)
-	case !validHost(d.Dns.Hostname):
+	case d.Dns != nil && !validHost(d.Dns.Hostname):
 		return fmt.Sprintf("virtual node %q has the host name %q: allowed are host names and IP addresses", node, d.Dns.Hostname)
 	}
 	return ""
 }
 
+func knownProtocol(protocol string) bool {
+	return protocol == protoHTTP || protocol == protoHTTP2 || protocol == protoGRPC || protocol == protoTCP
+}
+
 // asksTLS reports whether a listener is to be served with TLS.
 func asksTLS(l *mesh.Listener) bool { return l.Tls != nil && l.Tls.Mode != "DISABLED" }
 
-// reach returns the cluster that leads to a target, and emits it the first time. It
-// returns "" for a target that cannot be served; then reason says why.
-func (t *translator) reach(g *target) (cluster string) {
-	if g.reason != "" {
+// carries returns why a route of a protocol cannot lead to a target, or "". The API has
+// both speak the same; but a virtual node's protocol may be changed after the route was
+// made, and then whatever can work must go on working.
+func (g *target) carries(protocol string) string {
+	spoken := g.spoken()
+	if protocol != protoGRPC || spoken == protoHTTP2 || spoken == protoGRPC {
 		return ""
 	}
-	if !g.emitted {
-		g.emitted = true
-		key := nodeKey(g.node)
-		c := t.egressCluster(g.cluster, key, g.spec, g.listener)
-		if !t.valid(c, key, index("listeners", g.listener), "cluster "+g.cluster) {
-			g.reason = fmt.Sprintf("Envoy would refuse the cluster of virtual node %q", g.node)
-			return ""
-		}
-		t.emit(TypeCluster, g.cluster, c)
-	}
-	return g.cluster
+	return fmt.Sprintf("the listener of virtual node %q on port %d speaks %s, over which gRPC cannot be called", g.node, g.port, spoken)
 }
 
 // validHost reports whether s is a host name or an IP address that a cluster can lead

@@ -4,6 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -15,26 +20,150 @@ func (t *translator) clientTLS(s *mesh.Service) (policy *mesh.ClientPolicyTls, f
 	if s.Policy != nil && s.Policy.Tls != nil {
 		return s.Policy.Tls, t.backendField(s.Name) + ".clientPolicy.tls"
 	}
-	if d := t.view.Node.BackendDefaults; d != nil && d.ClientPolicy != nil && d.ClientPolicy.Tls != nil {
-		return d.ClientPolicy.Tls, "backendDefaults.clientPolicy.tls"
+	if tls := t.backendDefaults(); tls != nil {
+		return tls, "backendDefaults.clientPolicy.tls"
 	}
 	return nil, ""
 }
 
-// mustEncrypt reports whether calls of a service through a port may be made with TLS
-// only, and notes it as a problem: TLS is not served yet, and what must be encrypted
-// is never sent in plain text. A policy may hold for some ports only; since App Mesh
-// does not say whose ports are meant, the service's and its targets' both count.
-func (t *translator) mustEncrypt(s *mesh.Service, port uint32) bool {
-	policy, field := t.clientTLS(s)
-	if policy == nil || policy.Enforce != nil && !*policy.Enforce {
-		return false
+// backendDefaults returns the TLS policy that holds for backends without one of their
+// own, nil for none.
+func (t *translator) backendDefaults() *mesh.ClientPolicyTls {
+	d := t.view.Node.BackendDefaults
+	if d == nil || d.ClientPolicy == nil {
+		return nil
 	}
-	if len(policy.Ports) > 0 && !slices.Contains(policy.Ports, int64(port)) {
-		return false
+	return d.ClientPolicy.Tls
+}
+
+// unserved returns why TLS to a target cannot be served, or "". The calls are then
+// answered with 503: what must be encrypted is never sent in plain text, and a
+// certificate that must be verified is never taken on trust.
+func (t *translator) unserved(use upstreamUse, g *target) string {
+	if use.policy == nil {
+		c := g.spec.Listeners[g.listener].Tls.Certificate
+		if c == nil || c.Acm == nil {
+			return ""
+		}
+		return fmt.Sprintf("the listener of virtual node %q on port %d has a certificate of AWS Certificate Manager, which clients must verify: that %s", g.node, g.port, notServed)
 	}
-	t.problem(t.self(), field, "TLS to backends %s: what it is enforced for is answered with 503 and never sent in plain text", notServed)
-	return true
+	field := use.field + ".validation.trust"
+	v := use.policy.Validation
+	switch {
+	case v == nil || v.Trust == nil || v.Trust.File == nil && v.Trust.Sds == nil && v.Trust.Acm == nil:
+		t.problem(t.self(), field, "the policy says nobody whose certificates are trusted: what needs TLS is answered with 503 and never sent in plain text")
+		return "its certificate cannot be verified"
+	case v.Trust.Acm != nil:
+		t.problem(t.self(), field+".acm", "trust in an authority of AWS Certificate Manager %s: what needs TLS is answered with 503 and never sent in plain text", notServed)
+		return "its certificate cannot be verified"
+	case v.Trust.File != nil && !validFile(v.Trust.File.CertificateChain):
+		t.problem(t.self(), field+".file.certificateChain", "%q is not the name of a file: what needs TLS is answered with 503 and never sent in plain text", v.Trust.File.CertificateChain)
+		return "its certificate cannot be verified"
+	}
+	if c := use.policy.Certificate; c != nil && c.File != nil && (!validFile(c.File.CertificateChain) || !validFile(c.File.PrivateKey)) {
+		t.problem(t.self(), use.field+".certificate.file", "%q and %q are not both names of files: what needs TLS is answered with 503 and never sent in plain text", c.File.CertificateChain, c.File.PrivateKey)
+		return "the client's certificate cannot be read"
+	}
+	return ""
+}
+
+// validFile reports whether a text can be the name of a file.
+func validFile(name string) bool { return name != "" && !strings.ContainsFunc(name, unicode.IsControl) }
+
+// upstreamTLS returns how a client speaks TLS to a target. It returns nil, and notes a
+// problem of the node, if Envoy would refuse it.
+func (t *translator) upstreamTLS(use upstreamUse, g *target) *corev3.TransportSocket {
+	names := serverNames(use.policy, g)
+	common := &tlsv3.CommonTlsContext{AlpnProtocols: offered(g.spoken())}
+	if use.policy != nil {
+		trust := use.policy.Validation.Trust
+		common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: expectedNames(names)},
+				ValidationContextSdsSecretConfig: t.trust(trust.File, trust.Sds),
+			},
+		}
+		if c := use.policy.Certificate; c != nil && (c.File != nil || c.Sds != nil) {
+			secret := t.certificate(c.File, c.Sds)
+			if secret == nil {
+				return nil
+			}
+			common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{secret}
+		}
+	}
+	config := &tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: serverNameIndication(names, g)}
+	if !t.valid(config, t.self(), use.field, "TLS to backends") {
+		return nil
+	}
+	packed, err := anypb.New(config)
+	if err != nil {
+		t.problem(t.self(), use.field, "TLS to backends is left out: %v", err)
+		return nil
+	}
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
+	}
+}
+
+// serverNames returns the subject alternative names of which a target's certificate must
+// have one: those that a policy lists, else the name that the target is found by.
+func serverNames(policy *mesh.ClientPolicyTls, g *target) []string {
+	if policy != nil && policy.Validation.SubjectAlternativeNames != nil {
+		if m := policy.Validation.SubjectAlternativeNames.Match; m != nil && len(m.Exact) > 0 {
+			return m.Exact
+		}
+	}
+	return []string{g.host()}
+}
+
+// host returns the name that a target is found by: its host name, or SERVICE.NAMESPACE
+// in AWS Cloud Map.
+func (g *target) host() string {
+	d := g.spec.ServiceDiscovery
+	if d.Dns != nil {
+		return strings.TrimSuffix(d.Dns.Hostname, ".")
+	}
+	return d.AwsCloudMap.ServiceName + "." + d.AwsCloudMap.NamespaceName
+}
+
+// serverNameIndication returns the name that a client asks a server for: the first of
+// the names that its certificate must have that can be a host's, else the one that the
+// target is found by; "" where that is an address.
+func serverNameIndication(names []string, g *target) string {
+	for _, name := range append(slices.Clone(names), g.host()) {
+		if _, literal := literalAddress(name); !literal && validHost(name) {
+			return strings.TrimSuffix(name, ".")
+		}
+	}
+	return ""
+}
+
+// expectedNames returns matchers for subject alternative names: URIs, addresses and host
+// names.
+func expectedNames(names []string) []*tlsv3.SubjectAltNameMatcher {
+	out := make([]*tlsv3.SubjectAltNameMatcher, 0, len(names))
+	for _, name := range names {
+		kind := tlsv3.SubjectAltNameMatcher_DNS
+		if _, literal := literalAddress(name); literal {
+			kind = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
+		} else if strings.IndexByte(name, ':') >= 0 {
+			kind = tlsv3.SubjectAltNameMatcher_URI
+		}
+		out = append(out, &tlsv3.SubjectAltNameMatcher{SanType: kind, Matcher: exactly(name)})
+	}
+	return out
+}
+
+// offered returns the protocols that a client offers to a listener of a protocol.
+func offered(protocol string) []string {
+	switch protocol {
+	case protoHTTP:
+		return []string{"http/1.1"}
+	case protoHTTP2, protoGRPC:
+		return []string{"h2"}
+	}
+	return nil
 }
 
 // backendField returns the path of a backend in the node's spec.

@@ -42,8 +42,10 @@ type translator struct {
 	accessLog  accessLogs // of every connection manager
 
 	targets  map[targetKey]*target
-	secrets  map[string]bool // emitted
-	backends map[string]int  // place in the node's list of each backend; see backendField
+	clusters map[string]madeCluster      // of targets, by name
+	ways     map[*target]map[string]bool // how services need it; see contested
+	secrets  map[string]bool             // emitted
+	backends map[string]int              // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem
@@ -53,6 +55,7 @@ func newTranslator(v *mesh.View, p Profile) *translator {
 	t := &translator{
 		view: v, profile: p, mesh: v.Mesh.Name,
 		targets:   make(map[targetKey]*target, 2*len(v.Nodes)),
+		clusters:  make(map[string]madeCluster, len(v.Nodes)),
 		secrets:   map[string]bool{},
 		resources: make([]Resource, 0, len(v.Nodes)+8),
 	}

@@ -68,7 +68,12 @@ func (s *stage) caller() {
 // callerWith is caller with an Envoy whose bootstrap is changed first.
 func (s *stage) callerWith(change func(bootstrap map[string]any)) {
 	s.t.Helper()
-	c := s.defineFront()
+	s.startFrontWith(s.defineFront(), change)
+}
+
+// startFrontWith is startFront with an Envoy whose bootstrap is changed first.
+func (s *stage) startFrontWith(c meshtest.ProxyConfig, change func(bootstrap map[string]any)) {
+	s.t.Helper()
 	b := s.plane.Bootstrap(s.t, c)
 	change(b)
 	text, err := json.Marshal(b)
@@ -79,7 +84,7 @@ func (s *stage) callerWith(change func(bootstrap map[string]any)) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	c.Env = []string{"ENVOY_CONFIG_FILE=" + file}
+	c.Env = append(c.Env, "ENVOY_CONFIG_FILE="+file)
 	s.startFront(c)
 }
 
