@@ -10,6 +10,7 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -36,7 +37,7 @@ func checkResources(t *testing.T, resources []Resource) {
 		if err := r.Message.(message).ValidateAll(); err != nil {
 			t.Errorf("%s %q is not valid: %v", r.Type, r.Name, err)
 		}
-		if name := r.Message.(interface{ GetName() string }).GetName(); name != r.Name {
+		if name := nameOf(r.Message); name != r.Name {
 			t.Errorf("the message of %s %q has the name %q", r.Type, r.Name, name)
 		}
 		if have[r.Type] == nil {
@@ -46,7 +47,14 @@ func checkResources(t *testing.T, resources []Resource) {
 	}
 	used := map[string]bool{}
 	for _, r := range resources {
+		if r.Object.Kind == 0 {
+			t.Errorf("%s %q is no object's", r.Type, r.Name)
+		}
 		switch m := r.Message.(type) {
+		case *clusterv3.Cluster:
+			if m.GetType() == clusterv3.Cluster_EDS && !have[TypeEndpoint][m.Name] {
+				t.Errorf("cluster %q has no endpoints", m.Name)
+			}
 		case *listenerv3.Listener:
 			checkListener(t, m, have, used)
 		case *routev3.RouteConfiguration:
@@ -58,6 +66,14 @@ func checkResources(t *testing.T, resources []Resource) {
 			t.Errorf("no listener has route configuration %q", name)
 		}
 	}
+}
+
+// nameOf returns the name that a message has in itself.
+func nameOf(m proto.Message) string {
+	if a, ok := m.(*endpointv3.ClusterLoadAssignment); ok {
+		return a.ClusterName
+	}
+	return m.(interface{ GetName() string }).GetName()
 }
 
 func checkListener(t *testing.T, l *listenerv3.Listener, have map[Type]map[string]bool, used map[string]bool) {
@@ -160,6 +176,18 @@ func validateWithEnvoy(t *testing.T, resources []Resource) {
 	}
 }
 
+// withEndpoints puts endpoints into their cluster, as if it were a static one.
+func withEndpoints(clusters []*clusterv3.Cluster, a *endpointv3.ClusterLoadAssignment) {
+	for i, c := range clusters {
+		if c.Name == a.ClusterName {
+			c = proto.Clone(c).(*clusterv3.Cluster)
+			c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+			c.EdsClusterConfig, c.LoadAssignment = nil, a
+			clusters[i] = c
+		}
+	}
+}
+
 // staticBootstrap returns a bootstrap that holds the resources, each route
 // configuration within the connection manager that would fetch it.
 func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap {
@@ -174,6 +202,8 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
 			static.Clusters = append(static.Clusters, m)
+		case *endpointv3.ClusterLoadAssignment:
+			withEndpoints(static.Clusters, m)
 		case *listenerv3.Listener:
 			static.Listeners = append(static.Listeners, proto.Clone(m).(*listenerv3.Listener))
 		case *routev3.RouteConfiguration:

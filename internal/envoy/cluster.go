@@ -45,6 +45,9 @@ func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.Virtual
 	l := &spec.Listeners[listener]
 	port := uint32(l.PortMapping.Port)
 	dns := spec.ServiceDiscovery.Dns
+	if dns == nil {
+		return t.edsCluster(name, key, spec, listener)
+	}
 	c := &clusterv3.Cluster{
 		Name:             name,
 		ConnectTimeout:   egressConnectTimeout,
@@ -65,6 +68,23 @@ func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.Virtual
 	}
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: kind}
 	return c
+}
+
+// edsCluster returns the cluster of a listener of a virtual node that AWS Cloud Map
+// discovers. Its endpoints come by themselves; one that is no longer among them is not
+// called again, whatever its health check says.
+func (t *translator) edsCluster(name string, key mesh.Key, spec *mesh.VirtualNodeSpec, listener int) *clusterv3.Cluster {
+	l, d := &spec.Listeners[listener], spec.ServiceDiscovery.AwsCloudMap
+	return &clusterv3.Cluster{
+		Name:                      name,
+		ClusterDiscoveryType:      &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:          &clusterv3.Cluster_EdsClusterConfig{EdsConfig: fromADS},
+		ConnectTimeout:            egressConnectTimeout,
+		CircuitBreakers:           openBreakers,
+		OutlierDetection:          t.outlierDetection(l.OutlierDetection, key, listener),
+		HealthChecks:              t.healthChecks(l, d.ServiceName+"."+d.NamespaceName, key, listener),
+		IgnoreHealthOnHostRemoval: true,
+	}
 }
 
 // lookupFamily returns the family of addresses that a name is resolved to.

@@ -89,9 +89,7 @@ func unreachable(node string, spec *mesh.VirtualNodeSpec, l *mesh.Listener) stri
 		return fmt.Sprintf("the listener of virtual node %q on port %d asks for TLS (mode %s), which %s", node, l.PortMapping.Port, l.Tls.Mode, notServed)
 	case d == nil || d.Dns == nil && d.AwsCloudMap == nil:
 		return fmt.Sprintf("virtual node %q has no service discovery", node)
-	case d.Dns == nil:
-		return fmt.Sprintf("virtual node %q is discovered by AWS Cloud Map, which %s", node, notServed)
-	case !validHost(d.Dns.Hostname):
+	case d.Dns != nil && !validHost(d.Dns.Hostname):
 		return fmt.Sprintf("virtual node %q has the host name %q: allowed are host names and IP addresses", node, d.Dns.Hostname)
 	}
 	return ""
@@ -114,7 +112,10 @@ func (t *translator) reach(g *target) (cluster string) {
 			g.reason = fmt.Sprintf("Envoy would refuse the cluster of virtual node %q", g.node)
 			return ""
 		}
-		t.emit(TypeCluster, g.cluster, c)
+		t.emitFor(key, TypeCluster, g.cluster, c)
+		if g.spec.ServiceDiscovery.Dns == nil {
+			t.endpoints(g.cluster, g.spec, g.port)
+		}
 	}
 	return g.cluster
 }

@@ -41,9 +41,11 @@ type translator struct {
 	listenOn   netip.Addr // what the proxy's listeners bind
 	accessLog  accessLogs // of every connection manager
 
-	targets  map[targetKey]*target
-	secrets  map[string]bool // emitted
-	backends map[string]int  // place in the node's list of each backend; see backendField
+	targets map[targetKey]*target
+	// discovered are the names of the nodes that Cloud Map discovers; see nodeOf.
+	discovered map[*mesh.VirtualNodeSpec]string
+	secrets    map[string]bool // emitted
+	backends   map[string]int  // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem
@@ -61,9 +63,14 @@ func newTranslator(v *mesh.View, p Profile) *translator {
 	return t
 }
 
-// emit adds a resource.
+// emit adds a resource that is the translated object's own.
 func (t *translator) emit(typ Type, name string, m proto.Message) {
-	t.resources = append(t.resources, Resource{Type: typ, Name: name, Message: m})
+	t.emitFor(t.self(), typ, name, m)
+}
+
+// emitFor adds a resource that another object is the reason of.
+func (t *translator) emitFor(object mesh.Key, typ Type, name string, m proto.Message) {
+	t.resources = append(t.resources, Resource{Type: typ, Name: name, Message: m, Object: object})
 }
 
 // message is what every Envoy message is: it knows the limits of its own fields.

@@ -50,7 +50,7 @@ func (r *rig) publish(resources ...string) {
 		case "r":
 			res = envoy.Resource{Type: envoy.TypeRoute, Name: name, Message: &routev3.RouteConfiguration{Name: name, InternalOnlyHeaders: []string{content}}}
 		}
-		e, err := r.pool.encode(res, nil)
+		e, err := r.pool.encode(res, nil, nil)
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -405,7 +405,7 @@ func TestEqualResourcesAreOne(t *testing.T) {
 	t.Parallel()
 	p := newPool()
 	encode := func(stat string) *resource {
-		r, err := p.encode(envoy.Resource{Type: envoy.TypeCluster, Name: "a", Message: &clusterv3.Cluster{Name: "a", AltStatName: stat}}, nil)
+		r, err := p.encode(envoy.Resource{Type: envoy.TypeCluster, Name: "a", Message: &clusterv3.Cluster{Name: "a", AltStatName: stat}}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
