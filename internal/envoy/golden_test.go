@@ -206,6 +206,11 @@ func (c *goldenCase) write(t *testing.T, got map[string]string) {
 // of the lists whose order means nothing, is another each time.
 func (c *goldenCase) translate(t *testing.T, chance *rand.Rand) ([]Resource, []Problem) {
 	t.Helper()
+	return Translate(c.view(t, chance), c.profile)
+}
+
+func (c *goldenCase) view(t *testing.T, chance *rand.Rand) *mesh.View {
+	t.Helper()
 	objects := c.objects
 	if chance != nil {
 		objects = append([]caseObject(nil), objects...)
@@ -225,7 +230,7 @@ func (c *goldenCase) translate(t *testing.T, chance *rand.Rand) ([]Resource, []P
 	if view == nil {
 		t.Fatalf("the case has no mesh shop or no %s", key)
 	}
-	return Translate(view, c.profile)
+	return view
 }
 
 func decodeObject(t *testing.T, o caseObject, chance *rand.Rand) *mesh.Item {
