@@ -49,7 +49,14 @@ func checkResources(t *testing.T, resources []Resource) {
 	}
 	used := map[string]bool{}
 	for _, r := range resources {
+		if r.Object.Kind == 0 {
+			t.Errorf("%s %q is no object's", r.Type, r.Name)
+		}
 		switch m := r.Message.(type) {
+		case *clusterv3.Cluster:
+			if m.GetType() == clusterv3.Cluster_EDS && !have[TypeEndpoint][m.Name] {
+				t.Errorf("cluster %q has no endpoints", m.Name)
+			}
 		case *listenerv3.Listener:
 			checkListener(t, m, have, used)
 		case *routev3.RouteConfiguration:
@@ -231,6 +238,18 @@ func validateWithEnvoy(t *testing.T, resources []Resource) {
 	}
 }
 
+// withEndpoints puts endpoints into their cluster, as if it were a static one.
+func withEndpoints(clusters []*clusterv3.Cluster, a *endpointv3.ClusterLoadAssignment) {
+	for i, c := range clusters {
+		if c.Name == a.ClusterName {
+			c = proto.Clone(c).(*clusterv3.Cluster)
+			c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+			c.EdsClusterConfig, c.LoadAssignment = nil, a
+			clusters[i] = c
+		}
+	}
+}
+
 // staticBootstrap returns a bootstrap that holds the resources, each route
 // configuration within the connection manager that would fetch it.
 func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap {
@@ -245,6 +264,8 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
 			static.Clusters = append(static.Clusters, withoutADS(t, m))
+		case *endpointv3.ClusterLoadAssignment:
+			withEndpoints(static.Clusters, m)
 		case *listenerv3.Listener:
 			static.Listeners = append(static.Listeners, proto.Clone(m).(*listenerv3.Listener))
 		case *routev3.RouteConfiguration:

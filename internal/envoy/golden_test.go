@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"bytes"
+	gocmp "cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,6 +31,7 @@ var update = flag.Bool("update", false, "write what Translate returns into testd
 //	Why the case is there.
 //	-- proxy.yaml --   the node, and the metadata of its proxy if it has any
 //	-- mesh.yaml --    the objects: kind, name, parent for a route, spec as the API takes it
+//	-- instances.yaml -- the services of the registry with their instances, if there are any
 //	-- resources.json --
 //	-- problems --     one a line: object, field, message
 func TestGolden(t *testing.T) {
@@ -66,6 +69,29 @@ type goldenCase struct {
 	node    string
 	profile Profile
 	objects []caseObject
+	// services are those of the registry.
+	services map[mesh.InstancesKey][]mesh.Instance
+}
+
+// caseService is a service of the registry, of the mesh's account unless another is named.
+type caseService struct {
+	Account, Namespace, Service string
+	Instances                   []caseInstance
+}
+
+type caseInstance struct {
+	ID         string
+	Unhealthy  bool
+	Attributes map[string]string
+}
+
+// instance reads the attributes that mean something to Cloud Map.
+func (i caseInstance) instance() mesh.Instance {
+	port, _ := strconv.ParseUint(i.Attributes["AWS_INSTANCE_PORT"], 10, 16)
+	return mesh.Instance{
+		ID: i.ID, IPv4: i.Attributes["AWS_INSTANCE_IPV4"], IPv6: i.Attributes["AWS_INSTANCE_IPV6"], Port: uint32(port),
+		Zone: i.Attributes["AVAILABILITY_ZONE"], Attributes: i.Attributes, Unhealthy: i.Unhealthy,
+	}
 }
 
 // caseObject is one object of a case's mesh. A stored one does not pass the API's
@@ -94,6 +120,7 @@ func readCase(t testing.TB, file string) *goldenCase {
 		t.Fatalf("proxy.yaml: %v", err)
 	}
 	c.node, c.profile = proxy.Node, parseMetadata(t, proxy.Metadata)
+	c.readInstances(t)
 	d := yaml.NewDecoder(strings.NewReader(c.section("mesh.yaml")))
 	d.KnownFields(true)
 	for {
@@ -107,6 +134,28 @@ func readCase(t testing.TB, file string) *goldenCase {
 		}
 		c.objects = append(c.objects, o)
 	}
+}
+
+func (c *goldenCase) readInstances(t testing.TB) {
+	t.Helper()
+	var services []caseService
+	if err := yaml.Unmarshal([]byte(c.section("instances.yaml")), &services); err != nil {
+		t.Fatalf("instances.yaml: %v", err)
+	}
+	c.services = map[mesh.InstancesKey][]mesh.Instance{}
+	for _, s := range services {
+		k := mesh.InstancesKey{Account: gocmp.Or(s.Account, "000000000001"), Region: "us-east-1", Namespace: s.Namespace, Service: s.Service}
+		c.services[k] = []mesh.Instance{}
+		for _, i := range s.Instances {
+			c.services[k] = append(c.services[k], i.instance())
+		}
+	}
+}
+
+// instances is what the case's registry knows.
+func (c *goldenCase) instances(k mesh.InstancesKey) ([]mesh.Instance, bool) {
+	all, ok := c.services[k]
+	return all, ok
 }
 
 func parseMetadata(t testing.TB, metadata map[string]any) Profile {
@@ -139,8 +188,10 @@ func (c *goldenCase) section(name string) string {
 func (c *goldenCase) write(t *testing.T, got map[string]string) {
 	t.Helper()
 	out := &txtar.Archive{Comment: c.archive.Comment}
-	for _, name := range []string{"proxy.yaml", "mesh.yaml"} {
-		out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(c.section(name))})
+	for _, name := range []string{"proxy.yaml", "mesh.yaml", "instances.yaml"} {
+		if text := c.section(name); text != "" {
+			out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(text)})
+		}
 	}
 	for _, name := range []string{"resources.json", "problems"} {
 		out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(got[name])})
@@ -155,6 +206,11 @@ func (c *goldenCase) write(t *testing.T, got map[string]string) {
 // of the lists whose order means nothing, is another each time.
 func (c *goldenCase) translate(t *testing.T, chance *rand.Rand) ([]Resource, []Problem) {
 	t.Helper()
+	return Translate(c.view(t, chance), c.profile)
+}
+
+func (c *goldenCase) view(t *testing.T, chance *rand.Rand) *mesh.View {
+	t.Helper()
 	objects := c.objects
 	if chance != nil {
 		objects = append([]caseObject(nil), objects...)
@@ -168,11 +224,13 @@ func (c *goldenCase) translate(t *testing.T, chance *rand.Rand) ([]Resource, []P
 	if gateway, ok := strings.CutPrefix(c.node, "virtualGateway/"); ok {
 		key = mesh.Key{Kind: mesh.KindVirtualGateway, Name: gateway}
 	}
-	view := mesh.BuildView(mesh.NewReader(edit.Done(1)), key)
+	r := mesh.NewReader(edit.Done(1))
+	r.Instances = c.instances
+	view := mesh.BuildView(r, key)
 	if view == nil {
 		t.Fatalf("the case has no mesh shop or no %s", key)
 	}
-	return Translate(view, c.profile)
+	return view
 }
 
 func decodeObject(t *testing.T, o caseObject, chance *rand.Rand) *mesh.Item {

@@ -121,7 +121,7 @@ func (g *generator) virtualNode() object {
 	dns := object{"hostname": pick(g, "a.b", "a.b", "a.b", "a.b.", "10.0.0.1", "::1", "127.1", pick(g, "fe80::1%1", "a b", "", "ü", "a:80", "x..y"))}
 	g.maybe(3, dns, "responseType", pick(g, "ENDPOINTS", "LOADBALANCER"))
 	g.maybe(3, dns, "ipPreference", pick(g, preferIPv4, preferIPv6, onlyIPv4, onlyIPv6))
-	g.maybe(1, o, "serviceDiscovery", pick(g, object{"dns": dns}, object{"dns": dns}, object{"awsCloudMap": object{"namespaceName": "n", "serviceName": "s"}}))
+	g.maybe(1, o, "serviceDiscovery", pick(g, object{"dns": dns}, object{"dns": dns}, object{"awsCloudMap": g.cloudMap()}))
 	g.maybe(2, o, "logging", object{"accessLog": object{"file": g.accessLog()}})
 	g.maybe(6, o, "backendDefaults", object{"clientPolicy": g.clientPolicy()})
 	return o
@@ -247,7 +247,37 @@ func (g *generator) view() *mesh.View {
 			edit.Put(g.item(mesh.KindRoute, name, fmt.Sprint("route", i), g.route()))
 		}
 	}
-	return mesh.BuildView(mesh.NewReader(edit.Done(1)), nodeKey("a"))
+	r := mesh.NewReader(edit.Done(1))
+	r.Instances = g.registry()
+	return mesh.BuildView(r, nodeKey("a"))
+}
+
+func (g *generator) cloudMap() object {
+	o := object{"namespaceName": pick(g, "n", "n", g.text()), "serviceName": pick(g, "s", "t", g.text())}
+	g.maybe(3, o, "attributes", g.list(1, 2, func() any { return object{"key": pick(g, "k", "l"), "value": pick(g, "a", "b")} }))
+	g.maybe(3, o, "ipPreference", pick(g, preferIPv4, preferIPv6, onlyIPv4, onlyIPv6))
+	return o
+}
+
+// registry makes random instances. Asked again it knows the same.
+func (g *generator) registry() mesh.Instances {
+	known := map[mesh.InstancesKey][]mesh.Instance{}
+	return func(k mesh.InstancesKey) ([]mesh.Instance, bool) {
+		list, asked := known[k]
+		if !asked && g.IntN(5) > 0 {
+			list = make([]mesh.Instance, g.IntN(9))
+			for i := range list {
+				list[i] = mesh.Instance{
+					ID: fmt.Sprint(i), IPv4: pick(g, "10.0.0.1", "10.0.0.2", "10.0.0.3", "", "127.1", "224.0.0.1", "2001:db8::1"),
+					IPv6: pick(g, "2001:db8::1", "2001:DB8::2", "", "fe80::1%1", "::", "::ffff:10.0.0.1", "10.0.0.1"),
+					Port: pick[uint32](g, 0, 0, 80, 65535, 65536, math.MaxUint32), Zone: pick(g, "", "b", "a", "ü"),
+					Attributes: map[string]string{"k": pick(g, "a", "b"), "l": pick(g, "a", "b")}, Unhealthy: g.IntN(4) == 0,
+				}
+			}
+		}
+		known[k] = list
+		return list, list != nil
+	}
 }
 
 // item reads a spec as a store does, which does not check it again.

@@ -44,8 +44,10 @@ type translator struct {
 	targets  map[targetKey]*target
 	clusters map[string]madeCluster      // of targets, by name
 	ways     map[*target]map[string]bool // how services need it; see contested
-	secrets  map[string]bool             // emitted
-	backends map[string]int              // place in the node's list of each backend; see backendField
+	// discovered are the names of the nodes that Cloud Map discovers; see nodeOf.
+	discovered map[*mesh.VirtualNodeSpec]string
+	secrets    map[string]bool // emitted
+	backends   map[string]int  // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem
@@ -64,9 +66,14 @@ func newTranslator(v *mesh.View, p Profile) *translator {
 	return t
 }
 
-// emit adds a resource.
+// emit adds a resource that is the translated object's own.
 func (t *translator) emit(typ Type, name string, m proto.Message) {
-	t.resources = append(t.resources, Resource{Type: typ, Name: name, Message: m})
+	t.emitFor(t.self(), typ, name, m)
+}
+
+// emitFor adds a resource that another object is the reason of.
+func (t *translator) emitFor(object mesh.Key, typ Type, name string, m proto.Message) {
+	t.resources = append(t.resources, Resource{Type: typ, Name: name, Message: m, Object: object})
 }
 
 // message is what every Envoy message is: it knows the limits of its own fields.

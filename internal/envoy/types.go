@@ -67,6 +67,11 @@ type Resource struct {
 	Type    Type
 	Name    string
 	Message proto.Message
+	// Object is what the resource is made for, and what a proxy that refuses it refuses:
+	// the virtual node that a cluster leads to, or the one translated.
+	Object mesh.Key
+	// Assignment says how endpoints are made of instances; nil for all else.
+	Assignment *Assignment
 }
 
 // Problem is a part of the configuration that is not served, or not as written.
@@ -79,6 +84,8 @@ type Problem struct {
 	Field string
 	// Message says in one line what is wrong and what was done about it.
 	Message string
+	// Instances is set where the problem was found in the instances of a service.
+	Instances mesh.InstancesKey
 }
 
 // Profile is how a proxy is placed, as far as its resources depend on it. Proxies of

@@ -58,7 +58,7 @@ func (t *translator) emitTarget(name string, g *target, use upstreamUse) (reason
 	if !t.valid(c, key, index("listeners", g.listener), "cluster "+name) {
 		return fmt.Sprintf("Envoy would refuse the cluster of virtual node %q", g.node)
 	}
-	t.emit(TypeCluster, name, c)
+	t.emitFor(nodeKey(g.node), TypeCluster, name, c)
 	if g.spec.ServiceDiscovery.Dns == nil {
 		t.endpoints(name, g.spec, g.port)
 	}

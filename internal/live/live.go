@@ -3,6 +3,7 @@
 //
 // What a change touches is never declared: a view is built through a reader that
 // notes every key and range it read, and a changed key finds the views that read it.
+// Instances of services are followed in the same way, from a Registry.
 // The package imports mesh and store only.
 package live
 
@@ -17,8 +18,9 @@ import (
 
 // Live holds the current snapshot of every mesh in the store.
 type Live struct {
-	store *store.Store
-	log   *slog.Logger
+	store     *store.Store
+	log       *slog.Logger
+	instances instances
 
 	mu     sync.Mutex
 	meshes map[mesh.MeshID]*meshState
@@ -27,13 +29,18 @@ type Live struct {
 	readyOnce sync.Once
 }
 
-// New returns a Live that is empty until Run has read the store.
-func New(st *store.Store, log *slog.Logger) *Live {
-	return &Live{store: st, log: log, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{})}
+// New returns a Live that is empty until Run has read the store. Without a registry, nil,
+// no service has instances.
+func New(st *store.Store, registry Registry, log *slog.Logger) *Live {
+	return &Live{
+		store: st, log: log, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{}),
+		instances: instances{registry: registry, readers: map[mesh.InstancesKey]map[*Watch]struct{}{}},
+	}
 }
 
-// Run follows the store until ctx ends and returns its error.
+// Run follows the store and the registry until ctx ends and returns the store's error.
 func (l *Live) Run(ctx context.Context) error {
+	defer l.instances.follow()()
 	return l.store.Follow(ctx, store.System("live"), l.apply)
 }
 

@@ -25,12 +25,17 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigWith(t, nil)
+}
+
+func newRigWith(t *testing.T, registry live.Registry) *rig {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	st, err := store.Open(t.Context(), store.Config{DataDir: t.TempDir(), Logger: log, Unsafe: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := live.New(st, log)
+	l := live.New(st, registry, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = l.Run(ctx) }()

@@ -115,22 +115,26 @@ type Range struct {
 // Range returns the range that k lies in.
 func (k Key) Range() Range { return Range{k.Kind, k.Parent} }
 
-// Reads are the keys and ranges that a view was built from, absent ones included:
-// a change to any of them may change the view, and no other change can.
+// Reads are the keys and ranges that a view was built from, and the services whose
+// instances it holds, absent ones included: a change to any of them may change the view,
+// and no other change can.
 type Reads struct {
-	Keys   map[Key]struct{}
-	Ranges map[Range]struct{}
+	Keys      map[Key]struct{}
+	Ranges    map[Range]struct{}
+	Instances map[InstancesKey]struct{}
 }
 
 // Reader reads a snapshot and notes what it reads.
 type Reader struct {
 	snap  *Snapshot
 	Reads Reads
+	// Instances finds the instances of services; nil where none is known.
+	Instances Instances
 }
 
 // NewReader returns a reader that has read nothing yet.
 func NewReader(s *Snapshot) *Reader {
-	return &Reader{snap: s, Reads: Reads{Keys: map[Key]struct{}{}, Ranges: map[Range]struct{}{}}}
+	return &Reader{snap: s, Reads: Reads{Keys: map[Key]struct{}{}, Ranges: map[Range]struct{}{}, Instances: map[InstancesKey]struct{}{}}}
 }
 
 // get returns what is in the object of a key, or nil, and notes the key.

@@ -22,6 +22,12 @@ type View struct {
 	// Nodes are the virtual nodes that the services lead to, by name. A name that a
 	// route holds and that is not here does not exist.
 	Nodes map[string]*VirtualNodeSpec
+	// Discovered holds the service of the instances of each node of Nodes that AWS Cloud
+	// Map discovers, by the node's name.
+	Discovered map[string]InstancesKey
+	// Instances are the instances of those services, whatever their attributes, in the
+	// order of their ids. A service that is not here does not exist.
+	Instances map[InstancesKey][]Instance
 }
 
 // ARN returns the Amazon Resource Name of the view's node or gateway.
@@ -64,6 +70,7 @@ func BuildView(r *Reader, key Key) *View {
 	v := &View{
 		Mesh: r.snap.ID, MeshSpec: meshItem.Spec.(*MeshSpec),
 		Key: key, Owner: self.ResourceOwner, Nodes: map[string]*VirtualNodeSpec{},
+		Discovered: map[string]InstancesKey{}, Instances: map[InstancesKey][]Instance{},
 	}
 	switch spec := self.Spec.(type) {
 	case *VirtualNodeSpec:
@@ -133,7 +140,15 @@ func (v *View) addNode(r *Reader, name string) {
 	if _, ok := v.Nodes[name]; ok {
 		return
 	}
-	if item := r.get(KindVirtualNode, name); item != nil {
-		v.Nodes[name] = item.Spec.(*VirtualNodeSpec)
+	item := r.get(KindVirtualNode, name)
+	if item == nil {
+		return
+	}
+	spec := item.Spec.(*VirtualNodeSpec)
+	v.Nodes[name] = spec
+	if k, ok := discovered(v.Mesh, item.ResourceOwner, spec); ok {
+		v.Discovered[name] = k
+		r.Reads.Instances[k] = struct{}{}
+		v.setInstances(k, r.Instances)
 	}
 }

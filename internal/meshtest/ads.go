@@ -126,6 +126,13 @@ func (d *Delta) Begin(node *corev3.Node, have map[envoy.Type]map[string]string) 
 	return nil
 }
 
+// Follow begins with a request of the test's own, for what is not clusters and listeners
+// first.
+func (d *Delta) Follow(first *discoveryv3.DeltaDiscoveryRequest) error {
+	go d.receive()
+	return d.Send(first)
+}
+
 // Send sends one request.
 func (d *Delta) Send(req *discoveryv3.DeltaDiscoveryRequest) error {
 	d.sendMu.Lock()

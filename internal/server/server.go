@@ -53,6 +53,8 @@ type Config struct {
 	Audit audit.Config
 	// Pprof serves /debug/pprof/ on the ops address.
 	Pprof bool
+	// Registry knows the instances of Cloud Map services; nil: none is known.
+	Registry live.Registry
 	// MaxStreamAge is passed to xds.Config.
 	MaxStreamAge time.Duration
 	Log          *slog.Logger
@@ -162,7 +164,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the first account: %w", err)
 	}
-	s.live = live.New(s.store, s.cfg.Log)
+	s.live = live.New(s.store, s.cfg.Registry, s.cfg.Log)
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,

@@ -137,7 +137,7 @@ func (d *delta) add(name string, asked bool) {
 	case r == nil && asked:
 		d.removed = append(d.removed, name)
 	case r == nil:
-	case d.ts.have[name] == r.version, d.ts.rejected[name] == r.version && !asked:
+	case d.ts.have[name] == r.version, d.ts.rejected[name].version == r.version && !asked:
 	default:
 		d.resources = append(d.resources, r)
 	}
@@ -182,7 +182,7 @@ func (t *typeState) single(tf *typeFeed) *resource {
 	for len(t.singles) > 0 {
 		name := t.singles[0]
 		t.singles = t.singles[1:]
-		if r := tf.get(name); r != nil && t.rejected[name] == r.version {
+		if r := tf.get(name); r != nil && t.rejected[name].version == r.version {
 			delete(t.rejected, name)
 			return r
 		}

@@ -28,8 +28,11 @@ type feed struct {
 	watch *live.Watch // nil for a feed that was empty from the start
 	refs  int         // streams and who is about to be one; guarded by Server.mu
 	state queueState  // guarded by queue.mu
-	// problems are those of the last translation.
-	problems atomic.Pointer[[]envoy.Problem]
+	// made is what the resources were made of; nil while there are none.
+	made atomic.Pointer[made]
+	// current is set while the resources are those of the view that the watch built last;
+	// only the publisher uses it.
+	current bool
 	// tags are those that callers were last asked about; only the publisher uses them.
 	tags []mesh.TagRef
 
@@ -124,6 +127,26 @@ func (f *feed) publish(resources []*resource) (changed bool) {
 	return f.replace(resources)
 }
 
+// update replaces some of the feed's resources, all of which are there, and wakes its
+// streams if anything changed.
+func (f *feed) update(resources []*resource) (changed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.generation + 1
+	for _, r := range resources {
+		if t := &f.types[r.key.typ]; t.get(r.key.name) != r {
+			t.put(next, r)
+			changed = true
+		}
+	}
+	if changed {
+		f.generation = next
+		f.wake()
+		f.tidy()
+	}
+	return changed
+}
+
 // withdraw takes back everything, in the order in which a proxy can do without it, until
 // something is published again.
 func (f *feed) withdraw(now time.Time) {
@@ -132,7 +155,7 @@ func (f *feed) withdraw(now time.Time) {
 	if f.withdrawn.IsZero() {
 		f.withdrawn = now
 	}
-	f.problems.Store(nil)
+	f.made.Store(nil)
 	f.replace(nil)
 	f.wake()
 }
@@ -182,7 +205,7 @@ func (f *feed) vanish() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.missing, f.withdrawn = true, time.Time{}
-	f.problems.Store(nil)
+	f.made.Store(nil)
 	f.wake()
 }
 

@@ -77,7 +77,7 @@ func newPlane(t *testing.T, change func(*xds.Config)) *plane {
 
 func (p *plane) run(log *slog.Logger, change func(*xds.Config)) {
 	p.t.Helper()
-	l := live.New(p.store, log)
+	l := live.New(p.store, nil, log)
 	cfg := xds.Config{
 		Live: l, Access: p.access, Log: log, Audit: p.audit,
 		Quotas: p.store.Quotas, Shared: p.store.Shared, SettingsChanged: p.store.SettingsChanged,

@@ -58,14 +58,21 @@ type pool struct {
 func newPool() *pool { return &pool{resources: map[resourceKey]weak.Pointer[resource]{}} }
 
 // encode returns the resource of a message. have is the resource that stands under
-// the name now, or nil; it is returned if nothing changed.
-func (p *pool) encode(r envoy.Resource, have *resource) (*resource, error) {
+// the name now, or nil; it is returned if nothing changed. of is the cluster that
+// endpoints belong to, else nil: their version includes its, so that a proxy that comes
+// back with a changed cluster and old endpoints is sent them, although they are the same.
+// It warms the cluster, and waits for them.
+func (p *pool) encode(r envoy.Resource, of, have *resource) (*resource, error) {
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Message)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s %q: %w", r.Type, r.Name, err)
 	}
-	sum := sha256.Sum256(body)
-	key := resourceKey{typ: r.Type, name: r.Name, hash: [16]byte(sum[:])}
+	h := sha256.New()
+	h.Write(body)
+	if of != nil {
+		h.Write(of.key.hash[:])
+	}
+	key := resourceKey{typ: r.Type, name: r.Name, hash: [16]byte(h.Sum(nil))}
 	if have != nil && have.key == key {
 		return have, nil
 	}

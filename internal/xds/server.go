@@ -2,10 +2,8 @@ package xds
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +16,6 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
-	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -139,61 +136,6 @@ func (s *Server) endStreams(why func(*session) error) {
 	for _, one := range open {
 		if err := why(one); err != nil {
 			one.end(err)
-		}
-	}
-}
-
-// rebuild brings a feed up to date. A view that breaks the translator costs its own
-// update, not the server.
-func (s *Server) rebuild(f *feed) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.cfg.Log.Error("translating a view panicked; its proxies keep what they have",
-				"arn", f.key.arn(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
-	start := time.Now()
-	if !s.shared(f.key.id.Mesh, f.key.owner) {
-		f.withdraw(start)
-		return
-	}
-	view, revision := f.watch.Build()
-	// An object of another account is none: who asks for it learns no more.
-	if view == nil || view.Owner != f.key.owner {
-		f.vanish()
-		return
-	}
-	resources, problems := envoy.Translate(view, f.key.profile)
-	encoded := make([]*resource, 0, len(resources))
-	for _, r := range resources {
-		e, err := s.pool.encode(r, f.types[r.Type].get(r.Name))
-		if err != nil {
-			s.cfg.Log.Error("leaving out a resource that cannot be encoded", "arn", view.ARN(), "error", err)
-			continue
-		}
-		encoded = append(encoded, e)
-	}
-	changed := f.publish(encoded)
-	s.met.rebuilds.Observe(time.Since(start).Seconds())
-	s.report(f, view, problems)
-	s.checkTags(f)
-	s.cfg.Log.Debug("rebuilt", "arn", view.ARN(), "revision", revision, "resources", len(encoded), "changed", changed)
-}
-
-// report keeps the problems of a view, and logs those that are new.
-func (s *Server) report(f *feed, view *mesh.View, problems []envoy.Problem) {
-	var before []envoy.Problem
-	if p := f.problems.Swap(&problems); p != nil {
-		before = *p
-	}
-	known := make(map[envoy.Problem]struct{}, len(before))
-	for _, p := range before {
-		known[p] = struct{}{}
-	}
-	for _, p := range problems {
-		if _, old := known[p]; !old {
-			s.cfg.Log.Warn("part of the mesh is not served as written",
-				"arn", view.ARN(), "object", p.Object.String(), "field", p.Field, "problem", p.Message)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
-	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
@@ -75,23 +74,28 @@ func (s *Server) sessions(id mesh.MeshID) []*session {
 	return out
 }
 
-// Problems returns what is not served as written in a mesh, as far as proxies that are
-// connected to this server are concerned, by ARN. account is the mesh's owner.
+// Problems returns what is not served as written in a mesh, and what proxies refuse, as far
+// as those that are connected to this server are concerned, by ARN. account is the mesh's
+// owner.
 func (s *Server) Problems(account, region, name string) []Problem {
+	id := mesh.MeshID{Account: account, Region: region, Name: name}
 	var out []Problem
-	for _, f := range s.feedsOf(mesh.MeshID{Account: account, Region: region, Name: name}) {
-		problems := f.problems.Load()
-		if problems == nil {
+	for _, f := range s.feedsOf(id) {
+		m := f.made.Load()
+		if m == nil {
 			continue
 		}
-		for _, p := range *problems {
+		for _, p := range m.problems {
 			out = append(out, Problem{ARN: f.key.arn(), Object: p.Object.String(), Field: p.Field, Message: p.Message})
 		}
+	}
+	for _, one := range s.sessions(id) {
+		out = append(out, one.refusals()...)
 	}
 	slices.SortFunc(out, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.ARN, b.ARN), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
-	return slices.Compact(out) // proxies that are placed differently have the same problems
+	return slices.Compact(out) // proxies of one ARN have the same problems
 }
 
 func (s *Server) feedsOf(id mesh.MeshID) []*feed {
@@ -139,22 +143,6 @@ func (s *stream) synced() bool {
 		}
 	}
 	return asked && s.feed.generation > 0
-}
-
-// rejectionText says what a proxy rejected, at a bounded length.
-func rejectionText(t envoy.Type, resources []*resource, detail string) string {
-	const mostNames, mostText = 5, 1024
-	names := make([]string, 0, mostNames+1)
-	for _, r := range resources[:min(len(resources), mostNames)] {
-		names = append(names, r.key.name)
-	}
-	if n := len(resources) - mostNames; n > 0 {
-		names = append(names, fmt.Sprintf("%d more", n))
-	}
-	if len(detail) > mostText {
-		detail = strings.ToValidUTF8(detail[:mostText], "") + "…"
-	}
-	return strings.TrimSpace(t.String()+" "+strings.Join(names, ", ")) + ": " + detail
 }
 
 // envoyVersion returns the version that an Envoy says it has, "" if it says none.

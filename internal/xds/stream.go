@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -75,8 +76,8 @@ type typeState struct {
 	inflight []flight
 	// singles are names to send one by one, to find the one that was refused.
 	singles []string
-	// rejected holds the version that the proxy refused of a name.
-	rejected map[string]string
+	// rejected holds what the proxy refused of a name.
+	rejected map[string]rejection
 
 	// Of delta streams: have holds what the proxy says it has, until it is compared;
 	// orphans are names that it has and the feed does not.
@@ -222,7 +223,7 @@ func (s *stream) compose(t envoy.Type, now time.Time, keep bool) *response {
 	if !ts.subscribed || !ts.free(now) {
 		return nil
 	}
-	nonce := strconv.FormatUint(s.nonces+1, 10)
+	nonce, last := strconv.FormatUint(s.nonces+1, 10), ts.last
 	var resp *response
 	var sent []*resource
 	if s.full {
@@ -236,10 +237,29 @@ func (s *stream) compose(t envoy.Type, now time.Time, keep bool) *response {
 		}
 		return nil
 	}
+	if t == envoy.TypeCluster {
+		s.sendEndpointsOf(sent, last)
+	}
 	s.nonces++
 	ts.inflight = append(ts.inflight, flight{nonce: nonce, gen: ts.sent, resources: sent, at: now})
 	s.met.responses.WithLabelValues(t.String()).Inc()
 	return resp
+}
+
+// sendEndpointsOf has the endpoints of clusters that are being sent follow them, whether
+// or not they changed: a proxy that replaces a cluster waits for its endpoints, and asks
+// again only for those that it did not have. last are the clusters that a
+// state-of-the-world proxy has.
+func (s *stream) sendEndpointsOf(clusters, last []*resource) {
+	endpoints := &s.types[envoy.TypeEndpoint]
+	for _, c := range clusters {
+		if _, asked := endpoints.names[c.key.name]; !asked {
+			continue
+		}
+		if i, had := slices.BinarySearchFunc(last, c, byName); !had || last[i] != c {
+			endpoints.sendAgain(c.key.name)
+		}
+	}
 }
 
 // free reports whether a response may be sent: none is unanswered, or the answer is
@@ -326,10 +346,11 @@ func (s *stream) refused(t envoy.Type, f flight, detail string) {
 	s.rejection = rejectionText(t, f.resources, detail)
 	ts.acked = max(ts.acked, f.gen)
 	if ts.rejected == nil {
-		ts.rejected = map[string]string{}
+		ts.rejected = map[string]rejection{}
 	}
+	blame := s.blamed(f.resources, detail)
 	for _, r := range f.resources {
-		ts.rejected[r.key.name] = r.version
+		ts.rejected[r.key.name] = rejection{version: r.version, detail: clip(detail), blame: blame(r)}
 		if len(f.resources) > 1 && !s.full {
 			ts.singles = append(ts.singles, r.key.name)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -34,25 +36,35 @@ func newRig(t *testing.T, full bool) *rig {
 }
 
 // publish makes a feed of resources written as "type/name=content"; content is what
-// distinguishes versions.
+// distinguishes versions. Endpoints come after their cluster.
 func (r *rig) publish(resources ...string) {
 	r.t.Helper()
 	var encoded []*resource
+	clusters := map[string]*resource{}
 	for _, s := range resources {
 		var res envoy.Resource
+		var of *resource
 		typ, rest, _ := cutTwice(s, "/")
 		name, content, _ := cutTwice(rest, "=")
 		switch typ {
 		case "c":
 			res = envoy.Resource{Type: envoy.TypeCluster, Name: name, Message: &clusterv3.Cluster{Name: name, AltStatName: content}}
+		case "e":
+			res = envoy.Resource{Type: envoy.TypeEndpoint, Name: name, Message: &endpointv3.ClusterLoadAssignment{
+				ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{Locality: &corev3.Locality{Zone: content}}},
+			}}
+			of = clusters[name]
 		case "l":
 			res = envoy.Resource{Type: envoy.TypeListener, Name: name, Message: &listenerv3.Listener{Name: name, StatPrefix: content}}
 		case "r":
 			res = envoy.Resource{Type: envoy.TypeRoute, Name: name, Message: &routev3.RouteConfiguration{Name: name, InternalOnlyHeaders: []string{content}}}
 		}
-		e, err := r.pool.encode(res, nil)
+		e, err := r.pool.encode(res, of, nil)
 		if err != nil {
 			r.t.Fatal(err)
+		}
+		if typ == "c" {
+			clusters[name] = e
 		}
 		encoded = append(encoded, e)
 	}
@@ -112,6 +124,10 @@ func decodeFull(t *testing.T, b []byte) *sent {
 		inner, err := a.UnmarshalNew()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if a, ok := inner.(*endpointv3.ClusterLoadAssignment); ok {
+			out.Names = append(out.Names, a.GetClusterName())
+			continue
 		}
 		out.Names = append(out.Names, inner.(interface{ GetName() string }).GetName())
 	}
@@ -405,7 +421,7 @@ func TestEqualResourcesAreOne(t *testing.T) {
 	t.Parallel()
 	p := newPool()
 	encode := func(stat string) *resource {
-		r, err := p.encode(envoy.Resource{Type: envoy.TypeCluster, Name: "a", Message: &clusterv3.Cluster{Name: "a", AltStatName: stat}}, nil)
+		r, err := p.encode(envoy.Resource{Type: envoy.TypeCluster, Name: "a", Message: &clusterv3.Cluster{Name: "a", AltStatName: stat}}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

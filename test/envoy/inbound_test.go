@@ -88,8 +88,8 @@ func (s *inboundStage) start(change func(bootstrap map[string]any)) {
 	s.proxy = s.plane.Proxy(s.t, c).Ready(s.t)
 }
 
-// metadata changes what a bootstrap says of its proxy to the control plane.
-func metadata(bootstrap map[string]any) map[string]any {
+// nodeMetadata changes what a bootstrap says of its proxy to the control plane.
+func nodeMetadata(bootstrap map[string]any) map[string]any {
 	return bootstrap["node"].(map[string]any)["metadata"].(map[string]any)["fairlead"].(map[string]any)
 }
 

@@ -14,11 +14,11 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
-// serveBoth runs an application that takes TLS and plain text on one port, and answers
+// serveOutbound runs an application that takes TLS and plain text on one port, and answers
 // with which it was: a client must not fall back to plain text unnoticed. Of TLS it says
 // the server name that was asked for, the protocol, and whom the client's certificate is
 // of.
-func serveBoth(t *testing.T, ca *meshtest.Authority, leaf meshtest.Leaf, clients tls.ClientAuthType) (addr string) {
+func serveOutbound(t *testing.T, ca *meshtest.Authority, leaf meshtest.Leaf, clients tls.ClientAuthType) (addr string) {
 	t.Helper()
 	addr = meshtest.Address(t)
 	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", addr, port))
@@ -172,7 +172,7 @@ func TestTLSToBackends(t *testing.T) {
 		if r.name == "mutual" {
 			clients = tls.RequireAndVerifyClientCert
 		}
-		names.set(host, serveBoth(t, by, leaf, clients))
+		names.set(host, serveOutbound(t, by, leaf, clients))
 		s.node(r.name, nodeSpec(host, protocol, r.listener))
 		s.provided(r.name, r.name)
 		b := fmt.Sprintf(`{"virtualService":{"virtualServiceName":%q`, r.name)

@@ -179,7 +179,7 @@ func TestNoSourceOfSecrets(t *testing.T) {
 	s.define("",
 		listener(strictPort, "http", `,"tls":{"mode":"STRICT","certificate":{"sds":{"secretName":"target-certificate"}}}`),
 		listener(plainPort, "http", ""))
-	s.start(func(b map[string]any) { metadata(b)["secretSource"] = false })
+	s.start(func(b map[string]any) { nodeMetadata(b)["secretSource"] = false })
 	s.get(false, plainPort, "/").want(t, "the other port", http.StatusOK, "HTTP/1.1")
 	s.get(false, strictPort, "/").refused(t, "plain text")
 	s.getTLS(strictPort, s.config()).refused(t, "TLS")

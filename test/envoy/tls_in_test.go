@@ -333,7 +333,7 @@ func TestCertificateDetails(t *testing.T) {
 				}))
 			}
 			s.define("", listener(strictPort, "http", s.asks("STRICT", s.trusting())), listener(permissivePort, "http", s.asks("PERMISSIVE", s.trusting())))
-			s.start(func(b map[string]any) { metadata(b)["clientCertificate"] = how })
+			s.start(func(b map[string]any) { nodeMetadata(b)["clientCertificate"] = how })
 			caller := s.ca.ClientCertificate(t, meshtest.Leaf{Name: "caller", DNS: []string{"caller.test.local"}, URIs: []string{"spiffe://test/caller"}})
 			r := s.getTLS(strictPort, s.config(caller), "x-forwarded-client-cert", made)
 			if got := withoutHash(r.body); r.err != nil || got != want.secure {

@@ -1,0 +1,72 @@
+package envoy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// TestRefresh changes the instances of random meshes, and wants of Refresh what Translate
+// makes of them.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	refreshed, troubled := 0, 0
+	for seed := range 300 {
+		g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 11)), t: t}
+		view := g.view()
+		resources, problems := Translate(view, Profile{})
+		var made []*Assignment
+		for _, r := range resources {
+			if r.Assignment != nil {
+				made = append(made, r.Assignment)
+			}
+		}
+		for round := range 3 {
+			var changed []mesh.InstancesKey
+			for _, k := range view.Discovered {
+				if g.IntN(2) == 0 && !slices.Contains(changed, k) {
+					changed = append(changed, k)
+				}
+			}
+			view = view.WithInstances(changed, g.registry())
+			var some []Resource
+			some, problems = Refresh(view, made, problems, changed)
+			all, want := Translate(view, Profile{})
+			what := fmt.Sprintf("seed %d, round %d", seed, round)
+			if diff := cmp.Diff(want, problems); diff != "" {
+				t.Fatalf("%s: the problems differ (-want +got):\n%s", what, diff)
+			}
+			refreshed += compareEndpoints(t, what, all, some, changed)
+			troubled += len(slices.DeleteFunc(problems, func(p Problem) bool { return p.Instances == mesh.InstancesKey{} }))
+			problems = want
+		}
+	}
+	if refreshed < 100 || troubled < 100 {
+		t.Errorf("%d endpoints with %d problems were compared: too few to tell", refreshed, troubled)
+	}
+}
+
+// compareEndpoints wants some to be the endpoints among all that come of changed instances.
+func compareEndpoints(t *testing.T, what string, all, some []Resource, changed []mesh.InstancesKey) (n int) {
+	t.Helper()
+	for _, want := range all {
+		if want.Assignment == nil || !slices.Contains(changed, want.Assignment.Instances) {
+			continue
+		}
+		n++
+		i := slices.IndexFunc(some, func(r Resource) bool { return r.Name == want.Name })
+		if i < 0 || some[i].Type != want.Type || some[i].Object != want.Object || !proto.Equal(some[i].Message, want.Message) {
+			t.Fatalf("%s: %s is not refreshed as it is translated", what, want.Name)
+		}
+	}
+	if len(some) != n {
+		t.Fatalf("%s: %d endpoints are refreshed, want %d", what, len(some), n)
+	}
+	return n
+}
