@@ -243,6 +243,27 @@ func (c *Client) DescribeAccount(ctx context.Context, in *DescribeAccountInput) 
 	return out, nil
 }
 
+// DescribeConfiguration: Describes what the proxies of a virtual node or virtual gateway
+// are sent, and why. Needs "fairlead:DescribeConfiguration" on the mesh. A refusal is an
+// *Error.
+func (c *Client) DescribeConfiguration(ctx context.Context, in *DescribeConfigurationInput) (*DescribeConfigurationOutput, error) {
+	if in == nil {
+		in = new(DescribeConfigurationInput)
+	}
+	r := call{operation: "DescribeConfiguration", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/configuration")
+	r.queryString("connectionId", in.ConnectionID)
+	r.queryString("meshOwner", in.MeshOwner)
+	r.queryString("resource", in.Resource)
+	out := new(DescribeConfigurationOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DescribeRole: Describes a role. Needs "iam:GetRole". A refusal is an *Error.
 func (c *Client) DescribeRole(ctx context.Context, in *DescribeRoleInput) (*DescribeRoleOutput, error) {
 	if in == nil {

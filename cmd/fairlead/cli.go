@@ -31,7 +31,7 @@ func addGroups(root *cobra.Command) {
 // newClients returns the commands that talk to a control plane.
 func newClients() []*cobra.Command {
 	return []*cobra.Command{
-		newApply(), newDiff(), newValidate(), newGet(), newDescribe(), newDelete(), newShift(), newStatus(), newProxies(), newProblems(),
+		newApply(), newDiff(), newValidate(), newGet(), newDescribe(), newDelete(), newShift(), newStatus(), newProxies(), newProblems(), newXDS(), newExplain(),
 		newWhoAmI(), newCredentials(), newAssumeRole(), newAccount(), newUser(), newKey(), newRole(), newQuota(), newShare(), newEvents(),
 	}
 }

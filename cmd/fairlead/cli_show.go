@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -112,4 +113,51 @@ func newProxies() *cobra.Command {
 
 func newProblems() *cobra.Command {
 	return overview("problems", "List what is wrong in the configuration of meshes", cli.ListProblems)
+}
+
+func newXDS() *cobra.Command {
+	var c connection
+	var q cli.ProxyQuery
+	cmd := &cobra.Command{
+		Use: "xds --as ARN", Short: "Print the Envoy resources that a node's or gateway's proxies are sent", GroupID: groupMesh, Args: noArgs,
+		Long: "Print the Envoy resources that the proxies of a virtual node or virtual gateway are sent, whether\n" +
+			"one is connected or not. What is sent depends on how a proxy is placed: as the one of --connection\n" +
+			"is, else as the first that is connected, else by redirection.",
+		Example: "  fairlead xds --as mesh/shop/virtualNode/cart\n  fairlead xds --as mesh/shop/virtualNode/cart --type cluster -o yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if q.As == "" {
+				return usageError{errors.New("--as is required: the ARN of a virtual node or virtual gateway")}
+			}
+			return c.run(cmd, func(s *cli.Session, t cli.Terminal) error { return cli.XDS(cmd.Context(), s, t, q) })
+		},
+	}
+	c.flags(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&q.As, "as", "", "the virtual node or gateway: its ARN, or the same from mesh/ on")
+	fl.StringVar(&q.Connection, "connection", "", "a proxy, by its id (fairlead proxies -o json)")
+	fl.StringVar(&q.Type, "type", "", "only resources of a type, for example cluster")
+	fl.StringVar(&q.Name, "name", "", "only the resource of a name")
+	output(cmd, &q.Output, cli.FormTable, cli.FormJSON, cli.FormYAML)
+	return cmd
+}
+
+func newExplain() *cobra.Command {
+	var c connection
+	var q cli.ProxyQuery
+	cmd := &cobra.Command{
+		Use: "explain ARN", Short: "Tell what a node's or gateway's proxies do, and which objects cause it", GroupID: groupMesh,
+		Long: "Tell what the proxies of a virtual node or virtual gateway do with the configuration that they are\n" +
+			"sent: the way in, the way out with each service's routes in the order in which they are tried, and\n" +
+			"the targets. An arrow points to the object that causes a line.",
+		Example: "  fairlead explain mesh/shop/virtualNode/cart",
+		Args:    takes("ARN"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.As = args[0]
+			return c.run(cmd, func(s *cli.Session, t cli.Terminal) error { return cli.Explain(cmd.Context(), s, t, q) })
+		},
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVar(&q.Connection, "connection", "", "a proxy, by its id (fairlead proxies -o json)")
+	tableOrJSON(cmd, &q.Output)
+	return cmd
 }

@@ -51,6 +51,10 @@ type Config struct {
 	// Problems what in it cannot be obeyed. Nil: none are known. The order does not matter.
 	Proxies  func(account, region, mesh string) []ProxyStatus
 	Problems func(account, region, mesh string) []Problem
+	// Configuration returns what the proxies of a virtual node or gateway are sent: those
+	// that are placed as the one of a connection is, "" for any. found is false if there
+	// is no such object or connection. Nil: nothing is found.
+	Configuration func(id mesh.ID, connection string) (c Configuration, found bool, err error)
 	// Now is the clock that rates are measured with; nil for time.Now.
 	Now func() time.Time
 	// Logger gets one line at level debug for each request, and one at level error
@@ -64,7 +68,7 @@ type Config struct {
 func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
-		proxies: cfg.Proxies, problems: cfg.Problems, log: cfg.Logger,
+		proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
 		routes: newRouter(operations, v1.Operations),
 		rates:  newRates(cfg.Now, cfg.Store.Quotas),
 	}
@@ -84,6 +88,8 @@ type handler struct {
 	log      *slog.Logger
 	routes   *router
 	rates    *rates
+
+	configuration func(id mesh.ID, connection string) (Configuration, bool, error)
 }
 
 // exchange is one request on its way through the handler.

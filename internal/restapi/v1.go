@@ -122,6 +122,8 @@ func (c ownCall) doMore(ctx context.Context, in any) (any, error) {
 		return c.listProxies(ctx, in)
 	case *v1.ListProblemsInput:
 		return c.listProblems(ctx, in)
+	case *v1.DescribeConfigurationInput:
+		return c.describeConfiguration(ctx, in)
 	}
 	return nil, fmt.Errorf("calling %s: there is no method for it", c.x.route.name())
 }

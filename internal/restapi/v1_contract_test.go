@@ -20,6 +20,7 @@ import (
 
 	contract "github.com/fairlead-mesh/fairlead/api"
 	"github.com/fairlead-mesh/fairlead/internal/access"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 	v1 "github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 )
@@ -54,7 +55,7 @@ func TestOwnContract(t *testing.T) {
 // is held by TestOwnPermissions.
 func TestOwnContractIsWhole(t *testing.T) {
 	t.Parallel()
-	if len(v1.Operations) != 33 {
+	if len(v1.Operations) != 34 {
 		t.Errorf("the table has %d operations", len(v1.Operations))
 	}
 	for _, op := range v1.Operations {
@@ -71,8 +72,8 @@ func knownProxies(cfg *restapi.Config) {
 	arn := func(account, name string) string {
 		return "arn:aws:appmesh:us-east-1:" + account + ":mesh/shop" + map[bool]string{true: "@" + testAccount}[account != testAccount] + "/virtualNode/" + name
 	}
-	cfg.Proxies = func(account, _, mesh string) []restapi.ProxyStatus {
-		if account != testAccount || mesh != "shop" {
+	cfg.Proxies = func(account, _, name string) []restapi.ProxyStatus {
+		if account != testAccount || name != "shop" {
 			return nil
 		}
 		return []restapi.ProxyStatus{
@@ -81,8 +82,19 @@ func knownProxies(cfg *restapi.Config) {
 			{ARN: arn(testAccount, "cart"), Connection: "c1", Peer: "10.0.0.1:1", Version: "1.40.0", Protocol: "delta", ConnectedAt: since, InSync: true, Caller: "arn:aws:iam::000000000001:user/proxy"},
 		}
 	}
-	cfg.Problems = func(account, _, mesh string) []restapi.Problem {
-		if account != testAccount || mesh != "shop" {
+	cfg.Configuration = func(id mesh.ID, connection string) (restapi.Configuration, bool, error) {
+		if id.Name != "cart" || connection != "" && connection != "c1" {
+			return restapi.Configuration{}, false, nil
+		}
+		return restapi.Configuration{
+			ARN: id.ARN(testAccount), Placement: "bound to 127.0.0.2", Connection: "c1",
+			Resources:   []restapi.Resource{{Type: "Cluster", Name: "c", Content: json.RawMessage(`{"name":"c"}`)}},
+			Explanation: []restapi.Explanation{{Text: "targets"}, {Depth: 1, Text: "c: 10.0.0.1:80", Object: "virtualNode/cart"}},
+			Problems:    []restapi.Problem{{ARN: id.ARN(testAccount), Object: "virtualNode/cart", Field: "listeners[0]", Message: "it is closed"}},
+		}, true, nil
+	}
+	cfg.Problems = func(account, _, name string) []restapi.Problem {
+		if account != testAccount || name != "shop" {
 			return nil
 		}
 		return []restapi.Problem{

@@ -128,7 +128,59 @@ func (c ownCall) listProblems(ctx context.Context, in *v1.ListProblemsInput) (an
 	if err != nil {
 		return nil, err
 	}
-	return v1.ListProblemsOutput{NextToken: next, Problems: each(list, func(p Problem) v1.Problem {
-		return v1.Problem{ARN: p.ARN, Object: p.Object, Field: p.Field, Message: p.Message}
-	})}, nil
+	return v1.ListProblemsOutput{NextToken: next, Problems: each(list, newProblem)}, nil
+}
+
+func (c ownCall) describeConfiguration(ctx context.Context, in *v1.DescribeConfigurationInput) (any, error) {
+	m := c.aimMesh(in.MeshName, in.MeshOwner)
+	if err := c.look(ctx, "DescribeConfiguration", m); err != nil {
+		return nil, err
+	}
+	id, err := proxied(m, in.Resource)
+	if err != nil {
+		return nil, err
+	}
+	if c.configuration == nil {
+		return nil, notProxied(id, in.ConnectionID)
+	}
+	known, found, err := c.configuration(id, in.ConnectionID)
+	if err != nil {
+		return nil, err
+	}
+	if !found || !c.shows(m, known.ARN) {
+		return nil, notProxied(id, in.ConnectionID)
+	}
+	return v1.DescribeConfigurationOutput{Configuration: v1.Configuration{
+		ARN: known.ARN, Placement: known.Placement, ConnectionID: known.Connection,
+		Resources: each(known.Resources, func(r Resource) v1.EnvoyResource {
+			return v1.EnvoyResource{Type: r.Type, Name: r.Name, Content: r.Content}
+		}),
+		Explanation: each(known.Explanation, func(e Explanation) v1.Explanation {
+			return v1.Explanation{Depth: e.Depth, Text: e.Text, Object: e.Object}
+		}),
+		Problems: each(known.Problems, newProblem),
+	}}, nil
+}
+
+// proxied reads the name of a virtual node or gateway of a mesh, for example
+// "virtualNode/cart".
+func proxied(m mesh.MeshID, resource string) (mesh.ID, error) {
+	word, name, _ := strings.Cut(resource, "/")
+	for _, k := range []mesh.Kind{mesh.KindVirtualNode, mesh.KindVirtualGateway} {
+		if word == k.String() && mesh.CheckName(k, name) == nil {
+			return m.Object(k, "", name), nil
+		}
+	}
+	return mesh.ID{}, mesh.Errorf(mesh.ErrBadRequest, "resource must be virtualNode/NAME or virtualGateway/NAME, %s was given", shorten(resource))
+}
+
+func notProxied(id mesh.ID, connection string) error {
+	if connection != "" {
+		return mesh.Errorf(mesh.ErrNotFound, "%s is not present in mesh %s, or has no proxy with connection %s", id.Key, id.Mesh.Name, shorten(connection))
+	}
+	return mesh.Errorf(mesh.ErrNotFound, "%s is not present in mesh %s", id.Key, id.Mesh.Name)
+}
+
+func newProblem(p Problem) v1.Problem {
+	return v1.Problem{ARN: p.ARN, Object: p.Object, Field: p.Field, Message: p.Message}
 }

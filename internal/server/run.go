@@ -14,8 +14,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
-
-	"github.com/fairlead-mesh/fairlead/internal/restapi"
 )
 
 // maxHeader bounds the headers of a request, in bytes.
@@ -54,30 +52,6 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	return errors.Join(err, s.Close())
-}
-
-// restAPI returns the handler of both APIs. What the discovery service knows of proxies
-// it gives in its own types: neither room imports the other.
-func (s *Server) restAPI() http.Handler {
-	return restapi.New(restapi.Config{
-		Store: s.store, Access: s.access, Verify: s.access.Verify, Audit: s.audit, Logger: s.cfg.Log,
-		Proxies: func(account, region, mesh string) []restapi.ProxyStatus {
-			known := s.xds.Proxies(account, region, mesh)
-			out := make([]restapi.ProxyStatus, len(known))
-			for i, p := range known {
-				out[i] = restapi.ProxyStatus(p)
-			}
-			return out
-		},
-		Problems: func(account, region, mesh string) []restapi.Problem {
-			known := s.xds.Problems(account, region, mesh)
-			out := make([]restapi.Problem, len(known))
-			for i, p := range known {
-				out[i] = restapi.Problem(p)
-			}
-			return out
-		},
-	})
 }
 
 // httpServer returns a server that holds nothing for a client that is slow.

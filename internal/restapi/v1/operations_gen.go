@@ -20,6 +20,7 @@ var Operations = []Operation{
 	{Name: "DeleteShare", Method: "DELETE", Path: "/v1/meshes/{meshName}/shares/{accountId}", input: "DeleteShareInput", newInput: func() any { return new(DeleteShareInput) }, path: []string{"accountId", "meshName"}},
 	{Name: "DeleteUser", Method: "DELETE", Path: "/v1/users/{userName}", input: "DeleteUserInput", newInput: func() any { return new(DeleteUserInput) }, path: []string{"userName"}},
 	{Name: "DescribeAccount", Method: "GET", Path: "/v1/accounts/{accountId}", input: "DescribeAccountInput", newInput: func() any { return new(DescribeAccountInput) }, path: []string{"accountId"}},
+	{Name: "DescribeConfiguration", Method: "GET", Path: "/v1/meshes/{meshName}/configuration", input: "DescribeConfigurationInput", newInput: func() any { return new(DescribeConfigurationInput) }, path: []string{"meshName"}, query: []string{"connectionId", "meshOwner", "resource"}},
 	{Name: "DescribeRole", Method: "GET", Path: "/v1/roles/{roleName}", input: "DescribeRoleInput", newInput: func() any { return new(DescribeRoleInput) }, path: []string{"roleName"}},
 	{Name: "DescribeUser", Method: "GET", Path: "/v1/users/{userName}", input: "DescribeUserInput", newInput: func() any { return new(DescribeUserInput) }, path: []string{"userName"}},
 	{Name: "GetCallerIdentity", Method: "GET", Path: "/v1/caller", input: "GetCallerIdentityInput", newInput: func() any { return new(GetCallerIdentityInput) }},
@@ -96,6 +97,12 @@ var shapes = map[string]*structure{
 	}},
 	"DescribeAccountInput": {fields: map[string]field{
 		"accountId": {typ: stringType, required: true, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
+	}},
+	"DescribeConfigurationInput": {fields: map[string]field{
+		"connectionId": {typ: stringType},
+		"meshName":     {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"meshOwner":    {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
+		"resource":     {typ: stringType, required: true},
 	}},
 	"DescribeRoleInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},

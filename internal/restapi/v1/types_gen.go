@@ -74,6 +74,21 @@ type AssumeRoleOutput struct {
 	Credentials Credentials `json:"credentials"`
 }
 
+// Configuration: What the proxies of a virtual node or virtual gateway are sent.
+type Configuration struct {
+	// An Amazon Resource Name.
+	ARN string `json:"arn"`
+	// The proxy whose placement it is; absent if none is connected.
+	ConnectionID string `json:"connectionId,omitzero"`
+	// What the resources do, along a request's way, and what causes it.
+	Explanation []Explanation `json:"explanation"`
+	// How the proxy is placed, for people.
+	Placement string    `json:"placement"`
+	Problems  []Problem `json:"problems"`
+	// By type, in the order in which they reach a proxy, then by name.
+	Resources []EnvoyResource `json:"resources"`
+}
+
 // CreateAccessKeyInput is what CreateAccessKey is asked with.
 type CreateAccessKeyInput struct {
 	// The name of a user: letters, digits and "_+=,.@-".
@@ -250,6 +265,25 @@ type DescribeAccountOutput struct {
 	Account Account `json:"account"`
 }
 
+// DescribeConfigurationInput is what DescribeConfiguration is asked with.
+type DescribeConfigurationInput struct {
+	// Of the proxy that is meant, for what is sent depends on how a proxy is placed. Absent:
+	// the first that is connected, or a redirected one if none is.
+	ConnectionID string `json:"connectionId,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"meshOwner,omitzero"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+}
+
+// DescribeConfigurationOutput is the answer of DescribeConfiguration.
+type DescribeConfigurationOutput struct {
+	// What the proxies of a virtual node or virtual gateway are sent.
+	Configuration Configuration `json:"configuration"`
+}
+
 // DescribeRoleInput is what DescribeRole is asked with.
 type DescribeRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -272,6 +306,25 @@ type DescribeUserInput struct {
 type DescribeUserOutput struct {
 	// A user of an account.
 	User User `json:"user"`
+}
+
+// EnvoyResource: An Envoy resource.
+type EnvoyResource struct {
+	// Envoy's message as JSON.
+	Content json.RawMessage `json:"content"`
+	Name    string          `json:"name"`
+	// The last part of the type's URL, for example "Cluster".
+	Type string `json:"type"`
+}
+
+// Explanation: A line that says what a part of the configuration does.
+type Explanation struct {
+	// How deep a line stands below those before it, from 0.
+	Depth int `json:"depth"`
+	// The object that causes it, for example "virtualRouter/cart/route/all"; absent where
+	// none does.
+	Object string `json:"object,omitzero"`
+	Text   string `json:"text"`
 }
 
 // GetCallerIdentityInput is what GetCallerIdentity is asked with.

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/restapi"
+)
+
+// restAPI returns the handler of both APIs. What the discovery service knows of proxies
+// it gives in its own types: neither room imports the other.
+func (s *Server) restAPI() http.Handler {
+	return restapi.New(restapi.Config{
+		Store: s.store, Access: s.access, Verify: s.access.Verify, Audit: s.audit, Logger: s.cfg.Log,
+		Proxies: func(account, region, mesh string) []restapi.ProxyStatus {
+			known := s.xds.Proxies(account, region, mesh)
+			out := make([]restapi.ProxyStatus, len(known))
+			for i, p := range known {
+				out[i] = restapi.ProxyStatus(p)
+			}
+			return out
+		},
+		Problems: func(account, region, mesh string) []restapi.Problem {
+			known := s.xds.Problems(account, region, mesh)
+			out := make([]restapi.Problem, len(known))
+			for i, p := range known {
+				out[i] = restapi.Problem(p)
+			}
+			return out
+		},
+		Configuration: s.configuration,
+	})
+}
+
+// configuration returns what proxies are sent, with Envoy's messages as JSON.
+func (s *Server) configuration(id mesh.ID, connection string) (restapi.Configuration, bool, error) {
+	known, found := s.xds.Configuration(id, connection)
+	if !found {
+		return restapi.Configuration{}, false, nil
+	}
+	out := restapi.Configuration{ARN: known.ARN, Placement: known.Profile.String(), Connection: known.Connection}
+	for _, r := range known.Resources {
+		content, err := messageJSON(r.Message)
+		if err != nil {
+			return out, false, fmt.Errorf("writing %s %s: %w", r.Type, r.Name, err)
+		}
+		out.Resources = append(out.Resources, restapi.Resource{Type: r.Type.String(), Name: r.Name, Content: content})
+	}
+	for _, e := range known.Explanation {
+		line := restapi.Explanation{Depth: e.Depth, Text: e.Text}
+		if e.Object.Kind != 0 {
+			line.Object = e.Object.String()
+		}
+		out.Explanation = append(out.Explanation, line)
+	}
+	for _, p := range known.Problems {
+		out.Problems = append(out.Problems, restapi.Problem(p))
+	}
+	return out, true, nil
+}
+
+// messageJSON writes an Envoy message always in the same bytes, which protojson does not.
+func messageJSON(m proto.Message) (json.RawMessage, error) {
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = json.Compact(&b, raw)
+	return b.Bytes(), err
+}
