@@ -78,7 +78,7 @@ func (x *explainer) listener(l *listenerv3.Listener) {
 	}
 	x.say(0, x.view.Key, "listener %s on %s", l.Name, at)
 	for _, c := range l.FilterChains {
-		x.chain(chainMatch(c.FilterChainMatch), c)
+		x.chain(takenBy(c.FilterChainMatch), c)
 	}
 	if l.DefaultFilterChain != nil {
 		x.chain("any other connection", l.DefaultFilterChain)
@@ -87,8 +87,8 @@ func (x *explainer) listener(l *listenerv3.Listener) {
 	}
 }
 
-// chainMatch says which connections a filter chain takes.
-func chainMatch(m *listenerv3.FilterChainMatch) string {
+// takenBy says which connections a filter chain takes.
+func takenBy(m *listenerv3.FilterChainMatch) string {
 	var parts []string
 	if p := m.GetDestinationPort(); p != nil {
 		parts = append(parts, fmt.Sprintf("to port %d", p.Value))
