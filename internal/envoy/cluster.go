@@ -52,6 +52,7 @@ func (t *translator) egressCluster(name string, key mesh.Key, spec *mesh.Virtual
 		CircuitBreakers:  openBreakers,
 		OutlierDetection: t.outlierDetection(l.OutlierDetection, key, listener),
 		HealthChecks:     t.healthChecks(l, dns.Hostname, key, listener),
+		Metadata:         t.metricTag(tagNode, key.Name),
 	}
 	kind := clusterv3.Cluster_LOGICAL_DNS
 	if _, literal := literalAddress(dns.Hostname); literal {

@@ -58,7 +58,8 @@ func (t *translator) connectionManager(statPrefix, routes string) []*listenerv3.
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: routes},
 		},
 		HttpFilters:    httpFilters,
-		AccessLog:      t.accessLog,
+		AccessLog:      t.managerLogs(statPrefix),
+		Tracing:        t.tracing(),
 		UpgradeConfigs: upgrades,
 	}
 	return t.networkFilter("envoy.filters.network.http_connection_manager", m)

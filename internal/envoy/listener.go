@@ -103,6 +103,7 @@ func (t *translator) emitListener(name string, port uint32, direction corev3.Tra
 		l.ListenerFilters = originalDst
 		l.Address.GetSocketAddress().Ipv4Compat = t.listenOn.Is6()
 	}
+	t.countConnections(l)
 	if !t.valid(l, t.self(), "", "listener "+name) {
 		return false
 	}

@@ -19,15 +19,19 @@ const (
 // fairlead-agent writes:
 //
 //	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2",
-//	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true, "clientCertificate": "set"}}
+//	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true, "clientCertificate": "set",
+//	  "tracing": true, "accessLogs": {"grpc": {"cluster": "fairlead_access_log", "logName": "shop"},
+//	  "openTelemetry": {"cluster": "fairlead_otlp_logs", "logName": "shop", "uri": "http://127.0.0.1:4318/v1/logs"}}}}
 //
-// Without it the proxy is redirected and its application is on loopback, as App
-// Mesh's own agent has it. The error names the field, what was given and what is
-// allowed.
+// Without it the proxy is redirected, its application is on loopback, and it may have
+// a tracer, as App Mesh's own agent has it. That agent's {"aws.appmesh.metric_filter":
+// {"level": "1"}} asks for the aggregate metrics. The error names the field, what was
+// given and what is allowed.
 func ParseProfile(node *corev3.Node) (Profile, error) {
+	metrics := metricsOf(node)
 	value, ok := node.GetMetadata().GetFields()["fairlead"]
 	if !ok {
-		return Profile{}, nil
+		return Profile{Tracing: true, Metrics: metrics}, nil
 	}
 	if _, ok := value.GetKind().(*structpb.Value_StructValue); !ok {
 		return Profile{}, fmt.Errorf("node metadata fairlead must be an object")
@@ -37,7 +41,7 @@ func ParseProfile(node *corev3.Node) (Profile, error) {
 	if err != nil {
 		return Profile{}, err
 	}
-	var p Profile
+	p := Profile{Metrics: metrics}
 	switch placement {
 	case placementRedirected:
 	case placementBound:
@@ -71,12 +75,14 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 	if p.ReloadDir != "" && !path.IsAbs(p.ReloadDir) {
 		return fmt.Errorf("node metadata fairlead.reloadDirectory is %q, allowed is an absolute path", p.ReloadDir)
 	}
-	if v, ok := fields["internalListeners"]; ok {
-		b, isBool := v.GetKind().(*structpb.Value_BoolValue)
-		if !isBool {
-			return fmt.Errorf("node metadata fairlead.internalListeners must be true or false")
-		}
-		p.Internal = b.BoolValue
+	if p.Internal, err = yes(fields, "internalListeners"); err != nil {
+		return err
+	}
+	if p.Tracing, err = yes(fields, "tracing"); err != nil {
+		return err
+	}
+	if p.Logs, err = logServices(fields); err != nil {
+		return err
 	}
 	switch how, err := text(fields, "clientCertificate", "remove"); {
 	case err != nil:
@@ -135,6 +141,19 @@ func text(fields map[string]*structpb.Value, name, absent string) (string, error
 		return "", fmt.Errorf("node metadata fairlead.%s must be a string", name)
 	}
 	return s.StringValue, nil
+}
+
+// yes returns a member that must be true or false; absent, it is false.
+func yes(fields map[string]*structpb.Value, name string) (bool, error) {
+	v, ok := fields[name]
+	if !ok {
+		return false, nil
+	}
+	b, ok := v.GetKind().(*structpb.Value_BoolValue)
+	if !ok {
+		return false, fmt.Errorf("node metadata fairlead.%s must be true or false", name)
+	}
+	return b.BoolValue, nil
 }
 
 // address returns a member that must be an IP address of one host; absent or empty,
