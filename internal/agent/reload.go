@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,7 @@ type reloader struct {
 	secrets map[string]secretFiles // by the secret's name
 	seen    map[string]fileState   // by the file's name
 	pending bool                   // what Envoy has may be old
+	altered bool                   // because a file has changed
 	held    time.Time              // since when unfit files hold a reload up; zero for not
 }
 
@@ -106,7 +108,7 @@ func (r *reloader) look(now time.Time) {
 		}
 	}
 	if changed {
-		r.pending, r.held = true, time.Time{}
+		r.pending, r.altered, r.held = true, true, time.Time{}
 	}
 	if !r.pending {
 		return
@@ -120,15 +122,14 @@ func (r *reloader) look(now time.Time) {
 			return
 		}
 	}
-	r.pending, r.held = false, time.Time{}
 	if err := r.dir.trigger(); err != nil {
 		r.logger.Error("Envoy was not told to read certificates again", "error", err)
-		r.pending = true
 		return
 	}
-	if changed {
-		r.logger.Info("Envoy was told to read certificates again, a file has changed")
+	if r.altered {
+		r.logger.Info("a certificate has changed, Envoy was told to read it again")
 	}
+	r.pending, r.altered, r.held = false, false, time.Time{}
 }
 
 // changed notes a file's state and reports whether its content is another than before.
@@ -199,7 +200,7 @@ func wholePEM(name string) error {
 
 // secrets returns the files of the secrets that Envoy has from the control plane.
 func (c *adminClient) secrets(ctx context.Context) (map[string]secretFiles, error) {
-	body, err := c.do(ctx, "GET", "/config_dump?resource=dynamic_active_secrets")
+	body, err := c.do(ctx, http.MethodGet, "/config_dump?resource=dynamic_active_secrets&mask=name")
 	if err != nil {
 		return nil, fmt.Errorf("reading the names of Envoy's secrets: %w", err)
 	}
@@ -207,24 +208,13 @@ func (c *adminClient) secrets(ctx context.Context) (map[string]secretFiles, erro
 	return parseSecrets(io.LimitReader(body, 16<<20))
 }
 
-type dumpedSource struct {
-	Filename string `json:"filename"`
-}
-
-// parseSecrets reads Envoy's page of secrets. Envoy hides all that belongs to a private
-// key, its file's name too; the control plane has put it into the secret's name.
+// parseSecrets reads Envoy's page of secrets. In it Envoy shows what stood in the files
+// in place of their names, so the control plane has put these into the secrets' names:
+// certificate:CHAIN:KEY and trust:ROOTS.
 func parseSecrets(page io.Reader) (map[string]secretFiles, error) {
 	var dump struct {
 		Configs []struct {
-			Name   string `json:"name"`
-			Secret struct {
-				Certificate struct {
-					Chain dumpedSource `json:"certificate_chain"`
-				} `json:"tls_certificate"`
-				Validation struct {
-					Trusted dumpedSource `json:"trusted_ca"`
-				} `json:"validation_context"`
-			} `json:"secret"`
+			Name string `json:"name"`
 		} `json:"configs"`
 	}
 	if err := json.NewDecoder(page).Decode(&dump); err != nil {
@@ -232,18 +222,35 @@ func parseSecrets(page io.Reader) (map[string]secretFiles, error) {
 	}
 	out := map[string]secretFiles{}
 	for _, c := range dump.Configs {
-		s := secretFiles{Chain: c.Secret.Certificate.Chain.Filename, Trust: c.Secret.Validation.Trusted.Filename}
-		if s.Chain != "" {
-			s.Key, _ = strings.CutPrefix(c.Name, "certificate:"+s.Chain+":")
-			if s.Key == c.Name {
-				s.Key = "" // not one of the control plane's names
+		if files, ok := strings.CutPrefix(c.Name, "certificate:"); ok {
+			if s, ok := splitPair(files); ok {
+				out[c.Name] = s
 			}
-		}
-		if s != (secretFiles{}) {
-			out[c.Name] = s
+		} else if file, ok := strings.CutPrefix(c.Name, "trust:"); ok && file != "" {
+			out[c.Name] = secretFiles{Trust: file}
 		}
 	}
 	return out, nil
+}
+
+// splitPair splits CHAIN:KEY. The names of files may hold colons, so it is the colon
+// that has a file on either side; there is none while a file is not there.
+func splitPair(files string) (secretFiles, bool) {
+	for i := range len(files) {
+		if files[i] != ':' {
+			continue
+		}
+		s := secretFiles{Chain: files[:i], Key: files[i+1:]}
+		if isFile(s.Chain) && isFile(s.Key) {
+			return s, true
+		}
+	}
+	return secretFiles{}, false
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // reloadDir is a directory that Envoy watches.
