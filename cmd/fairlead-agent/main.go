@@ -136,11 +136,7 @@ func bootstrapText(s agent.Settings, format string) ([]byte, error) {
 	if s.ConfigFile != "" {
 		return os.ReadFile(s.ConfigFile)
 	}
-	b, err := agent.Bootstrap(s)
-	if err != nil {
-		return nil, err
-	}
-	text, err := agent.JSON(b)
+	text, err := agent.BootstrapText(s)
 	if err != nil || format == "json" {
 		return text, err
 	}

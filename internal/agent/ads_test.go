@@ -15,6 +15,7 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -32,10 +33,11 @@ import (
 // adsServer is a small control plane: it notes who came and serves fixed resources.
 type adsServer struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	streams   chan adsStream           // each stream's beginning
-	resources map[string]proto.Message // by name
-	refuse    error                    // when set, the answer to every stream
-	think     time.Duration            // how long before that answer
+	streams   chan adsStream                              // each stream's beginning
+	resources map[string]proto.Message                    // by name
+	build     func(*corev3.Node) map[string]proto.Message // when set, makes resources of who came first
+	refuse    error                                       // when set, the answer to every stream
+	think     time.Duration                               // how long before that answer
 }
 
 // adsStream is what came first on a stream.
@@ -89,6 +91,9 @@ func (s *adsServer) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscov
 			return nil // the client went away
 		}
 		if first {
+			if s.build != nil && s.resources == nil {
+				s.resources = s.build(request.GetNode())
+			}
 			s.streams <- adsStream{header, request}
 		}
 		if s.refuse != nil {

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	fileaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -18,8 +20,22 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Bootstrap makes Envoy's bootstrap of resolved settings. It looks at nothing else:
-// equal settings give equal bootstraps. There is no key in it.
+// BootstrapText makes the text of Envoy's bootstrap of resolved settings, as JSON: our
+// own, and the parts that the user's files bring.
+func BootstrapText(s Settings) ([]byte, error) {
+	b, err := Bootstrap(s)
+	if err != nil {
+		return nil, err
+	}
+	text, err := JSON(b)
+	if err != nil {
+		return nil, err
+	}
+	return merged(text, s.Overlays)
+}
+
+// Bootstrap makes our own part of Envoy's bootstrap of resolved settings. It looks at
+// nothing else: equal settings give equal bootstraps. There is no key in it.
 func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 	admin, err := adminInterface(s.Admin)
 	if err != nil {
@@ -34,8 +50,8 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		ResourceApiVersion:    corev3.ApiVersion_V3,
 		InitialFetchTimeout:   durationpb.New(s.XDS.FetchTimeout),
 	}
-	return &bootstrapv3.Bootstrap{
-		Node: &corev3.Node{Id: s.Resource.ARN, Cluster: s.Cluster, Metadata: nodeMetadata(s.Placement)},
+	b := &bootstrapv3.Bootstrap{
+		Node: &corev3.Node{Id: s.Resource.ARN, Cluster: s.Cluster, Metadata: nodeMetadata(s)},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Clusters: []*clusterv3.Cluster{cluster},
 		},
@@ -49,23 +65,84 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		},
 		LayeredRuntime: layeredRuntime(s),
 		Admin:          admin,
-	}, nil
+	}
+	if b.BootstrapExtensions, err = bootstrapExtensions(); err != nil {
+		return nil, fmt.Errorf("making the extensions: %w", err)
+	}
+	if s.SDSSocket != "" {
+		sds, err := sdsCluster(s.SDSSocket)
+		if err != nil {
+			return nil, fmt.Errorf("making the cluster of the secret socket: %w", err)
+		}
+		b.StaticResources.Clusters = append(b.StaticResources.Clusters, sds)
+	}
+	if err := addTelemetry(b, s); err != nil {
+		return nil, fmt.Errorf("making what leads to traces, metrics and logs: %w", err)
+	}
+	return b, nil
 }
 
-// nodeMetadata says how this Envoy is placed, in the form that the control plane
-// reads. Without an address the application is on loopback.
-func nodeMetadata(p Placement) *structpb.Struct {
-	m := map[string]*structpb.Value{"placement": structpb.NewStringValue("redirected")}
-	if p.Bound() {
-		m["placement"] = structpb.NewStringValue("bound")
-		m["bindAddress"] = structpb.NewStringValue(p.Bind.String())
+// bootstrapExtensions lets listeners be internal ones.
+func bootstrapExtensions() ([]*corev3.TypedExtensionConfig, error) {
+	internal, err := extension("envoy.bootstrap.internal_listener", &internalv3.InternalListener{})
+	return []*corev3.TypedExtensionConfig{internal}, err
+}
+
+// nodeMetadata says how this Envoy is placed and what its bootstrap lets it do, in the
+// form that the control plane reads. Without an address the application is on
+// loopback.
+func nodeMetadata(s Settings) *structpb.Struct {
+	m := map[string]any{"placement": "redirected", "internalListeners": true}
+	if s.Placement.Bound() {
+		m["placement"] = "bound"
+		m["bindAddress"] = s.Placement.Bind.String()
 	}
-	if p.Application.IsValid() {
-		m["applicationAddress"] = structpb.NewStringValue(p.Application.String())
+	if s.Placement.Application.IsValid() {
+		m["applicationAddress"] = s.Placement.Application.String()
 	}
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		"fairlead": structpb.NewStructValue(&structpb.Struct{Fields: m}),
-	}}
+	if s.ReloadDir != "" {
+		m["reloadDirectory"] = s.ReloadDir
+	}
+	if s.ClientCertificate != "" {
+		m["clientCertificate"] = s.ClientCertificate
+	}
+	if s.traces() {
+		m["tracing"] = true
+	}
+	if logs := s.Telemetry.logMetadata(); len(logs) > 0 {
+		m["accessLogs"] = logs
+	}
+	all := map[string]any{"fairlead": m}
+	if s.Telemetry.Stats.Aggregate {
+		all["aws.appmesh.metric_filter"] = map[string]any{"level": "1"}
+	}
+	out, err := structpb.NewStruct(all)
+	if err != nil { // a text is not UTF-8: the variables have been checked
+		return &structpb.Struct{}
+	}
+	return out
+}
+
+// traces reports whether the bootstrap has a tracer.
+func (s Settings) traces() bool {
+	return s.Telemetry.Tracer.Kind != "" ||
+		slices.ContainsFunc(s.Overlays, func(o Overlay) bool { return o.Content["tracing"] != nil })
+}
+
+// logMetadata says which clusters access logs go to.
+func (t Telemetry) logMetadata() map[string]any {
+	logs := map[string]any{}
+	if t.AccessLog.Set() {
+		logs["grpc"] = map[string]any{"cluster": accessLogCluster, "logName": t.LogName}
+	}
+	if t.Logs.Set() {
+		m := map[string]any{"cluster": otlpLogsCluster, "logName": t.LogName}
+		if t.Logs.HTTP {
+			m["uri"] = t.Logs.uri()
+		}
+		logs["openTelemetry"] = m
+	}
+	return logs
 }
 
 // layeredRuntime holds App Mesh's settings that Envoy still knows, and a layer that
@@ -86,7 +163,7 @@ func layeredRuntime(s Settings) *bootstrapv3.LayeredRuntime {
 func adminInterface(a Admin) (*bootstrapv3.Admin, error) {
 	out := &bootstrapv3.Admin{Address: socketAddress(a.Address, a.Port)}
 	if a.Socket != "" {
-		out.Address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: a.Socket, Mode: 0o600}}}
+		out.Address = pipe(a.Socket, 0o600)
 	}
 	if a.AccessLog == "" {
 		return out, nil
@@ -113,6 +190,11 @@ func tcpAddress(host string, port int, ipv4Too bool) *corev3.Address {
 		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
 		Ipv4Compat:    ipv4Too,
 	}}}
+}
+
+// pipe makes the address of a Unix socket; mode 0 leaves it to what is there.
+func pipe(path string, mode uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path, Mode: mode}}}
 }
 
 // JSON writes a bootstrap as indented JSON, always in the same bytes.

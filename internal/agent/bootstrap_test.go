@@ -58,11 +58,7 @@ func bootstrapOf(t *testing.T, v vars) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Bootstrap(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := JSON(b)
+	text, err := BootstrapText(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,12 +108,17 @@ func validate(t *testing.T, text []byte) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
+	check := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file)
+	check.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=service.name=test") // as Run has it
+	out, err := check.CombinedOutput()
 	if err != nil {
 		t.Errorf("Envoy refuses the bootstrap: %v\n%s", err, out)
 	}
-	if bytes.Contains(out, []byte("eprecated")) {
-		t.Errorf("Envoy warns of the bootstrap:\n%s", out)
+	for line := range strings.Lines(string(out)) {
+		// See tracing: there is no other place for a tracer that the control plane does not know.
+		if strings.Contains(line, "eprecated") && !strings.Contains(line, "'envoy.config.bootstrap.v3.Bootstrap.tracing'") {
+			t.Errorf("Envoy warns of the bootstrap: %s", line)
+		}
 	}
 }
 

@@ -51,7 +51,11 @@ func TestEnvoySigns(t *testing.T) {
 		t.Errorf("node %s of cluster %s", node.GetId(), node.GetCluster())
 	}
 	placement := node.GetMetadata().GetFields()["fairlead"].GetStructValue().AsMap()
-	if fmt.Sprint(placement) != "map[applicationAddress:127.0.0.7 bindAddress:"+ip+" placement:bound]" {
+	if dir, _ := placement["reloadDirectory"].(string); !filepath.IsAbs(dir) {
+		t.Errorf("the directory for reloads is %q", dir)
+	}
+	delete(placement, "reloadDirectory")
+	if fmt.Sprint(placement) != "map[applicationAddress:127.0.0.7 bindAddress:"+ip+" internalListeners:true placement:bound]" {
 		t.Errorf("metadata %v", placement)
 	}
 	if authority := got.header.Get(":authority"); len(authority) != 1 || authority[0] != "127.0.0.1:"+port {

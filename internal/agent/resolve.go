@@ -34,32 +34,38 @@ func (s Settings) Resolve() (Settings, error) {
 	if err := s.XDS.Credentials.check(); err != nil {
 		return s, err
 	}
+	var err error
+	if s.Overlays, err = loadOverlays(s.OverlayFiles); err != nil {
+		return s, err
+	}
+	if s.Telemetry, err = s.Telemetry.resolve(); err != nil {
+		return s, err
+	}
 	if s.XDS.Plaintext {
 		return s, nil
 	}
-	var err error
-	s.XDS.CAFile, err = findRoots(s.XDS.CAFile, rootFiles)
+	s.XDS.CAFile, err = findRoots(s.XDS.CAFile, rootFiles, "FAIRLEAD_XDS_CA_FILE")
 	return s, err
 }
 
 // findRoots returns the file of roots: the one given, or the first of the
 // well-known ones that exists.
-func findRoots(given string, known []string) (string, error) {
+func findRoots(given string, known []string, variable string) (string, error) {
 	if given == "" {
 		for _, f := range known {
 			if _, err := os.Stat(f); err == nil {
 				return f, nil
 			}
 		}
-		return "", fmt.Errorf("no file of trusted root certificates on this system (looked for %s); install ca-certificates or set FAIRLEAD_XDS_CA_FILE",
-			strings.Join(known, ", "))
+		return "", fmt.Errorf("no file of trusted root certificates on this system (looked for %s); install ca-certificates or set %s",
+			strings.Join(known, ", "), variable)
 	}
 	b, err := os.ReadFile(given)
 	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(b) {
 		err = fmt.Errorf("no PEM certificate in %s", given)
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading FAIRLEAD_XDS_CA_FILE: %w", err)
+		return "", fmt.Errorf("reading %s: %w", variable, err)
 	}
 	return given, nil
 }

@@ -14,6 +14,27 @@ type Resource struct {
 	Region   string // of a full ARN, else ""
 }
 
+// parts returns the mesh, the kind ("virtualNode" or "virtualGateway") and the name; ""
+// for a resource that is not one.
+func (r Resource) parts() (mesh, kind, name string) {
+	resource := r.ARN
+	if i := strings.LastIndexByte(resource, ':'); i >= 0 {
+		resource = resource[i+1:]
+	}
+	p := strings.Split(resource, "/")
+	if len(p) != 4 {
+		return "", "", ""
+	}
+	mesh, _, _ = strings.Cut(p[1], "@")
+	return mesh, p[2], p[3]
+}
+
+// title is what App Mesh's agent calls the resource in traces: MESH/NAME.
+func (r Resource) title() string {
+	mesh, _, name := r.parts()
+	return mesh + "/" + name
+}
+
 const resourceForms = "arn:aws:appmesh:REGION:ACCOUNT:mesh/MESH/virtualNode/NAME or mesh/MESH/virtualNode/NAME (or virtualGateway; mesh/MESH@OWNER for a shared mesh)"
 
 func readResource(e *env) Resource {

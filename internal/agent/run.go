@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -39,6 +41,14 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		cfg.Logger.Warn("the admin interface keeps no access log, because its file cannot be written; ENVOY_ADMIN_ACCESS_LOG_FILE names another", "file", log)
 		cfg.Settings.Admin.AccessLog = ""
 	}
+	var reload reloadDir
+	if cfg.Settings.ConfigFile == "" {
+		if reload, err = newReloadDir(cfg.Settings); err != nil {
+			return 1, err
+		}
+		defer reload.remove()
+		cfg.Settings.ReloadDir = reload.path()
+	}
 	config, remove, err := bootstrapFile(cfg.Settings)
 	if err != nil {
 		return 1, err
@@ -48,7 +58,7 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		cfg.Logger.Warn("raising the limit of open files failed", "error", err)
 	}
 	child, err := startChild(childConfig{
-		path: cfg.Envoy, args: envoyArgs(cfg.Settings, config), environ: cfg.Environ, stdout: cfg.Stdout, stderr: cfg.Stderr,
+		path: cfg.Envoy, args: envoyArgs(cfg.Settings, config), environ: envoyEnviron(cfg), stdout: cfg.Stdout, stderr: cfg.Stderr,
 	})
 	if err != nil {
 		return 1, fmt.Errorf("starting Envoy: %w", err)
@@ -60,9 +70,11 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	admin := newAdminClient(cfg.Settings.Admin)
 	if cfg.Settings.ConfigFile == "" {
 		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, logger: cfg.Logger}
-		watched := make(chan struct{})
-		go func() { defer close(watched); w.run(ctx) }()
-		defer func() { cancel(); <-watched }()
+		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
+		var background sync.WaitGroup
+		background.Go(func() { w.run(ctx) })
+		background.Go(func() { r.run(ctx) })
+		defer func() { cancel(); background.Wait() }()
 	}
 	s := &supervisor{
 		child: child, admin: admin, logger: cfg.Logger,
@@ -71,17 +83,26 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	return s.run(ctx, cfg.Signals), nil
 }
 
+// envoyEnviron is Envoy's environment. Its resource attributes name the service, so
+// that traces, metrics and logs are told apart by one name.
+func envoyEnviron(cfg RunConfig) []string {
+	environ := cfg.Environ
+	if environ == nil {
+		environ = os.Environ()
+	}
+	if a := cfg.Settings.Telemetry.Attributes; a != "" {
+		environ = append(slices.Clone(environ), "OTEL_RESOURCE_ATTRIBUTES="+a) // the last one holds
+	}
+	return environ
+}
+
 // bootstrapFile returns the file for Envoy's -c: the user's own, or ours in a new
 // private folder, which remove takes away.
 func bootstrapFile(s Settings) (path string, remove func(), err error) {
 	if s.ConfigFile != "" {
 		return s.ConfigFile, func() {}, nil
 	}
-	b, err := Bootstrap(s)
-	if err != nil {
-		return "", nil, err
-	}
-	text, err := JSON(b)
+	text, err := BootstrapText(s)
 	if err != nil {
 		return "", nil, err
 	}

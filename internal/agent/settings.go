@@ -23,6 +23,13 @@ type Settings struct {
 	ShowDeprecated     bool          // leave --skip-deprecated-logs out
 	OutlierLog         string        // file of the outlier detection events
 	RequestsPerIOCycle int           // runtime key http.max_requests_per_io_cycle; 0 leaves it to Envoy
+
+	Telemetry         Telemetry         // zero with ConfigFile, as all below
+	SDSSocket         string            // Unix socket of a source of certificates; "" for none
+	ClientCertificate string            // what is told of clients' certificates: remove, set, append; "" for the default
+	OverlayFiles      map[string]string // files of the user's own by their variables
+	Overlays          []Overlay         // what stands in them, from Resolve on
+	ReloadDir         string            // where a file is moved to when certificates are to be read again; set by Run
 }
 
 // Admin is where Envoy's admin interface listens.
@@ -67,6 +74,12 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.Cluster = s.Resource.ARN
 		}
 		s.XDS = readXDS(e, s.Resource)
+		s.OverlayFiles = readOverlays(e)
+		s.Telemetry = readTelemetry(e, s.Resource, s.OverlayFiles)
+		s.SDSSocket = e.absolute("APPMESH_SDS_SOCKET_PATH")
+		if e.text("FAIRLEAD_CLIENT_CERTIFICATE", "") != "" {
+			s.ClientCertificate = e.oneOf("FAIRLEAD_CLIENT_CERTIFICATE", "remove", "remove", "set", "append")
+		}
 		e.refuseBootstrap()
 	}
 	s.Admin = readAdmin(e, s.Placement)

@@ -39,7 +39,10 @@ func base() vars {
 	}
 }
 
-var compareAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var compareAddr = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+}
 
 func TestReadSettingsDefaults(t *testing.T) {
 	t.Parallel()
@@ -53,6 +56,7 @@ func TestReadSettingsDefaults(t *testing.T) {
 		XDS:      XDS{Host: "fairlead.example.com", Port: 9081, Region: "us-east-1", SigningName: "appmesh"},
 		Admin:    Admin{Address: netip.MustParseAddr("0.0.0.0"), Port: 9901, AccessLog: "/tmp/envoy_admin_access.log"},
 		LogLevel: "info", DrainTime: 20 * time.Second, OutlierLog: "/dev/stdout",
+		Telemetry: Telemetry{LogName: "shop/cart", Attributes: "service.name=shop/cart"},
 	}
 	if diff := cmp.Diff(want, got, compareAddr); diff != "" {
 		t.Errorf("settings differ (-want +got):\n%s", diff)
@@ -141,6 +145,11 @@ func TestReadSettings(t *testing.T) {
 			s.Placement = Placement{Bind: netip.MustParseAddr("127.0.0.1"), Application: netip.MustParseAddr("127.0.1.1")}
 			s.Admin.Address, s.Admin.AccessLog = s.Placement.Bind, ""
 		}},
+		"secret socket":      {vars{"APPMESH_SDS_SOCKET_PATH": "/run/s"}, func(s *Settings) { s.SDSSocket = "/run/s" }},
+		"client certificate": {vars{"FAIRLEAD_CLIENT_CERTIFICATE": "Set"}, func(s *Settings) { s.ClientCertificate = "set" }},
+		"files": {vars{"ENVOY_STATS_SINKS_CFG_FILE": "/a", "ENVOY_RESOURCES_CONFIG_FILE": "/b"}, func(s *Settings) {
+			s.OverlayFiles = map[string]string{"ENVOY_STATS_SINKS_CFG_FILE": "/a", "ENVOY_RESOURCES_CONFIG_FILE": "/b"}
+		}},
 		"application elsewhere": {vars{"FAIRLEAD_APPLICATION_ADDRESS": "::1"}, func(s *Settings) { s.Placement.Application = netip.IPv6Loopback() }},
 	}
 	for name, c := range cases {
@@ -155,7 +164,7 @@ func TestReadSettings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, got, compareAddr); diff != "" {
+			if diff := cmp.Diff(want, got, compareAddr, cmpopts.IgnoreFields(Settings{}, "Telemetry")); diff != "" {
 				t.Errorf("settings differ (-want +got):\n%s", diff)
 			}
 		})
@@ -208,8 +217,8 @@ func TestReadSettingsRefuses(t *testing.T) {
 		"IPv6 loopback":      {vars{"FAIRLEAD_BIND_ADDRESS": "::1"}, []string{"FAIRLEAD_BIND_ADDRESS", "FAIRLEAD_APPLICATION_ADDRESS"}},
 		"same in IPv6 form":  {vars{"FAIRLEAD_BIND_ADDRESS": "::ffff:127.0.0.1"}, []string{"FAIRLEAD_BIND_ADDRESS"}},
 		"line break":         {vars{"APPMESH_RESOURCE_CLUSTER": "a\nb"}, []string{"APPMESH_RESOURCE_CLUSTER holds a line break"}},
-		"static resources":   {vars{"ENVOY_RESOURCES_CONFIG_FILE": "/x"}, []string{"ENVOY_RESOURCES_CONFIG_FILE", "ENVOY_CONFIG_FILE"}},
-		"SDS socket":         {vars{"APPMESH_SDS_SOCKET_PATH": "/x"}, []string{"APPMESH_SDS_SOCKET_PATH"}},
+		"SDS socket":         {vars{"APPMESH_SDS_SOCKET_PATH": "x"}, []string{`APPMESH_SDS_SOCKET_PATH is "x", allowed is an absolute path`}},
+		"client certificate": {vars{"FAIRLEAD_CLIENT_CERTIFICATE": "keep"}, []string{`FAIRLEAD_CLIENT_CERTIFICATE is "keep", allowed are remove, set, append`}},
 		"relay mode":         {vars{"APPNET_ENABLE_RELAY_MODE_FOR_XDS": "1"}, []string{"APPNET_ENABLE_RELAY_MODE_FOR_XDS"}},
 	}
 	for name, c := range cases {
@@ -240,7 +249,7 @@ func checkRefusal(t *testing.T, err error, says ...string) {
 func TestReadSettingsWarns(t *testing.T) {
 	t.Parallel()
 	set := vars{
-		"ENABLE_ENVOY_XRAY_TRACING": "1", "ENABLE_ENVOY_DOG_STATSD": "0", "ENVOY_STATS_SINKS_CFG_FILE": "/x",
+		"OTEL_EXPORTER_OTLP_HEADERS": "api-key=x", "ENABLE_STATS_SNAPSHOT": "1", "APPMESH_PREVIEW": "0",
 		"APPNET_ENVOY_RESTART_COUNT": "3", "DISABLE_HOT_RESTART": "false",
 	}
 	_, got, err := ReadSettings(base().with(set).lookup)
@@ -248,8 +257,8 @@ func TestReadSettingsWarns(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Warning{
-		{Variable: "ENVOY_STATS_SINKS_CFG_FILE"},
-		{Variable: "ENABLE_ENVOY_XRAY_TRACING"},
+		{Variable: "OTEL_EXPORTER_OTLP_HEADERS"},
+		{Variable: "ENABLE_STATS_SNAPSHOT"},
 		{Variable: "APPNET_ENVOY_RESTART_COUNT"},
 		{Variable: "DISABLE_HOT_RESTART"},
 	}
@@ -314,10 +323,10 @@ func TestResolve(t *testing.T) {
 
 func TestFindRoots(t *testing.T) {
 	t.Parallel()
-	got, err := findRoots("", []string{"testdata/none.pem", "testdata/ca.pem", "testdata/credentials"})
+	got, err := findRoots("", []string{"testdata/none.pem", "testdata/ca.pem", "testdata/credentials"}, "FAIRLEAD_XDS_CA_FILE")
 	if err != nil || got != "testdata/ca.pem" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	_, err = findRoots("", []string{"testdata/none.pem"})
+	_, err = findRoots("", []string{"testdata/none.pem"}, "FAIRLEAD_XDS_CA_FILE")
 	checkRefusal(t, err, "testdata/none.pem", "ca-certificates", "FAIRLEAD_XDS_CA_FILE")
 }

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -36,6 +35,12 @@ const (
 	reconnectMost     = 3 * time.Second
 )
 
+// Times of what goes to collectors and to a source of certificates.
+const (
+	collectorConnectTimeout = time.Second
+	collectorTimeout        = 10 * time.Second
+)
+
 // adsSource is the one stream that carries all resources. Its authority is what the
 // server sees as the host, which is part of the signature.
 func adsSource(x XDS) *corev3.ApiConfigSource {
@@ -63,25 +68,16 @@ func xdsCluster(x XDS) (*clusterv3.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &clusterv3.Cluster{
-		Name:                          xdsClusterName,
-		ConnectTimeout:                durationpb.New(connectTimeout),
-		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
-		LoadAssignment: &endpointv3.ClusterLoadAssignment{
-			ClusterName: xdsClusterName,
-			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: tcpAddress(x.Host, x.Port, false)}},
-			}}}},
-		},
-	}
-	if !x.literal() {
+	c := staticCluster(xdsClusterName, x.Host, x.Port)
+	c.ConnectTimeout = durationpb.New(connectTimeout)
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: options}
+	if !isLiteral(x.Host) {
 		if c.ClusterDiscoveryType, err = strictDNS(); err != nil {
 			return nil, err
 		}
 	}
 	if !x.Plaintext {
-		if c.TransportSocket, err = tlsSocket(x); err != nil {
+		if c.TransportSocket, err = tlsSocket(x.Host, x.CAFile, "h2"); err != nil {
 			return nil, err
 		}
 	}
@@ -101,10 +97,48 @@ func strictDNS() (*clusterv3.Cluster_ClusterType, error) {
 	return &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{Name: "envoy.cluster.dns", TypedConfig: dns}}, err
 }
 
-// literal reports whether the host is an IP address.
-func (x XDS) literal() bool {
-	_, err := netip.ParseAddr(x.Host)
-	return err == nil
+// httpOptions is the extension in which a cluster says how it speaks HTTP.
+const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// staticCluster is a cluster of one host, an IP address for now.
+func staticCluster(name, host string, port int) *clusterv3.Cluster {
+	return clusterAt(name, tcpAddress(host, port, false))
+}
+
+func clusterAt(name string, address *corev3.Address) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: name,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}},
+			}}}},
+		},
+	}
+}
+
+// sdsClusterName is the cluster that leads to a workload's own source of certificates,
+// in App Mesh's words, which the control plane's resources use.
+const sdsClusterName = "static_cluster_sds_unix_socket"
+
+// sdsCluster leads to a source of certificates at a Unix socket.
+func sdsCluster(socket string) (*clusterv3.Cluster, error) {
+	c := clusterAt(sdsClusterName, pipe(socket, 0))
+	c.ConnectTimeout = durationpb.New(collectorConnectTimeout)
+	var err error
+	c.TypedExtensionProtocolOptions, err = plainHTTP2()
+	return c, err
+}
+
+// plainHTTP2 has a cluster speak HTTP/2 and nothing else.
+func plainHTTP2() (map[string]*anypb.Any, error) {
+	options, err := anypb.New(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{}},
+		}},
+	})
+	return map[string]*anypb.Any{httpOptions: options}, err
 }
 
 // signedHTTP2 is HTTP/2 with keepalive pings and Envoy's own SigV4 signer. The
@@ -168,19 +202,19 @@ func credentialProvider(c Credentials) *awsv3.AwsCredentialProvider {
 
 // tlsSocket checks the server's certificate against the roots and its name or
 // address.
-func tlsSocket(x XDS) (*corev3.TransportSocket, error) {
-	context := &tlsv3.UpstreamTlsContext{Sni: x.Host}
+func tlsSocket(host, caFile, alpn string) (*corev3.TransportSocket, error) {
+	context := &tlsv3.UpstreamTlsContext{Sni: host}
 	san := tlsv3.SubjectAltNameMatcher_DNS
-	if x.literal() {
+	if isLiteral(host) {
 		context.Sni, san = "", tlsv3.SubjectAltNameMatcher_IP_ADDRESS
 	}
 	context.CommonTlsContext = &tlsv3.CommonTlsContext{
-		AlpnProtocols: []string{"h2"},
+		AlpnProtocols: []string{alpn},
 		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-			TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: x.CAFile}},
+			TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: caFile}},
 			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
 				SanType: san,
-				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: x.Host}},
+				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: host}},
 			}},
 		}},
 	}

@@ -71,7 +71,7 @@ var rooms = map[string]room{
 	},
 	"internal/agent": {
 		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept"},
-		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, xsync, xnet, xsys},
+		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, yamlV3, xsync, xnet, xsys},
 	},
 	"internal/kube": {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
 	"internal/cli":  {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},

@@ -230,7 +230,9 @@ func validateWithEnvoy(t *testing.T, resources []Resource) {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
+	check := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file)
+	check.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=service.name=test") // as the agent has it
+	out, err := check.CombinedOutput()
 	if err != nil {
 		t.Errorf("Envoy refuses the resources: %v\n%s", err, out)
 	} else if strings.Contains(string(out), "[warning]") {
@@ -259,6 +261,9 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 		t.Fatal(err)
 	}
 	static := &bootstrapv3.Bootstrap_StaticResources{}
+	for _, name := range []string{"fairlead_access_log", "fairlead_otlp_logs"} { // what an agent's bootstrap may have
+		static.Clusters = append(static.Clusters, &clusterv3.Cluster{Name: name, TypedExtensionProtocolOptions: protocolOptions(protoHTTP2)})
+	}
 	routes := map[string]*routev3.RouteConfiguration{}
 	for _, r := range resources {
 		switch m := r.Message.(type) {

@@ -51,6 +51,7 @@ func (t *translator) egressCluster(name string, key mesh.Key, g *target, socket 
 		HealthChecks:                  t.healthChecks(g, socket != nil),
 		TransportSocket:               socket,
 		TypedExtensionProtocolOptions: protocolOptions(g.spoken()),
+		Metadata:                      t.metricTag(tagNode, key.Name),
 	}
 	if dns := g.spec.ServiceDiscovery.Dns; dns != nil {
 		t.discoverByName(c, dns, g)

@@ -71,7 +71,8 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: m.routes},
 		},
 		HttpFilters:    httpFilters,
-		AccessLog:      t.accessLog,
+		AccessLog:      t.managerLogs(m.statPrefix),
+		Tracing:        t.tracing(),
 		UpgradeConfigs: upgrades,
 	}
 	if m.inbound {

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/tools/txtar"
@@ -119,6 +120,9 @@ func readCase(t testing.TB, file string) *goldenCase {
 	if err := yaml.Unmarshal([]byte(c.section("proxy.yaml")), &proxy); err != nil {
 		t.Fatalf("proxy.yaml: %v", err)
 	}
+	if proxy.Metadata == nil {
+		proxy.Metadata = map[string]any{"fairlead": map[string]any{}}
+	}
 	c.node, c.profile = proxy.Node, parseMetadata(t, proxy.Metadata)
 	c.readInstances(t)
 	d := yaml.NewDecoder(strings.NewReader(c.section("mesh.yaml")))
@@ -158,6 +162,9 @@ func (c *goldenCase) instances(k mesh.InstancesKey) ([]mesh.Instance, bool) {
 	return all, ok
 }
 
+// metricExtensions are what a proxy must have to keep aggregate metrics.
+var metricExtensions = []*corev3.Extension{{Name: statsLogger}, {Name: celFilter}, {Name: limitFilter}}
+
 func parseMetadata(t testing.TB, metadata map[string]any) Profile {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{"metadata": metadata})
@@ -168,6 +175,10 @@ func parseMetadata(t testing.TB, metadata map[string]any) Profile {
 	if err := protojson.Unmarshal(raw, &node); err != nil {
 		t.Fatal(err)
 	}
+	node.Extensions = metricExtensions
+	node.UserAgentVersionType = &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
+		Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40},
+	}}
 	p, err := ParseProfile(&node)
 	if err != nil {
 		t.Fatal(err)

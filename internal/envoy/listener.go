@@ -119,6 +119,7 @@ func (t *translator) emitListener(name string, port uint32, direction corev3.Tra
 		l.Address.GetSocketAddress().Ipv4Compat = t.listenOn.Is6()
 	}
 	inspect(l)
+	t.countConnections(l)
 	if !t.valid(l, t.self(), "", "listener "+name) {
 		return false
 	}

@@ -20,15 +20,19 @@ const (
 //
 //	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2",
 //	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true,
-//	  "secretSource": false, "clientCertificate": "set"}}
+//	  "secretSource": false, "clientCertificate": "set",
+//	  "tracing": true, "accessLogs": {"grpc": {"cluster": "fairlead_access_log", "logName": "shop"},
+//	  "openTelemetry": {"cluster": "fairlead_otlp_logs", "logName": "shop", "uri": "http://127.0.0.1:4318/v1/logs"}}}}
 //
-// Without it the proxy is redirected and its application is on loopback, as App
-// Mesh's own agent has it. The error names the field, what was given and what is
-// allowed.
+// Without it the proxy is redirected, its application is on loopback, and it may have
+// a tracer, as App Mesh's own agent has it. That agent's {"aws.appmesh.metric_filter":
+// {"level": "1"}} asks for the aggregate metrics. The error names the field, what was
+// given and what is allowed.
 func ParseProfile(node *corev3.Node) (Profile, error) {
+	metrics := metricsOf(node)
 	value, ok := node.GetMetadata().GetFields()["fairlead"]
 	if !ok {
-		return Profile{}, nil
+		return Profile{Tracing: true, Metrics: metrics}, nil
 	}
 	if _, ok := value.GetKind().(*structpb.Value_StructValue); !ok {
 		return Profile{}, fmt.Errorf("node metadata fairlead must be an object")
@@ -38,7 +42,7 @@ func ParseProfile(node *corev3.Node) (Profile, error) {
 	if err != nil {
 		return Profile{}, err
 	}
-	var p Profile
+	p := Profile{Metrics: metrics}
 	switch placement {
 	case placementRedirected:
 	case placementBound:
@@ -73,6 +77,12 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 		return fmt.Errorf("node metadata fairlead.reloadDirectory is %q, allowed is an absolute path", p.ReloadDir)
 	}
 	if p.Internal, err = truth(fields, "internalListeners", false); err != nil {
+		return err
+	}
+	if p.Tracing, err = truth(fields, "tracing", false); err != nil {
+		return err
+	}
+	if p.Logs, err = logServices(fields); err != nil {
 		return err
 	}
 	source, err := truth(fields, "secretSource", true)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -13,8 +14,8 @@ func TestParseProfile(t *testing.T) {
 	t.Parallel()
 	addr := netip.MustParseAddr
 	for metadata, want := range map[string]Profile{
-		`{}`:                                     {},
-		`{"aws.appmesh.platformInfo": {"x": 1}}`: {},
+		`{}`:                                     {Tracing: true},
+		`{"aws.appmesh.platformInfo": {"x": 1}}`: {Tracing: true},
 		`{"fairlead": {}}`:                       {},
 		`{"fairlead": {"placement": "redirected"}}`:                                   {},
 		`{"fairlead": {"placement": "redirected", "applicationAddress": "10.0.0.1"}}`: {App: addr("10.0.0.1")},
@@ -30,13 +31,22 @@ func TestParseProfile(t *testing.T) {
 		},
 		`{"fairlead": {"secretSource": false}}`: {NoSecretSource: true},
 		`{"fairlead": {"secretSource": true}}`:  {},
+		`{"fairlead": {"tracing": true, "internalListeners": true, "reloadDirectory": "/run/r", "clientCertificate": "append"}}`: {
+			Tracing: true, Internal: true, ReloadDir: "/run/r", ClientCertificate: ClientCertificateAppended,
+		},
+		`{"fairlead": {"accessLogs": {"grpc": {"cluster": "als", "logName": "shop"}, "openTelemetry": {"cluster": "otlp", "uri": "http://h:4318/v1/logs"}}}}`: {
+			Logs: LogServices{
+				GRPC:          LogService{Cluster: "als", Name: "shop"},
+				OpenTelemetry: LogService{Cluster: "otlp", Name: "fairlead", URI: "http://h:4318/v1/logs"},
+			},
+		},
 	} {
 		got, err := ParseProfile(nodeWith(t, metadata))
 		if err != nil || got != want {
 			t.Errorf("ParseProfile(%s) = %+v, %v, want %+v", metadata, got, err, want)
 		}
 	}
-	if got, err := ParseProfile(nil); err != nil || got != (Profile{}) {
+	if got, err := ParseProfile(nil); err != nil || got != (Profile{Tracing: true}) {
 		t.Errorf("ParseProfile(nil) = %+v, %v", got, err)
 	}
 }
@@ -56,6 +66,17 @@ func TestParseProfileRefuses(t *testing.T) {
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.0.2"}}`: "must differ",
 		`{"fairlead": {"secretSource": "no"}}`:                                                                "secretSource must be true or false",
 		`{"fairlead": {"applicationAddress": "224.0.0.1"}}`:                                                   "applicationAddress is",
+		`{"fairlead": {"tracing": "yes"}}`:                                                                    "fairlead.tracing must be true or false",
+		`{"fairlead": {"internalListeners": 1}}`:                                                              "fairlead.internalListeners must be true or false",
+		`{"fairlead": {"reloadDirectory": "run"}}`:                                                            `"run", allowed is an absolute path`,
+		`{"fairlead": {"clientCertificate": "keep"}}`:                                                         `"keep", allowed are "remove"`,
+		`{"fairlead": {"accessLogs": 1}}`:                                                                     "fairlead.accessLogs must be an object",
+		`{"fairlead": {"accessLogs": {"grpc": "als"}}}`:                                                       "accessLogs.grpc must be an object",
+		`{"fairlead": {"accessLogs": {"grpc": {"cluster": 1}}}}`:                                              "accessLogs.grpc.cluster must be a string",
+		`{"fairlead": {"accessLogs": {"grpc": {}}}}`:                                                          "accessLogs.grpc.cluster is \"\"",
+		`{"fairlead": {"accessLogs": {"grpc": {"cluster": "a b"}}}}`:                                          `"a b", allowed is the name of a cluster`,
+		`{"fairlead": {"accessLogs": {"grpc": {"cluster": "a", "uri": "http://x"}}}}`:                         "accessLogs.grpc.uri must be absent",
+		`{"fairlead": {"accessLogs": {"openTelemetry": {"cluster": "a", "uri": "x:1"}}}}`:                     `"x:1", allowed is a URI`,
 	} {
 		if got, err := ParseProfile(nodeWith(t, metadata)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseProfile(%s) = %+v, %v, want an error with %q", metadata, got, err, want)
@@ -94,6 +115,38 @@ func TestProfileForPeople(t *testing.T) {
 	} {
 		if got := p.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Aggregate metrics are kept where they are asked for, in the form that the Envoy
+// knows, and not by one that would refuse them.
+func TestParseProfileMetrics(t *testing.T) {
+	t.Parallel()
+	version := func(minor uint32) *corev3.Node_UserAgentBuildVersion {
+		return &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: minor}}}
+	}
+	for name, c := range map[string]struct {
+		metadata   string
+		extensions []*corev3.Extension
+		version    *corev3.Node_UserAgentBuildVersion
+		want       Metrics
+	}{
+		"asked for":         {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions, version(40), MetricsScoped},
+		"asked as a number": {`{"aws.appmesh.metric_filter": {"level": 1}, "fairlead": {}}`, metricExtensions, version(40), MetricsScoped},
+		"older Envoy":       {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions, version(37), MetricsPrefixed},
+		"no version":        {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions, nil, MetricsPrefixed},
+		"no logger":         {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions[1:], version(40), MetricsOff},
+		"another level":     {`{"aws.appmesh.metric_filter": {"level": "0"}}`, metricExtensions, version(40), MetricsOff},
+		"not asked for":     {`{}`, metricExtensions, version(40), MetricsOff},
+	} {
+		node := nodeWith(t, c.metadata)
+		node.Extensions = c.extensions
+		if c.version != nil {
+			node.UserAgentVersionType = c.version
+		}
+		if got, err := ParseProfile(node); err != nil || got.Metrics != c.want {
+			t.Errorf("%s: metrics %d, %v, want %d", name, got.Metrics, err, c.want)
 		}
 	}
 }

@@ -112,6 +112,44 @@ type Profile struct {
 	// ClientCertificate says what becomes of the header x-forwarded-client-cert on its
 	// way in.
 	ClientCertificate ClientCertificate
+	// Tracing is set where the proxy may have a tracer: its requests make spans.
+	Tracing bool
+	// Metrics says whether the proxy keeps App Mesh's aggregate metrics.
+	Metrics Metrics
+	// Logs are where requests are logged beside the files that the API names.
+	Logs LogServices
+}
+
+// Metrics says whether a proxy keeps App Mesh's aggregate metrics, and how.
+type Metrics uint8
+
+// How metrics are kept.
+const (
+	// MetricsOff is without.
+	MetricsOff Metrics = iota
+	// MetricsPrefixed is in the form that Envoys before 1.40 know.
+	MetricsPrefixed
+	// MetricsScoped is in the form of Envoy 1.40.
+	MetricsScoped
+)
+
+// LogServices are services that a proxy sends its access log to; each leads to a
+// cluster of its bootstrap.
+type LogServices struct {
+	// GRPC is Envoy's own access log service.
+	GRPC LogService
+	// OpenTelemetry takes the log as OpenTelemetry's log records.
+	OpenTelemetry LogService
+}
+
+// LogService is one such service; the zero value is none.
+type LogService struct {
+	// Cluster is a cluster of the bootstrap.
+	Cluster string
+	// Name is the log's name, sent with it.
+	Name string
+	// URI is where records are posted by HTTP; "" where they go by gRPC.
+	URI string
 }
 
 // ClientCertificate says what a proxy tells its application of a client's certificate

@@ -39,7 +39,7 @@ func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
 		if owner[lower(p.service)] != p.service {
 			continue
 		}
-		h := &routev3.VirtualHost{Name: p.service, Domains: make([]string, 0, 2), Routes: p.routes}
+		h := &routev3.VirtualHost{Name: p.service, Domains: make([]string, 0, 2), Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}
 		if p.first {
 			h.Domains = append(h.Domains, p.service)
 		}
