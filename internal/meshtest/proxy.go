@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -121,6 +122,8 @@ type Proxy struct {
 
 	cmd  *exec.Cmd
 	done chan struct{}
+	// dial connects from where the proxy is; nil for this machine.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ProxyConfig says what an Envoy stands for.
@@ -216,7 +219,7 @@ func (x *Proxy) Ready(t testing.TB) *Proxy {
 
 // Admin reads a page of Envoy's admin interface.
 func (x *Proxy) Admin(path string) (string, error) {
-	c := http.Client{Timeout: 5 * time.Second}
+	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: x.dial, DisableKeepAlives: true}}
 	resp, err := c.Get("http://" + x.Bind + ":9901" + path)
 	if err != nil {
 		return "", err
