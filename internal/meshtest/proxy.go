@@ -199,6 +199,13 @@ func (x *Proxy) Kill() {
 	<-x.done
 }
 
+// Drain tells the agent to drain Envoy and then to end, as whoever started it does, and
+// does not wait: Ended does.
+func (x *Proxy) Drain() { _ = syscall.Kill(x.cmd.Process.Pid, syscall.SIGTERM) }
+
+// Ended is closed when the agent and with it Envoy has ended.
+func (x *Proxy) Ended() <-chan struct{} { return x.done }
+
 // Ready waits until Envoy has all its first configuration.
 func (x *Proxy) Ready(t testing.TB) *Proxy {
 	t.Helper()
