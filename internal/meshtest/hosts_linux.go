@@ -53,6 +53,9 @@ func NewHosts(t testing.TB) *Hosts {
 	if _, _, err := redirector(); err != nil {
 		t.Skip(err)
 	}
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		t.Skip("this system has no IPv6")
+	}
 	middle, err := newNamespace()
 	if err != nil {
 		t.Skipf("this system lets nobody make network namespaces: %v", err)

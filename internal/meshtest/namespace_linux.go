@@ -60,6 +60,8 @@ func (n *namespace) enter() (err error) {
 	if err := unix.Mount("none", private, "tmpfs", unix.MS_NOSUID, "mode=0755"); err != nil {
 		return fmt.Errorf("mounting over %s: %w", private, err)
 	}
+	// Where the machine has IPv6 switched off, the namespace has it all the same.
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0)
 	n.tid = unix.Gettid()
 	if n.net, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", n.tid)); err != nil {
 		return fmt.Errorf("opening the network namespace: %w", err)

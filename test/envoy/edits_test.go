@@ -128,6 +128,8 @@ type edits struct {
 	hosts   map[string]netip.Addr
 	blue    *meshtest.Proxy
 	weights string
+	// frontMore are more members of front's spec, with a comma in front.
+	frontMore string
 }
 
 func newEdits(t *testing.T) *edits {
@@ -189,7 +191,8 @@ func (e *edits) node(name string, n nodeEdit) {
 func (e *edits) caller(format string, backends ...string) {
 	e.t.Helper()
 	e.plane.Put(e.t, "/meshes/test/virtualNodes/front",
-		`{"spec":`+strings.TrimSuffix(meshtest.NodeSpec("", 0, backends...), "}")+accessLog(strings.ReplaceAll(format, `"`, `\"`)+`\n`)+`}}`)
+		`{"spec":`+strings.TrimSuffix(meshtest.NodeSpec("", 0, backends...), "}")+
+			accessLog(strings.ReplaceAll(format, `"`, `\"`)+`\n`)+e.frontMore+`}}`)
 }
 
 // router replaces the listeners of the service's router: the one on port, and more.

@@ -84,9 +84,14 @@ func (s *stage) app(name string, h http.Handler) (*meshtest.Host, *meshtest.Prox
 // Envoy.
 func (s *stage) caller(services ...string) {
 	s.t.Helper()
-	s.node("front", strings.TrimSuffix(meshtest.NodeSpec("", 0, services...), "}")+`,"logging":{"accessLog":{"file":{"path":"/dev/stdout"}}}}`)
+	s.node("front", frontSpec(services...))
 	s.front, s.proxy = s.start("front")
 	s.proxy.Ready(s.t)
+}
+
+// frontSpec returns the spec of the node front.
+func frontSpec(services ...string) string {
+	return strings.TrimSuffix(meshtest.NodeSpec("", 0, services...), "}") + `,"logging":{"accessLog":{"file":{"path":"/dev/stdout"}}}}`
 }
 
 // named is an application that answers with its name.

@@ -210,3 +210,57 @@ func TestServerSpeaksFirst(t *testing.T) {
 		return err
 	})
 }
+
+// A connection that is open outlives edits of what it does not use: it is still there
+// when all that the edits have replaced is drained and gone.
+func TestAnOpenConnectionOutlivesEdits(t *testing.T) {
+	t.Parallel()
+	const mail = "mail.test.local"
+	s := newStage(t, `{}`)
+	s.serviceName(mail)
+	s.node("mail", `{"listeners":[{"portMapping":{"port":2525,"protocol":"tcp"}}],"serviceDiscovery":{"dns":{"hostname":"mail"}}}`)
+	h, proxy := s.start("mail", 2525)
+	greet(h, 2525)
+	s.plane.Put(t, "/meshes/test/virtualRouters", `{"virtualRouterName":"mail","spec":{"listeners":[{"portMapping":{"port":2525,"protocol":"tcp"}}]}}`)
+	s.plane.Put(t, "/meshes/test/virtualRouter/mail/routes", `{"routeName":"all","spec":`+tcpWeights("mail", 1)+`}`)
+	s.plane.Put(t, "/meshes/test/virtualServices", `{"virtualServiceName":"`+mail+`","spec":{"provider":{"virtualRouter":{"virtualRouterName":"mail"}}}}`)
+	s.node("blue", meshtest.NodeSpec("blue", port))
+	s.plane.Put(t, "/meshes/test/virtualServices", `{"virtualServiceName":"`+service+`","spec":{"provider":{"virtualNode":{"virtualNodeName":"blue"}}}}`)
+	s.caller(mail)
+	proxy.Ready(t)
+	meshtest.Eventually(t, "the server greets", func() error { _, err := greeted(s.front, mail+":2525"); return err })
+	open, err := s.front.Dial(t.Context(), "tcp", mail+":2525")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	lines := bufio.NewReader(open)
+	if hello, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(hello, err)
+	}
+	for _, c := range []struct {
+		name string
+		do   func()
+	}{
+		{"a backend more", func() { s.edit("front", frontSpec(mail, service)) }},
+		{"all egress allowed", func() { s.editMesh(`{"egressFilter":{"type":"ALLOW_ALL"}}`) }},
+		{"a backend less", func() { s.edit("front", frontSpec(mail)) }},
+	} {
+		given := listenersGiven(t, s.proxy)
+		c.do()
+		meshtest.Eventually(t, c.name+" has come to Envoy", func() error {
+			if listenersGiven(t, s.proxy) == given {
+				return errStill
+			}
+			return nil
+		})
+		settle(t, s.proxy)
+		_ = open.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := fmt.Fprintln(open, c.name); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if line, err := lines.ReadString('\n'); err != nil || line != c.name+"\n" {
+			t.Fatalf("%s: the open connection echoes %q %v", c.name, line, err)
+		}
+	}
+}
