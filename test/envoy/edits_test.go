@@ -249,17 +249,23 @@ func (e *edits) run(t *testing.T, kind editKind) {
 		return nil
 	})
 	e.more(20)
-	for _, f := range e.failures()[failed:] {
-		t.Errorf("a request failed: %s", f)
+	if f := e.failures()[failed:]; len(f) > 0 {
+		t.Errorf("%d requests failed, the first: %s", len(f), f[0])
 	}
-	lines := e.front.Log.String()[logged:]
-	for line := range strings.Lines(lines) {
-		if badFlags.MatchString(line) {
-			t.Errorf("the mesh failed a request: %s", line)
+	var flagged, refused []string
+	for line := range strings.Lines(e.front.Log.String()[logged:]) {
+		switch {
+		case badFlags.MatchString(line):
+			flagged = append(flagged, line)
+		case strings.Contains(line, "rejected"):
+			refused = append(refused, line)
 		}
 	}
-	if strings.Contains(lines, "rejected") {
-		t.Errorf("Envoy refused a configuration:\n%s", lines)
+	if len(flagged) > 0 {
+		t.Errorf("the mesh failed %d requests, the first: %s", len(flagged), flagged[0])
+	}
+	if len(refused) > 0 {
+		t.Errorf("Envoy refused a configuration: %s", refused[0])
 	}
 	for name, what := range map[string]string{"upstream_rq_retry": "were tried again", "lb_healthy_panic": "found no healthy host"} {
 		if n := sum(t, e.front, `cluster\..*\.`+name+`$`); n > 0 {
