@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -121,6 +122,8 @@ type Proxy struct {
 
 	cmd  *exec.Cmd
 	done chan struct{}
+	// dial connects from where the proxy is; nil for this machine.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ProxyConfig says what an Envoy stands for.
@@ -196,6 +199,13 @@ func (x *Proxy) Kill() {
 	<-x.done
 }
 
+// Drain tells the agent to drain Envoy and then to end, as whoever started it does, and
+// does not wait: Ended does.
+func (x *Proxy) Drain() { _ = syscall.Kill(x.cmd.Process.Pid, syscall.SIGTERM) }
+
+// Ended is closed when the agent and with it Envoy has ended.
+func (x *Proxy) Ended() <-chan struct{} { return x.done }
+
 // Ready waits until Envoy has all its first configuration.
 func (x *Proxy) Ready(t testing.TB) *Proxy {
 	t.Helper()
@@ -216,7 +226,7 @@ func (x *Proxy) Ready(t testing.TB) *Proxy {
 
 // Admin reads a page of Envoy's admin interface.
 func (x *Proxy) Admin(path string) (string, error) {
-	c := http.Client{Timeout: 5 * time.Second}
+	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: x.dial, DisableKeepAlives: true}}
 	resp, err := c.Get("http://" + x.Bind + ":9901" + path)
 	if err != nil {
 		return "", err

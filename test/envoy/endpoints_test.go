@@ -267,7 +267,7 @@ func TestEndpointsChangeUnderLoad(t *testing.T) {
 			for n := range 200 {
 				m.toggle(all, in, rand.IntN(len(all)))
 				if n%20 == 10 {
-					m.edit(outliers(n), "")
+					m.edit(ejects(n), "")
 				}
 				if n < 100 || n%10 == 0 { // one after the other, then in bursts
 					m.awaitHosts(m.registered()...)
@@ -320,8 +320,8 @@ func (l *load) awaitMore(t *testing.T, n int) {
 	})
 }
 
-// outliers is an outlier detection that can be told from others.
-func outliers(n int) string {
+// ejects is an outlier detection that can be told from others.
+func ejects(n int) string {
 	return fmt.Sprintf(`,"outlierDetection":{"maxServerErrors":%d,"interval":{"unit":"s","value":10},"baseEjectionDuration":{"unit":"s","value":30},"maxEjectionPercent":50}`, 1000+n)
 }
 
@@ -340,7 +340,7 @@ func TestClusterEditsFailNoRequest(t *testing.T) {
 			m.awaitAnswer("/", http.StatusOK)
 			l := m.startLoad()
 			for n := range 10 {
-				m.edit(outliers(n), "")
+				m.edit(ejects(n), "")
 				m.awaitActive(fmt.Sprintf(`"consecutive_5xx": %d,`, 1000+n))
 				l.awaitMore(t, 10)
 			}
