@@ -66,6 +66,8 @@ type goldenCase struct {
 	node    string
 	profile Profile
 	objects []caseObject
+	// change may change each spec before the view is built.
+	change func(mesh.Kind, any)
 }
 
 // caseObject is one object of a case's mesh. A stored one does not pass the API's
@@ -162,7 +164,11 @@ func (c *goldenCase) translate(t *testing.T, chance *rand.Rand) ([]Resource, []P
 	}
 	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
 	for _, o := range objects {
-		edit.Put(decodeObject(t, o, chance))
+		item := decodeObject(t, o, chance)
+		if c.change != nil {
+			c.change(item.Key.Kind, item.Content().Spec)
+		}
+		edit.Put(item)
 	}
 	key := mesh.Key{Kind: mesh.KindVirtualNode, Name: c.node}
 	if gateway, ok := strings.CutPrefix(c.node, "virtualGateway/"); ok {

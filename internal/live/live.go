@@ -19,6 +19,7 @@ import (
 type Live struct {
 	store *store.Store
 	log   *slog.Logger
+	alter func(mesh.Kind, any) // nil: specs are taken as they are stored
 
 	mu     sync.Mutex
 	meshes map[mesh.MeshID]*meshState
@@ -31,6 +32,11 @@ type Live struct {
 func New(st *store.Store, log *slog.Logger) *Live {
 	return &Live{store: st, log: log, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{})}
 }
+
+// Alter has each spec, for example a *mesh.RouteSpec, changed by f before it is in a
+// snapshot. Tests see so what a field does: it must be gone where no spec has the field.
+// Alter must be called before Run.
+func (l *Live) Alter(f func(mesh.Kind, any)) { l.alter = f }
 
 // Run follows the store until ctx ends and returns its error.
 func (l *Live) Run(ctx context.Context) error {
@@ -69,7 +75,7 @@ func (l *Live) acquire(id mesh.MeshID) *meshState {
 	defer l.mu.Unlock()
 	st := l.meshes[id]
 	if st == nil {
-		st = newMeshState(id)
+		st = newMeshState(id, l.alter)
 		l.meshes[id] = st
 	}
 	st.users++
