@@ -48,6 +48,7 @@ func TestRandomMeshesAreTaken(t *testing.T) {
 			r.settled(*first+i, m, x)
 		}
 	}
+	t.Logf("%d meshes, %d of them by way of a mesh without routes", *meshes, r.detours)
 }
 
 // random is a mesh that becomes one random mesh after the other.
@@ -59,6 +60,7 @@ type random struct {
 	dir     string // of the certificates
 	socket  string // of the source of secrets
 	dns     int    // port of the name server
+	detours int
 }
 
 func newRandom(t *testing.T) *random {
@@ -102,6 +104,7 @@ func (r *random) apply(m *randmesh.Mesh) {
 	if err := r.try(m); err == nil {
 		return
 	}
+	r.detours++
 	bare := *m
 	bare.Objects = slices.DeleteFunc(slices.Clone(m.Objects), func(o randmesh.Object) bool { return o.Parent != "" })
 	for _, m := range []*randmesh.Mesh{&bare, m} {
