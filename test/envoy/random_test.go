@@ -186,10 +186,7 @@ func (r *random) settled(seed uint64, m *randmesh.Mesh, x *taker) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := r.inSync()
-		if err == nil {
-			err = x.serves(resources)
-		}
+		err := errors.Join(r.inSync(), x.serves(resources))
 		if refused := x.refused(); refused != nil {
 			err, deadline = refused, time.Time{}
 		}
