@@ -9,6 +9,7 @@ ENVOY_PATH ?= $(CURDIR)/.tools/envoy/envoy
 ARGS ?=
 FUZZTIME ?= 3s
 REQUESTS ?= 1000000
+MESHES ?= 2000
 SOAKTIME ?= 60s
 BENCH ?= .
 
@@ -53,14 +54,20 @@ build: need-go ## build bin/fairlead and bin/fairlead-agent
 generate: need ## make the generated files anew, from the service model that versions.yaml pins
 	@$(PYTHON) tools/fetch.py model
 	$(GO) run ./internal/gen -model .tools/model/service-2.json.gz -out .
+	$(GO) test -count=1 ./internal/envoy -run '^TestFields$$' -update
 
 bench: need envoy build ## run the benchmarks (BENCH=name picks some)
 	@tools/each.sh Benchmark | while read -r dir names; do \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
 
-fuzz: need-go test-fuzz ## fuzz each target for FUZZTIME (3s), and the server with REQUESTS (1000000) requests
+fuzz: need envoy test-fuzz ## fuzz each target for FUZZTIME (3s), the server with REQUESTS (1000000), Envoys with MESHES (2000); take each field out
 	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
 	@tools/fuzz.sh $(REQUESTS)x FuzzRequests
+	@echo "== $(MESHES) random meshes, checked by an Envoy and taken by running ones (some minutes)"
+	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/envoy -run '^Test(Random|Odd)Meshes$$' -meshes $(MESHES)
+	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy -run '^TestRandomMeshesAreTaken$$' -meshes $(MESHES)
+	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
+	@$(PYTHON) tools/gotest.py -count=1 -timeout 240m ./test/takeout -all
 
 soak: need-go ## 16 writers for SOAKTIME (60s), then with the server killed five times; every answer is checked
 	$(GO) test -count=1 -v -timeout 30m ./test/linear -parallel 1 -linear.time $(SOAKTIME)

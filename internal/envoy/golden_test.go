@@ -72,6 +72,8 @@ type goldenCase struct {
 	objects []caseObject
 	// services are those of the registry.
 	services map[mesh.InstancesKey][]mesh.Instance
+	// change may change each spec before the view is built.
+	change func(mesh.Kind, any)
 }
 
 // caseService is a service of the registry, of the mesh's account unless another is named.
@@ -229,7 +231,11 @@ func (c *goldenCase) view(t *testing.T, chance *rand.Rand) *mesh.View {
 	}
 	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
 	for _, o := range objects {
-		edit.Put(decodeObject(t, o, chance))
+		item := decodeObject(t, o, chance)
+		if c.change != nil {
+			c.change(item.Key.Kind, item.Content().Spec)
+		}
+		edit.Put(item)
 	}
 	key := mesh.Key{Kind: mesh.KindVirtualNode, Name: c.node}
 	if gateway, ok := strings.CutPrefix(c.node, "virtualGateway/"); ok {

@@ -21,6 +21,7 @@ type Live struct {
 	store     *store.Store
 	log       *slog.Logger
 	instances instances
+	alter     func(mesh.Kind, any) // nil: specs are taken as they are stored
 
 	mu     sync.Mutex
 	meshes map[mesh.MeshID]*meshState
@@ -37,6 +38,11 @@ func New(st *store.Store, registry Registry, log *slog.Logger) *Live {
 		instances: instances{registry: registry, readers: map[mesh.InstancesKey]map[*Watch]struct{}{}},
 	}
 }
+
+// Alter has each spec, for example a *mesh.RouteSpec, changed by f before it is in a
+// snapshot. Tests see so what a field does: it must be gone where no spec has the field.
+// Alter must be called before Run.
+func (l *Live) Alter(f func(mesh.Kind, any)) { l.alter = f }
 
 // Run follows the store and the registry until ctx ends and returns the store's error.
 func (l *Live) Run(ctx context.Context) error {
@@ -76,7 +82,7 @@ func (l *Live) acquire(id mesh.MeshID) *meshState {
 	defer l.mu.Unlock()
 	st := l.meshes[id]
 	if st == nil {
-		st = newMeshState(id)
+		st = newMeshState(id, l.alter)
 		l.meshes[id] = st
 	}
 	st.users++

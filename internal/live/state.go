@@ -16,6 +16,7 @@ const recentChanges = 256
 // watches that read it. The writer is the goroutine of Live.Run alone.
 type meshState struct {
 	users int // guarded by Live.mu
+	alter func(mesh.Kind, any)
 
 	mu      sync.Mutex
 	snap    *mesh.Snapshot
@@ -25,8 +26,9 @@ type meshState struct {
 	ranges  map[mesh.Range]map[*Watch]struct{}
 }
 
-func newMeshState(id mesh.MeshID) *meshState {
+func newMeshState(id mesh.MeshID, alter func(mesh.Kind, any)) *meshState {
 	return &meshState{
+		alter:   alter,
 		snap:    mesh.NewSnapshot(id),
 		readers: map[mesh.Key]map[*Watch]struct{}{},
 		ranges:  map[mesh.Range]map[*Watch]struct{}{},
@@ -60,7 +62,7 @@ func (s *meshState) apply(events []store.Event, reset bool, revision int64, log 
 		case e.Revision == 0:
 			edit.Delete(e.ID.Key)
 		default:
-			edit.Put(newItem(e, log))
+			edit.Put(newItem(e, s.alter, log))
 		}
 		changed = append(changed, e.ID.Key)
 	}
@@ -90,7 +92,7 @@ func deleteMissing(old *mesh.Snapshot, edit *mesh.Edit, all []store.Event) []mes
 
 // newItem returns the item an event leaves. An object that cannot be read is logged and
 // counts as absent.
-func newItem(e store.Event, log *slog.Logger) *mesh.Item {
+func newItem(e store.Event, alter func(mesh.Kind, any), log *slog.Logger) *mesh.Item {
 	return mesh.NewItem(e.ID.Key, e.Revision, func() *mesh.Content {
 		o := e.Object()
 		if o == nil {
@@ -100,6 +102,9 @@ func newItem(e store.Event, log *slog.Logger) *mesh.Item {
 		if err != nil {
 			log.Error("skipping an object that cannot be read", "arn", o.ARN(), "error", err)
 			return nil
+		}
+		if alter != nil {
+			alter(e.ID.Kind, spec)
 		}
 		return &mesh.Content{ResourceOwner: o.ResourceOwner, Version: o.Version, Tags: o.Tags, Spec: spec}
 	})

@@ -98,6 +98,7 @@ func StartWith(t testing.TB, o Options) *Plane {
 		AccountID:       Account, Regions: []string{Region}, Log: logger,
 		APIListen: "127.0.0.1:0", XDSListen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
 	}
+	p.cfg.AlterSpec = takeOut(t)
 	p.cfg.Audit.Path = filepath.Join(dir, "audit", "audit.log")
 	if o.TLS {
 		p.CA = NewAuthority(t)
@@ -200,6 +201,7 @@ func ReadCredentials(t testing.TB, path string) aws.Credentials {
 // Eventually tries until f returns nil, and fails the test if it never does.
 func Eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
+	wait := patience()
 	deadline := time.Now().Add(wait)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -58,7 +58,14 @@ func EnvoyPath(t testing.TB) string {
 	return path
 }
 
+// AgentVariable names a fairlead-agent for this package to use, in place of one that it
+// builds: for a test that runs many tests.
+const AgentVariable = "FAIRLEAD_TEST_AGENT"
+
 var agentBinary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(AgentVariable); path != "" {
+		return path, nil
+	}
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -78,6 +85,9 @@ var agentBinary = sync.OnceValues(func() (string, error) {
 
 // Cleanup removes what all tests of a process share. Call it in TestMain.
 func Cleanup() {
+	if os.Getenv(AgentVariable) != "" {
+		return
+	}
 	if path, err := agentBinary(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}

@@ -31,7 +31,7 @@ func (r *Registry) Create(k mesh.InstancesKey) {
 func (r *Registry) Register(k mesh.InstancesKey, instances ...mesh.Instance) {
 	r.change(k, func(list []mesh.Instance) []mesh.Instance {
 		for _, i := range instances {
-			list = append(without(list, i.ID), i)
+			list = append(withoutInstance(list, i.ID), i)
 		}
 		slices.SortFunc(list, func(a, b mesh.Instance) int { return cmp.Compare(a.ID, b.ID) })
 		return list
@@ -40,10 +40,10 @@ func (r *Registry) Register(k mesh.InstancesKey, instances ...mesh.Instance) {
 
 // Deregister removes an instance from a service.
 func (r *Registry) Deregister(k mesh.InstancesKey, id string) {
-	r.change(k, func(list []mesh.Instance) []mesh.Instance { return without(list, id) })
+	r.change(k, func(list []mesh.Instance) []mesh.Instance { return withoutInstance(list, id) })
 }
 
-func without(list []mesh.Instance, id string) []mesh.Instance {
+func withoutInstance(list []mesh.Instance, id string) []mesh.Instance {
 	return slices.DeleteFunc(list, func(i mesh.Instance) bool { return i.ID == id })
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/live"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/server/tlsfiles"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
@@ -57,7 +58,9 @@ type Config struct {
 	Registry live.Registry
 	// MaxStreamAge is passed to xds.Config.
 	MaxStreamAge time.Duration
-	Log          *slog.Logger
+	// AlterSpec is passed to live.Live.Alter. It is for tests; nil otherwise.
+	AlterSpec func(mesh.Kind, any)
+	Log       *slog.Logger
 }
 
 // Timeouts bound what a client may take its time with, so that a slow one holds nothing
@@ -165,6 +168,7 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("making the first account: %w", err)
 	}
 	s.live = live.New(s.store, s.cfg.Registry, s.cfg.Log)
+	s.live.Alter(s.cfg.AlterSpec)
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,

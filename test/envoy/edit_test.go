@@ -122,6 +122,15 @@ func (s *stage) noMeshFailures() {
 
 func TestEditsFailNoRequest(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"Route.httpRoute.action.weightedTargets.virtualNode",
+		"VirtualNode.serviceDiscovery.dns.hostname",
+		"VirtualNode.backends.virtualService.virtualServiceName",
+		"VirtualNode.listeners.portMapping.{port,protocol}",
+		"VirtualNode.logging.accessLog.file.path",
+		"VirtualService.provider.{virtualNode.virtualNodeName,virtualRouter.virtualRouterName}",
+		"VirtualRouter.listeners.portMapping.{port,protocol}",
+	)
 	s := newStage(t)
 	s.app("blue", named("blue")).Ready(t)
 	s.app("green", named("green")).Ready(t)

@@ -14,6 +14,7 @@ import (
 
 func TestWeights(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.httpRoute.action.weightedTargets.weight")
 	s := newStage(t)
 	s.app("blue", named("blue")).Ready(t)
 	s.app("green", named("green")).Ready(t)
@@ -56,6 +57,11 @@ func matching(priority int, match, node string) string {
 
 func TestMatches(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"Route.httpRoute.match.{prefix,path.exact,path.regex,method}",
+		"Route.httpRoute.match.headers.{name,invert,match.exact,match.range}",
+		"Route.httpRoute.match.queryParameters.{name,match.exact}",
+	)
 	s := newStage(t)
 	s.app("blue", named("blue")).Ready(t)
 	s.app("green", named("green")).Ready(t)
@@ -108,6 +114,29 @@ func TestMatches(t *testing.T) {
 	}
 }
 
+// The least priority is matched first, even where another route says more.
+func TestPriority(t *testing.T) {
+	t.Parallel()
+	covers(t, "Route.priority")
+	s := newStage(t)
+	s.app("blue", named("blue")).Ready(t)
+	s.app("green", named("green")).Ready(t)
+	s.plane.Routed(t, "test", service, "colour", port, matching(7, `{"prefix":"/"}`, "green"))
+	s.plane.Put(t, "/meshes/test/virtualRouter/colour/routes", `{"routeName":"exact","spec":`+matching(8, `{"path":{"exact":"/exact"}}`, "blue")+`}`)
+	s.caller()
+	s.awaitAnswer("/", http.StatusOK)
+	if status, body := s.get("/exact"); status != http.StatusOK || body != "green" {
+		t.Errorf("answered %d %q, want green, whose route has the lesser priority", status, body)
+	}
+	s.route(matching(9, `{"prefix":"/"}`, "green"))
+	meshtest.Eventually(t, "the exact route comes first", func() error {
+		if status, body := s.get("/exact"); body != "blue" {
+			return fmt.Errorf("answered %d %q", status, body)
+		}
+		return nil
+	})
+}
+
 func TestAHostThatIsNoBackendIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -139,6 +168,7 @@ func (f *failing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestRetries(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.httpRoute.retryPolicy.{maxRetries,httpRetryEvents}")
 	s := newStage(t)
 	s.app("flaky", &failing{n: 2}).Ready(t)
 	policy := func(retries int) string {
@@ -165,6 +195,7 @@ func TestRetries(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.httpRoute.timeout.perRequest")
 	s := newStage(t)
 	release := make(chan struct{})
 	s.app("slow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
