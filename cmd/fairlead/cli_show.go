@@ -17,7 +17,8 @@ func newGet() *cobra.Command {
 		GroupID: groupMesh,
 		Short:   "List objects, or print them as files for apply",
 		Long: "List objects. Without --mesh, those of all meshes. '-o yaml' prints documents that apply\n" +
-			"takes back; '-o json' has each object's metadata, too.\n\nKinds:\n" + cli.KindHelp(),
+			"takes back; '-o json' has each object's metadata, too. 'get proxies' and 'get problems' are\n" +
+			"the commands of these names.\n\nKinds:\n" + cli.KindHelp(),
 		Example: "  fairlead get routes --mesh shop\n  fairlead get node cart --mesh shop -o yaml\n  fairlead get --all --mesh shop -o yaml > shop.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.Args = args
@@ -112,7 +113,7 @@ func newProxies() *cobra.Command {
 }
 
 func newProblems() *cobra.Command {
-	return overview("problems", "List what is wrong in the configuration of meshes", cli.ListProblems)
+	return overview("problems", "List what in meshes is not served as written, or refused by a proxy", cli.ListProblems)
 }
 
 func newXDS() *cobra.Command {

@@ -21,6 +21,14 @@ type Selection struct {
 
 // Get prints objects. Without a mesh it looks into all of them.
 func Get(ctx context.Context, s *Session, term Terminal, sel Selection) error {
+	if len(sel.Args) == 1 && !sel.All { // no objects, but looked for here
+		switch sel.Args[0] {
+		case "problems":
+			return ListProblems(ctx, s, term, sel.Scope, sel.Output)
+		case "proxies":
+			return ListProxies(ctx, s, term, sel.Scope, sel.Output)
+		}
+	}
 	if err := checkForm(sel.Output, FormTable, FormWide, FormJSON, FormYAML, FormName); err != nil {
 		return err
 	}

@@ -13,8 +13,7 @@ import (
 
 // Cause returns the object that a proxy's refusal of a resource is about. It is the
 // resource's own object, but for a route configuration: there it is the route or virtual
-// service that the proxy's words point to, if they do. The view is the one that the
-// message was made of.
+// service that the proxy's words point to, if they do.
 func Cause(v *mesh.View, object mesh.Key, m proto.Message, words string) mesh.Key {
 	c, ok := m.(*routev3.RouteConfiguration)
 	if !ok {

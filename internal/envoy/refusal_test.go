@@ -55,8 +55,10 @@ func TestCause(t *testing.T) {
 		{"Only unique values for domains are permitted. Duplicate entry of domain " + service.Name + " in route rds_egress_http_80", serviceKey(service.Name)},
 		{"Duplicate entry of domain " + service.Name + ".", serviceKey(service.Name)},
 		{"Duplicate entry of domain my-" + service.Name + " in route rds_egress_http_80", self},
-		{"regex '" + expression.GetMatch().GetSafeRegex().GetRegex() + "' RE2 program size of 1001 > max program size of 1000",
-			routeKey(service.Router.Name, expression.Name)},
+		{
+			"regex '" + expression.GetMatch().GetSafeRegex().GetRegex() + "' RE2 program size of 1001 > max program size of 1000",
+			routeKey(service.Router.Name, expression.Name),
+		},
 		{"", self},
 	} {
 		if got := Cause(view, self, routes, c.words); got != c.want {

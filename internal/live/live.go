@@ -62,6 +62,14 @@ func (l *Live) Snapshot(id mesh.MeshID) *mesh.Snapshot {
 	return snap
 }
 
+// View reads the view of a virtual node or gateway as it is now; it is nil if there is no
+// such object. Nobody is told when it changes: Watch is for that.
+func (l *Live) View(id mesh.ID) *mesh.View {
+	r := mesh.NewReader(l.Snapshot(id.Mesh))
+	r.Instances = l.instances.find
+	return mesh.BuildView(r, id.Key)
+}
+
 // Object returns the account that owns a virtual node or gateway, and its tags; "" if
 // there is no such object.
 func (l *Live) Object(id mesh.ID) (owner string, tags []mesh.TagRef) {

@@ -12,7 +12,7 @@ type Watch struct {
 	closed bool       // guarded by state.mu
 
 	// The last view and the changes of the mesh and of instances that it knows of, for
-	// who builds it alone. view is nil while there is none.
+	// who builds it alone. view is nil while there is none, or none that has instances.
 	view      *mesh.View
 	seq, seen uint64
 }
@@ -32,16 +32,20 @@ func (w *Watch) Build() (view *mesh.View, revision int64) {
 	w.seen = w.live.instances.current()
 	r := mesh.NewReader(snap)
 	r.Instances = w.live.instances.find
-	w.view = mesh.BuildView(r, w.id.Key)
+	view = mesh.BuildView(r, w.id.Key)
+	w.view = nil
+	if view != nil && len(view.Discovered) > 0 {
+		w.view = view
+	}
 	if w.register(r.Reads) {
 		w.notify()
 	}
-	return w.view, snap.Revision
+	return view, snap.Revision
 }
 
 // Refresh is a cheap Build for where instances alone have changed: it returns the last
 // view with those read again, and whose they are, in no order. ok is false where more has
-// changed or nothing was built: then Build tells.
+// changed, or there is no view that has instances: then Build tells.
 func (w *Watch) Refresh() (view *mesh.View, changed []mesh.InstancesKey, ok bool) {
 	if w.view == nil || !w.unchanged() {
 		return nil, nil, false

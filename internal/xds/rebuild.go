@@ -14,10 +14,9 @@ import (
 
 // made is what a feed's resources were made of. It is never changed.
 type made struct {
-	view        *mesh.View
 	assignments []*envoy.Assignment
 	problems    []envoy.Problem
-	// objects are those of resources that are not the view's own.
+	// objects are those of resources that are not the feed's own.
 	objects map[named]mesh.Key
 }
 
@@ -27,12 +26,14 @@ type named struct {
 	name string
 }
 
-// object returns what a resource was made for.
-func (m *made) object(typ envoy.Type, name string) mesh.Key {
-	if k, ok := m.objects[named{typ, name}]; ok {
-		return k
+// object returns what a resource of the feed was made for.
+func (f *feed) object(typ envoy.Type, name string) mesh.Key {
+	if m := f.made.Load(); m != nil {
+		if k, ok := m.objects[named{typ, name}]; ok {
+			return k
+		}
 	}
-	return m.view.Key
+	return f.key.id.Key
 }
 
 // localCluster are the endpoints of the cluster that App Mesh's own agent gives each
@@ -77,7 +78,7 @@ func (s *Server) translate(f *feed) bool {
 		return false
 	}
 	resources, problems := envoy.Translate(view, f.key.profile)
-	m := &made{view: view, problems: problems, objects: map[named]mesh.Key{}}
+	m := &made{problems: problems, objects: map[named]mesh.Key{}}
 	for _, r := range resources {
 		if r.Object != view.Key {
 			m.objects[named{r.Type, r.Name}] = r.Object
@@ -102,7 +103,6 @@ func (s *Server) refresh(f *feed) bool {
 		return ok
 	}
 	m := *f.made.Load()
-	m.view = view
 	var resources []envoy.Resource
 	resources, m.problems = envoy.Refresh(view, m.assignments, m.problems, instances)
 	changed := f.update(s.encode(f, resources))

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // rejection is what a proxy refused of a name. A proxy refuses a whole response; blame
@@ -50,59 +51,77 @@ func (s *stream) blamed(resources []*resource, words string) func(*resource) bla
 	}
 }
 
-// refusals returns what a proxy refuses of what stands now, on the objects that cause it.
-// What it accepts, and what has changed since, is not among them.
-func (one *session) refusals() []Problem {
-	m := one.feed.made.Load()
-	if m == nil {
-		return nil
-	}
-	var out []Problem
+// standing is what a proxy refuses of what stands now: one resource, or several of which
+// one is meant.
+type standing struct {
+	typ       envoy.Type
+	resources []*resource
+	rejection
+}
+
+// rejections returns what a proxy refuses as problems of the objects that cause it. What
+// it accepts, and what has changed since, is not among them.
+func (s *Server) rejections(one *session) []Problem {
 	proxy := "a proxy"
 	if one.version != "" {
 		proxy = "a proxy (Envoy " + one.version + ")"
 	}
-	one.stream.eachRefusal(func(t envoy.Type, refused []*resource, why rejection) {
-		object, names := m.view.Key, make([]string, len(refused))
-		for i, r := range refused {
-			names[i] = r.key.name
-		}
-		if why.blame == guilty {
-			object = envoy.Cause(m.view, m.object(t, names[0]), refused[0].message(), why.detail)
+	var out []Problem
+	for _, r := range one.stream.rejections() {
+		names := make([]string, len(r.resources))
+		for i := range names {
+			names[i] = r.resources[i].key.name
 		}
 		out = append(out, Problem{
-			ARN: one.key.arn(), Object: object.String(),
-			Message: fmt.Sprintf("%s refuses %s %s and keeps what it accepted last: %s", proxy, t, someNames(names), why.detail),
+			ARN: one.key.arn(), Object: s.cause(one.feed, r).String(),
+			Message: fmt.Sprintf("%s refuses %s %s and keeps what it accepted last: %s", proxy, r.typ, someNames(names), r.detail),
 		})
-	})
+	}
 	return out
 }
 
-// eachRefusal calls f with each resource that is refused as it stands, and once a type
-// with those of which one is.
-func (s *stream) eachRefusal(f func(t envoy.Type, refused []*resource, why rejection)) {
+// cause returns the object that a refusal is about: the feed's own where that cannot be
+// told.
+func (s *Server) cause(f *feed, r standing) mesh.Key {
+	if r.blame != guilty {
+		return f.key.id.Key
+	}
+	object := f.object(r.typ, r.resources[0].key.name)
+	if r.typ != envoy.TypeRoute {
+		return object
+	}
+	view := s.cfg.Live.View(f.key.id)
+	if view == nil {
+		return object
+	}
+	return envoy.Cause(view, object, r.resources[0].message(), r.detail)
+}
+
+// rejections returns what is refused as it stands, for each type those that may be meant
+// together.
+func (s *stream) rejections() (all []standing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.feed.mu.Lock()
 	defer s.feed.mu.Unlock()
-	for t := range s.types {
-		var suspects []*resource
-		var words rejection
+	for t := range envoy.NumTypes {
+		suspects := standing{typ: t}
 		for name, why := range s.types[t].rejected {
 			r := s.feed.types[t].get(name)
 			switch {
 			case r == nil || r.version != why.version:
 			case why.blame == guilty:
-				f(envoy.Type(t), []*resource{r}, why)
+				all = append(all, standing{t, []*resource{r}, why})
 			case why.blame == suspect:
-				suspects, words = append(suspects, r), why
+				suspects.resources, suspects.rejection = append(suspects.resources, r), why
 			}
 		}
-		if len(suspects) > 0 {
-			slices.SortFunc(suspects, byName)
-			f(envoy.Type(t), suspects, words)
+		if len(suspects.resources) > 0 {
+			slices.SortFunc(suspects.resources, byName)
+			all = append(all, suspects)
 		}
 	}
+	return all
 }
 
 // message decodes the resource; nil if that cannot be.

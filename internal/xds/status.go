@@ -90,7 +90,7 @@ func (s *Server) Problems(account, region, name string) []Problem {
 		}
 	}
 	for _, one := range s.sessions(id) {
-		out = append(out, one.refusals()...)
+		out = append(out, s.rejections(one)...)
 	}
 	slices.SortFunc(out, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.ARN, b.ARN), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))

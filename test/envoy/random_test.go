@@ -6,8 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,7 +72,9 @@ func newRandom(t *testing.T) *random {
 		t.Fatal(err)
 	}
 	r.socket = serveRandomSecrets(t, files.Secrets)
-	r.dns = nameServer(t, net.IPv4(127, 0, 0, 1), 0)
+	names := meshtest.NewNames()
+	names.Set(slowName, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	r.dns = int(names.Listen(t).Port())
 	r.owner = r.plane.Signed(t)
 	credentials := filepath.Join(t.TempDir(), "credentials")
 	meshtest.WriteFile(t, credentials, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
@@ -89,7 +91,7 @@ func (r *random) mesh(seed uint64) *randmesh.Mesh {
 	r.t.Helper()
 	m, err := randmesh.New(randmesh.Config{
 		Seed: seed, Mesh: "test", Dir: r.dir, LeastPort: 1024,
-		Hosts: []string{"127.0.0.1", "::1", strings.TrimSuffix(slowName, "."), "none.name.test"},
+		Hosts: []string{"127.0.0.1", "::1", slowName, "none.name.test"},
 	})
 	if err != nil {
 		r.t.Fatal(err)
