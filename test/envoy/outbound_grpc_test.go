@@ -116,7 +116,8 @@ func grpcStage(t *testing.T) (s *stage, blue, green *grpcApp) {
 	return s, blue, green
 }
 
-// call makes a unary call and returns who answered it at which attempt; metadata are names and values in turn.
+// call makes a unary call and returns who answered it at which attempt; metadata are
+// names and values in turn.
 func call(ctx context.Context, c *grpc.ClientConn, md ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 14*time.Second)
 	defer cancel()

@@ -1,7 +1,10 @@
 package envoy
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 
@@ -116,6 +119,7 @@ func TestRequestMatches(t *testing.T) {
 				s.want(s.request(c.method, c.path), http.StatusOK, c.want)
 			}
 			if protocol == "http2" {
+				s.http = sayingHTTPS(s.front)
 				req := s.request("GET", "/scheme/https")
 				req.URL.Scheme = "https"
 				s.want(req, http.StatusOK, green)
@@ -204,5 +208,16 @@ func TestOrderOfRoutes(t *testing.T) {
 // priorKnowledge returns a client that speaks HTTP/2 to an Envoy's way out without
 // asking, as gRPC does.
 func priorKnowledge(x *meshtest.Proxy) *http.Client {
-	return &http.Client{Transport: &http2.Transport{AllowHTTP: true, DialTLSContext: dialer(x)}}
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: &http.Transport{Protocols: protocols, DialContext: dialer(x)}}
+}
+
+// sayingHTTPS is priorKnowledge for requests that say that their scheme is https, on a
+// connection without TLS.
+func sayingHTTPS(x *meshtest.Proxy) *http.Client {
+	dial := dialer(x)
+	return &http.Client{Transport: &http2.Transport{DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+		return dial(ctx, network, addr)
+	}}}
 }
