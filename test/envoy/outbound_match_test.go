@@ -1,10 +1,7 @@
 package envoy
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"testing"
 
@@ -119,7 +116,7 @@ func TestRequestMatches(t *testing.T) {
 				s.want(s.request(c.method, c.path), http.StatusOK, c.want)
 			}
 			if protocol == "http2" {
-				s.http = sayingHTTPS(s.front)
+				s.http = s.sayingHTTPS()
 				req := s.request("GET", "/scheme/https")
 				req.URL.Scheme = "https"
 				s.want(req, http.StatusOK, green)
@@ -215,9 +212,16 @@ func priorKnowledge(x *meshtest.Proxy) *http.Client {
 
 // sayingHTTPS is priorKnowledge for requests that say that their scheme is https, on a
 // connection without TLS.
-func sayingHTTPS(x *meshtest.Proxy) *http.Client {
-	dial := dialer(x)
-	return &http.Client{Transport: &http2.Transport{DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return dial(ctx, network, addr)
-	}}}
+func (s *stage) sayingHTTPS() *http.Client {
+	s.t.Helper()
+	conn, err := dialer(s.front)(s.t.Context(), "", "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	c, err := new(http2.Transport).NewClientConn(conn) //nolint:staticcheck // what replaces it speaks TLS where the scheme is https
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &http.Client{Transport: c}
 }
