@@ -187,3 +187,46 @@ func TestRetryOfConnections(t *testing.T) {
 		s.want(s.request("GET", "/with"), http.StatusOK, "good")
 	}
 }
+
+// hanging answers the calls with one key from the n-th on; those before hang.
+func hanging(n int) http.Handler {
+	var mu sync.Mutex
+	seen := map[string]int{}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen[r.URL.Path]++
+		attempt := seen[r.URL.Path]
+		mu.Unlock()
+		if r.URL.Path != "/" && attempt < n {
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, "attempt ", attempt)
+	})
+}
+
+// An attempt that takes longer than the policy allows is given up, and another made.
+// Without a policy the route's time-outs end the request: that of the whole, and that of
+// a stream on which nothing moves.
+func TestTimeoutsOfRoutes(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"http", "http2"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.straight("second", protocol, "", hanging(2))
+			s.straight("never", protocol, "", hanging(1000))
+			s.routed(protocol)
+			kind := protocol + "Route"
+			s.addRoute("all", kind, `{"prefix":"/"}`, "", "second", 1)
+			s.addRoute("try", kind, `{"prefix":"/try"}`, `,"retryPolicy":{"maxRetries":1,"perRetryTimeout":{"unit":"ms","value":300},"httpRetryEvents":["gateway-error"]}`, "second", 1)
+			s.addRoute("whole", kind, `{"prefix":"/whole"}`, `,"timeout":{"perRequest":{"unit":"ms","value":300}}`+noRetries, "never", 1)
+			s.addRoute("idle", kind, `{"prefix":"/idle"}`, `,"timeout":{"perRequest":{"unit":"s","value":0},"idle":{"unit":"ms","value":300}}`+noRetries, "never", 1)
+			s.caller()
+			s.awaitAnswer("/", http.StatusOK)
+			s.want(s.request("GET", "/try"), http.StatusOK, "attempt 2")
+			s.want(s.request("GET", "/whole"), http.StatusGatewayTimeout, "")
+			s.want(s.request("GET", "/idle"), http.StatusGatewayTimeout, "")
+		})
+	}
+}
