@@ -15,9 +15,9 @@ import (
 const httpsPort = 443
 
 // httpsChains returns the filter chains for TLS connections to port 443 that are for no
-// service: those to AWS always leave the mesh. A port that a chain names does not fall
-// back to the one for all others, so in a mesh that allows all egress, by a cluster of
-// that name, TLS leaves it beside services for HTTP as well: no request can be in it.
+// service: those to AWS always leave the mesh. In one that allows all egress, by a cluster
+// of that name, others do so as well beside services for HTTP, whose chain would take them
+// and in whose requests TLS cannot be. (Without services the default chain takes them.)
 func (t *translator) httpsChains(all string, served bool) []*listenerv3.FilterChain {
 	var chains []*listenerv3.FilterChain
 	add := func(cluster string, names ...string) {

@@ -188,10 +188,17 @@ func (g *generator) accessLog() object {
 }
 
 func (g *generator) clientPolicy() object {
-	tls := object{"validation": object{"trust": object{"file": object{"certificateChain": "/ca"}}}}
+	trust := pick(g, object{"file": object{"certificateChain": pick(g, "/ca", "/other", g.path())}}, object{"sds": object{"secretName": "t" + g.text()}},
+		object{"acm": object{"certificateAuthorityArns": []any{"arn:x"}}})
+	validation := object{"trust": trust}
+	g.maybe(3, validation, "subjectAlternativeNames", object{"match": object{"exact": g.list(0, 2, func() any {
+		return pick(g, "a.b", "spiffe://a/b", "10.0.0.1", "*.x", g.text())
+	})}})
+	tls := object{"validation": validation}
 	g.maybe(2, tls, "enforce", g.IntN(2) == 0)
 	g.maybe(2, tls, "ports", g.list(0, 2, g.port))
-	return pick(g, object{}, object{"tls": tls})
+	g.maybe(3, tls, "certificate", pick(g, object{"sds": object{"secretName": g.text()}}, object{"file": object{"certificateChain": g.path(), "privateKey": "/k"}}))
+	return pick(g, object{}, object{"tls": tls}, object{"tls": tls})
 }
 
 func (g *generator) listener() any {
@@ -204,7 +211,7 @@ func (g *generator) listener() any {
 	g.maybe(3, o, "outlierDetection", object{
 		"maxServerErrors": pick[any](g, 1, int64(math.MaxInt64)), "interval": g.duration(), "baseEjectionDuration": g.duration(), "maxEjectionPercent": pick(g, 0, 100),
 	})
-	check := object{"protocol": pick(g, "http", "http", "tcp"), "healthyThreshold": 2, "unhealthyThreshold": 10, "timeoutMillis": pick(g, 2000, 60000), "intervalMillis": 5000}
+	check := object{"protocol": pick(g, protocol, "http", "http2", "grpc", "tcp"), "healthyThreshold": 2, "unhealthyThreshold": 10, "timeoutMillis": pick(g, 2000, 60000), "intervalMillis": 5000}
 	g.maybe(2, check, "path", g.path())
 	g.maybe(3, o, "healthCheck", check)
 	g.maybe(3, o, "tls", g.listenerTLS())
@@ -224,6 +231,38 @@ func (g *generator) listenerTLS() object {
 }
 
 func (g *generator) route() object {
+	kind := pick(g, "httpRoute", "httpRoute", "http2Route", "grpcRoute", "tcpRoute")
+	var match object
+	switch kind {
+	case "grpcRoute":
+		match = g.grpcMatch()
+	case "tcpRoute":
+		match = object{}
+	default:
+		match = g.httpMatch()
+	}
+	g.maybe(3, match, "port", g.port())
+	route := object{"match": match, "action": object{"weightedTargets": g.list(1, 4, func() any {
+		o := object{"virtualNode": g.node(), "weight": pick(g, 0, 0, 50, 100)}
+		g.maybe(3, o, "port", g.port())
+		return o
+	})}}
+	g.maybe(2, route, "timeout", g.timeout())
+	policy := object{"maxRetries": pick[any](g, 0, 1, int64(math.MaxInt64)), "perRetryTimeout": g.duration()}
+	g.maybe(2, policy, "httpRetryEvents", g.list(1, 5, func() any {
+		return pick(g, "server-error", "gateway-error", "client-error", "stream-error", "unknown")
+	}))
+	g.maybe(2, policy, "grpcRetryEvents", g.list(1, 5, func() any {
+		return pick(g, "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable", "unknown")
+	}))
+	g.maybe(2, policy, "tcpRetryEvents", []any{"connection-error"})
+	g.maybe(2, route, "retryPolicy", policy)
+	o := object{kind: route}
+	g.maybe(2, o, "priority", pick(g, 0, 1, 1000))
+	return o
+}
+
+func (g *generator) httpMatch() object {
 	match := object{}
 	if g.IntN(2) == 0 {
 		match["prefix"] = g.path()
@@ -232,35 +271,30 @@ func (g *generator) route() object {
 	}
 	g.maybe(3, match, "method", pick(g, "GET", "POST", "PUT", "CONNECT"))
 	g.maybe(3, match, "scheme", "https")
-	g.maybe(6, match, "port", g.port())
 	g.maybe(3, match, "queryParameters", g.list(1, 2, func() any {
 		o := object{"name": g.text()}
 		g.maybe(2, o, "match", pick(g, object{}, object{"exact": g.text()}))
 		return o
 	}))
-	g.maybe(2, match, "headers", g.list(1, 3, func() any {
-		o := object{"name": g.header()}
-		g.maybe(2, o, "invert", true)
-		g.maybe(1, o, "match", pick(g,
-			object{"exact": g.text()}, object{"prefix": "p" + g.text()}, object{"suffix": "s" + g.text()}, object{"regex": g.expr()},
-			object{"range": object{"start": int64(math.MinInt64), "end": int64(math.MaxInt64)}}, object{"range": object{"start": 1, "end": 1}},
-		))
-		return o
-	}))
-	http := object{"match": match, "action": object{"weightedTargets": g.list(1, 4, func() any {
-		o := object{"virtualNode": g.node(), "weight": pick(g, 0, 0, 50, 100)}
-		g.maybe(3, o, "port", g.port())
-		return o
-	})}}
-	g.maybe(2, http, "timeout", g.timeout())
-	policy := object{"maxRetries": pick[any](g, 0, 1, int64(math.MaxInt64)), "perRetryTimeout": g.duration()}
-	g.maybe(2, policy, "httpRetryEvents", g.list(1, 5, func() any {
-		return pick(g, "server-error", "gateway-error", "client-error", "stream-error", "unknown")
-	}))
-	g.maybe(2, policy, "tcpRetryEvents", []any{"connection-error"})
-	g.maybe(2, http, "retryPolicy", policy)
-	o := object{pick(g, "httpRoute", "httpRoute", "httpRoute", "http2Route"): http}
-	g.maybe(2, o, "priority", pick(g, 0, 1, 1000))
+	g.maybe(2, match, "headers", g.list(1, 3, g.headerMatch))
+	return match
+}
+
+func (g *generator) grpcMatch() object {
+	match := object{}
+	g.maybe(2, match, "serviceName", pick(g, "a.B", "a.B", "", "a/b", g.text()))
+	g.maybe(2, match, "methodName", pick(g, "C", "", "c d", g.text()))
+	g.maybe(2, match, "metadata", g.list(1, 3, g.headerMatch))
+	return match
+}
+
+func (g *generator) headerMatch() any {
+	o := object{"name": g.header()}
+	g.maybe(2, o, "invert", true)
+	g.maybe(1, o, "match", pick(g,
+		object{"exact": g.text()}, object{"prefix": "p" + g.text()}, object{"suffix": "s" + g.text()}, object{"regex": g.expr()},
+		object{"range": object{"start": int64(math.MinInt64), "end": int64(math.MaxInt64)}}, object{"range": object{"start": 1, "end": 1}},
+	))
 	return o
 }
 
@@ -291,7 +325,7 @@ func (g *generator) view() *mesh.View {
 	}
 	for _, name := range []string{"r", "s"} {
 		edit.Put(g.item(mesh.KindVirtualRouter, "", name, object{"listeners": g.list(0, 3, func() any {
-			return object{"portMapping": object{"port": g.port(), "protocol": pick(g, "http", "http", "http", "tcp")}}
+			return object{"portMapping": object{"port": g.port(), "protocol": pick(g, "http", "http", "http2", "grpc", "tcp")}}
 		})}))
 		for i := range g.IntN(8) {
 			edit.Put(g.item(mesh.KindRoute, name, fmt.Sprint("route", i), g.route()))

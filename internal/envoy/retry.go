@@ -71,26 +71,26 @@ var retryConditions = []string{
 // retriableCodes is the order in which status codes are written.
 var retriableCodes = []uint32{409, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511}
 
-// httpRetries returns the retry policy of an HTTP route; nil for none.
+// httpRetries returns the retry policy of an HTTP route at a place; nil for none.
 func (t *translator) httpRetries(at place, p *mesh.HttpRetryPolicy) *routev3.RetryPolicy {
 	if p == nil {
 		return defaultRetries
 	}
 	on := retryOn{}
-	t.addEvents(&on, at.in("httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
-	t.addEvents(&on, at.in("tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
+	t.addEvents(&on, at.in("retryPolicy.httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
+	t.addEvents(&on, at.in("retryPolicy.tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
 	return on.policy(p.MaxRetries, p.PerRetryTimeout)
 }
 
-// grpcRetries returns the retry policy of a gRPC route; nil for none.
+// grpcRetries returns the retry policy of a gRPC route at a place; nil for none.
 func (t *translator) grpcRetries(at place, p *mesh.GrpcRetryPolicy) *routev3.RetryPolicy {
 	if p == nil {
 		return defaultRetries
 	}
 	on := retryOn{}
-	t.addEvents(&on, at.in("grpcRetryEvents"), grpcRetryEvents, p.GrpcRetryEvents)
-	t.addEvents(&on, at.in("httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
-	t.addEvents(&on, at.in("tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
+	t.addEvents(&on, at.in("retryPolicy.grpcRetryEvents"), grpcRetryEvents, p.GrpcRetryEvents)
+	t.addEvents(&on, at.in("retryPolicy.httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
+	t.addEvents(&on, at.in("retryPolicy.tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
 	return on.policy(p.MaxRetries, p.PerRetryTimeout)
 }
 

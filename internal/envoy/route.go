@@ -106,7 +106,7 @@ func (t *translator) route(s *mesh.Service, r *mesh.Route) *routev3.Route {
 	action := &routev3.RouteAction{}
 	if g := r.Spec.GrpcRoute; g != nil && k.protocol == protoGRPC {
 		out.Match = t.grpcMatch(at.in("match"), g.Match)
-		action.RetryPolicy = t.grpcRetries(at.in("retryPolicy"), g.RetryPolicy)
+		action.RetryPolicy = t.grpcRetries(at, g.RetryPolicy)
 		action.Timeout, action.IdleTimeout = timeouts((*mesh.HttpTimeout)(g.Timeout))
 	} else {
 		h := r.Spec.HttpRoute
@@ -114,13 +114,13 @@ func (t *translator) route(s *mesh.Service, r *mesh.Route) *routev3.Route {
 			h = r.Spec.Http2Route
 		}
 		out.Match = t.match(at.in("match"), h.Match)
-		action.RetryPolicy = t.httpRetries(at.in("retryPolicy"), h.RetryPolicy)
+		action.RetryPolicy = t.httpRetries(at, h.RetryPolicy)
 		action.Timeout, action.IdleTimeout = timeouts(h.Timeout)
 	}
 	if out.Match == nil {
 		return nil
 	}
-	if t.spread(action, s, at.in("action.weightedTargets"), k.protocol, r.Spec.Targets()) {
+	if t.spread(action, s, at, k.protocol, r.Spec.Targets()) {
 		out.Action = &routev3.Route_Route{Route: action}
 	} else {
 		out.Action = answer(503, fmt.Sprintf("Fairlead knows no target for route %q of virtual router %q: its problems say why.\n", r.Name, s.Router.Name))
@@ -134,9 +134,9 @@ type share struct {
 	weight  uint32
 }
 
-// shares returns the clusters of a route's targets, those that can be served, in an
-// order of their own: that of the targets means nothing, and a fixed one keeps an edit
-// of it from being sent out.
+// shares returns the clusters of the targets of a route at a place, those that can be
+// served, in an order of their own: that of the targets means nothing, and a fixed one
+// keeps an edit of it from being sent out.
 func (t *translator) shares(s *mesh.Service, at place, protocol string, targets []mesh.WeightedTarget) []share {
 	out := make([]share, 0, len(targets))
 	for i := range targets {
@@ -155,7 +155,7 @@ func (t *translator) shares(s *mesh.Service, at place, protocol string, targets 
 			if w.Port != nil && g.spec != nil {
 				field = "port"
 			}
-			t.problemAt(at.at(i).in(field), "%s: the target is left out, the others take its share", reason)
+			t.problemAt(at.in("action.weightedTargets").at(i).in(field), "%s: the target is left out, the others take its share", reason)
 			continue
 		}
 		out = append(out, share{cluster, clampUint32(w.Weight)})
@@ -166,18 +166,20 @@ func (t *translator) shares(s *mesh.Service, at place, protocol string, targets 
 	return out
 }
 
-// served reports whether shares add up to something, and notes a problem if not.
+// served reports whether shares add up to something, and notes a problem with the route
+// at a place if not.
 func (t *translator) served(all []share, at place, otherwise string) bool {
 	var total uint64
 	for _, s := range all {
 		total += uint64(s.weight)
 	}
-	switch {
-	case total > 0:
+	if total > 0 {
 		return true
-	case len(all) > 0:
+	}
+	at = at.in("action.weightedTargets")
+	if len(all) > 0 {
 		t.problemAt(at, "all weights are 0: %s", otherwise)
-	default:
+	} else {
 		t.problemAt(at, "no target can be served: %s", otherwise)
 	}
 	return false

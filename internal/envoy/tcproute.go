@@ -50,7 +50,7 @@ func (t *translator) tcpRoute(s *mesh.Service, m *mesh.PortMapping, sorted []mes
 		return nil, false
 	}
 	targets := first.Spec.TcpRoute.Action.WeightedTargets
-	at := place{routeKey(s.Router.Name, first.Name), "tcpRoute.action.weightedTargets"}
+	at := place{routeKey(s.Router.Name, first.Name), "tcpRoute"}
 	for i := range targets {
 		g := t.weighted(&targets[i])
 		encrypted = encrypted || g.reason == "" && t.useOf(s, g).tls

@@ -71,7 +71,7 @@ func TestAnUnrelatedChangeIsNotSent(t *testing.T) {
 	p.Node(t, "test", "stranger", "10.0.0.9", 8080)
 	p.Put(t, "/meshes/test/virtualRouter/colour/routes/all", `{"spec":`+meshtest.Weights("blue", 1)+`}`) // the same as it is
 	p.Put(t, "/meshes/test/virtualRouter/colour/routes/all", `{"spec":`+meshtest.Weights("blue", 1, "green", 1)+`}`)
-	d.Await(t, "the change that matters", func() bool { return len(d.Resources(envoy.TypeCluster)) == 2 })
+	d.Await(t, "the change that matters", func() bool { return len(d.Resources(envoy.TypeCluster)) == 3 })
 	d.Await(t, "its route", func() bool { return len(d.Responses()) >= before+2 })
 	if got := len(d.Responses()) - before; got != 2 {
 		t.Errorf("%d responses, want a cluster's and a route's", got)
@@ -132,15 +132,15 @@ func TestStateOfTheWorld(t *testing.T) {
 		return resp
 	}
 	clusters := next(&discoveryv3.DiscoveryRequest{Node: front(), TypeUrl: envoy.TypeCluster.URL()})
-	if n := len(clusters.GetResources()); n != 1 {
-		t.Fatalf("%d clusters, want blue's", n)
+	if n := len(clusters.GetResources()); n != 2 {
+		t.Fatalf("%d clusters, want blue's and the one for AWS", n)
 	}
 	p.Put(t, "/meshes/test/virtualRouter/colour/routes/all", `{"spec":`+meshtest.Weights("blue", 1, "green", 1)+`}`)
 	clusters = next(&discoveryv3.DiscoveryRequest{
 		TypeUrl: envoy.TypeCluster.URL(), VersionInfo: clusters.GetVersionInfo(), ResponseNonce: clusters.GetNonce(),
 	})
-	if n := len(clusters.GetResources()); n != 2 {
-		t.Errorf("after the change %d clusters, want all 2", n)
+	if n := len(clusters.GetResources()); n != 3 {
+		t.Errorf("after the change %d clusters, want all 3", n)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/interop/grpc_testing"
-	"google.golang.org/grpc/metadata"
+	grpcmetadata "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
@@ -48,13 +48,13 @@ func serveGRPC(t *testing.T, name string) (*grpcApp, string) {
 
 // EmptyCall tells the name in a header.
 func (a *grpcApp) EmptyCall(ctx context.Context, _ *grpc_testing.Empty) (*grpc_testing.Empty, error) {
-	return &grpc_testing.Empty{}, grpc.SetHeader(ctx, metadata.Pairs("name", a.name))
+	return &grpc_testing.Empty{}, grpc.SetHeader(ctx, grpcmetadata.Pairs("name", a.name))
 }
 
 // UnaryCall tells the name and which attempt this is of the calls with one key. All but
 // the last of the attempts that the caller asks for fail with a status, or hang.
 func (a *grpcApp) UnaryCall(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
+	md, _ := grpcmetadata.FromIncomingContext(ctx)
 	get := func(name string) string { return strings.Join(md.Get(name), "") }
 	a.mu.Lock()
 	a.seen[get("key")]++
@@ -116,11 +116,12 @@ func grpcStage(t *testing.T) (s *stage, blue, green *grpcApp) {
 	return s, blue, green
 }
 
-// call makes a unary call and returns who answered it at which attempt; metadata are names and values in turn.
+// call makes a unary call and returns who answered it at which attempt; metadata are
+// names and values in turn.
 func call(ctx context.Context, c *grpc.ClientConn, md ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 14*time.Second)
 	defer cancel()
-	r, err := grpc_testing.NewTestServiceClient(c).UnaryCall(metadata.AppendToOutgoingContext(ctx, md...), &grpc_testing.SimpleRequest{})
+	r, err := grpc_testing.NewTestServiceClient(c).UnaryCall(grpcmetadata.AppendToOutgoingContext(ctx, md...), &grpc_testing.SimpleRequest{})
 	return r.GetUsername(), err
 }
 
@@ -167,7 +168,7 @@ func TestGRPCRoutes(t *testing.T) {
 		check("green", "not-"+f.name, f.fails)
 	}
 	check("green", "there", "x")
-	var header metadata.MD
+	var header grpcmetadata.MD
 	if _, err := grpc_testing.NewTestServiceClient(c).EmptyCall(t.Context(), &grpc_testing.Empty{}, grpc.Header(&header)); err != nil || strings.Join(header.Get("name"), "") != "green" {
 		t.Errorf("a call of the method: %v %v, want green", header, err)
 	}

@@ -116,6 +116,7 @@ func TestRequestMatches(t *testing.T) {
 				s.want(s.request(c.method, c.path), http.StatusOK, c.want)
 			}
 			if protocol == "http2" {
+				s.http = s.sayingHTTPS()
 				req := s.request("GET", "/scheme/https")
 				req.URL.Scheme = "https"
 				s.want(req, http.StatusOK, green)
@@ -204,5 +205,23 @@ func TestOrderOfRoutes(t *testing.T) {
 // priorKnowledge returns a client that speaks HTTP/2 to an Envoy's way out without
 // asking, as gRPC does.
 func priorKnowledge(x *meshtest.Proxy) *http.Client {
-	return &http.Client{Transport: &http2.Transport{AllowHTTP: true, DialTLSContext: dialer(x)}}
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: &http.Transport{Protocols: protocols, DialContext: dialer(x)}}
+}
+
+// sayingHTTPS is priorKnowledge for requests that say that their scheme is https, on a
+// connection without TLS.
+func (s *stage) sayingHTTPS() *http.Client {
+	s.t.Helper()
+	conn, err := dialer(s.front)(s.t.Context(), "", "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	c, err := new(http2.Transport).NewClientConn(conn) //nolint:staticcheck // what replaces it speaks TLS where the scheme is https
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &http.Client{Transport: c}
 }

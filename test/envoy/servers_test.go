@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,8 +44,8 @@ func listen(t *testing.T, addr string, port int) net.Listener {
 }
 
 // dialer connects to an Envoy's way out, whatever address is asked for.
-func dialer(x *meshtest.Proxy) func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+func dialer(x *meshtest.Proxy) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", x.Bind+":15001")
 	}
