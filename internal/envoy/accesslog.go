@@ -8,7 +8,6 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -35,7 +34,7 @@ func (t *translator) accessLogs(l *mesh.Logging) accessLogs {
 	if !t.valid(config, t.self(), field, "the access log") {
 		return nil
 	}
-	packed, err := anypb.New(config)
+	packed, err := pack(config)
 	if err != nil {
 		t.problem(t.self(), field, "the access log is left out: %v", err)
 		return nil

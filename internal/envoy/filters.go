@@ -45,7 +45,7 @@ func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 
 // mustAny packs a message that is a literal of this package.
 func mustAny(m proto.Message) *anypb.Any {
-	a, err := anypb.New(m)
+	a, err := pack(m)
 	if err != nil {
 		panic(err)
 	}
@@ -107,7 +107,7 @@ func (t *translator) networkFilter(name string, config message) []*listenerv3.Fi
 	if !t.valid(config, t.self(), "", "network filter "+name) {
 		return nil
 	}
-	packed, err := anypb.New(config)
+	packed, err := pack(config)
 	if err != nil {
 		t.problem(t.self(), "", "network filter %s is left out: %v", name, err)
 		return nil
