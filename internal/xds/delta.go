@@ -63,6 +63,10 @@ func (t *typeState) subscribe(name string) {
 		t.names = map[string]struct{}{}
 	}
 	t.names[name] = struct{}{}
+	if _, changed := t.sentBefore[name]; changed {
+		delete(t.sentBefore, name)
+		delete(t.have, name) // it may have them, and waits for them all the same
+	}
 	t.sendAgain(name)
 }
 
@@ -112,6 +116,9 @@ func (s *stream) composeDelta(t envoy.Type, nonce string, keep bool) (*response,
 		return nil, nil
 	}
 	ts.owe = false
+	for i, r := range d.resources {
+		d.resources[i] = s.forTheStream(r)
+	}
 	d.sort()
 	return deltaResponse(t, nonce, d.resources, d.removed), d.resources
 }

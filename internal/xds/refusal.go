@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
@@ -126,12 +125,11 @@ func (s *stream) rejections() (all []standing) {
 
 // message decodes the resource; nil if that cannot be.
 func (r *resource) message() proto.Message {
-	// A DiscoveryResponse of nothing but this resource has the same bytes.
-	m := new(discoveryv3.DiscoveryResponse)
-	if err := proto.Unmarshal(r.full, m); err != nil || len(m.GetResources()) != 1 {
+	a := r.any()
+	if a == nil {
 		return nil
 	}
-	out, err := m.GetResources()[0].UnmarshalNew()
+	out, err := a.UnmarshalNew()
 	if err != nil {
 		return nil
 	}

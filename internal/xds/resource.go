@@ -8,8 +8,10 @@ import (
 	"sync"
 	"weak"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 )
@@ -118,6 +120,34 @@ func newResource(key resourceKey, body []byte) *resource {
 	b = appendString(b, resourceVersionField, version)
 	b = appendString(b, resourceNameField, key.name)
 	return &resource{key: key, version: version, delta: b, full: b[from:to:to]}
+}
+
+// early returns the resource with another version.
+func (r *resource) early() *resource {
+	key := r.key
+	for i := range key.hash {
+		key.hash[i] = ^key.hash[i]
+	}
+	return newResource(key, r.body())
+}
+
+// body returns the encoded message; nil if it cannot be had, which only a mistake in
+// newResource could bring about.
+func (r *resource) body() []byte {
+	if a := r.any(); a != nil {
+		return a.GetValue()
+	}
+	return nil
+}
+
+// any returns the message as it stands in responses: a DiscoveryResponse of nothing but
+// this resource has the same bytes as full.
+func (r *resource) any() *anypb.Any {
+	m := new(discoveryv3.DiscoveryResponse)
+	if err := proto.Unmarshal(r.full, m); err != nil || len(m.GetResources()) != 1 {
+		return nil
+	}
+	return m.GetResources()[0]
 }
 
 func appendString(b []byte, field protowire.Number, s string) []byte {

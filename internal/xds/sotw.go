@@ -47,6 +47,10 @@ func (t *typeState) setNames(typ envoy.Type, names []string, first bool) {
 		if _, have := t.names[name]; !have && !first {
 			t.sendAgain(name)
 		}
+		if _, changed := t.sentBefore[name]; changed {
+			delete(t.sentBefore, name)
+			t.version = "" // it may have them, and waits for them all the same
+		}
 		next[name] = struct{}{}
 	}
 	t.names = next
@@ -66,6 +70,9 @@ func (s *stream) composeFull(t envoy.Type, nonce string, keep bool) (*response, 
 		return nil, nil
 	}
 	list := ts.all(tf, keep)
+	for i, r := range list {
+		list[i] = s.forTheStream(r)
+	}
 	version := fullVersion(list)
 	if version == ts.version && len(ts.again) == 0 && (!ts.owe || len(list) > 0) {
 		ts.owe, ts.last = false, list

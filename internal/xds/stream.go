@@ -67,6 +67,9 @@ type typeState struct {
 	names      map[string]struct{} // asked for by name
 	// again holds names to send whether or not they changed: newly asked for.
 	again map[string]struct{}
+	// sentBefore holds clusters that were sent before their endpoints were asked for; only
+	// endpoints have it.
+	sentBefore map[string]struct{}
 	// owe is set while the proxy waits for an answer, even an empty one.
 	owe bool
 	// sent, removed: the generations whose additions and removals were sent.
@@ -253,13 +256,31 @@ func (s *stream) compose(t envoy.Type, now time.Time, keep bool) *response {
 func (s *stream) sendEndpointsOf(clusters, last []*resource) {
 	endpoints := &s.types[envoy.TypeEndpoint]
 	for _, c := range clusters {
-		if _, asked := endpoints.names[c.key.name]; !asked {
+		name := c.key.name
+		if i, had := slices.BinarySearchFunc(last, c, byName); had && last[i] == c || s.feed.types[envoy.TypeEndpoint].get(name) == nil {
 			continue
 		}
-		if i, had := slices.BinarySearchFunc(last, c, byName); !had || last[i] != c {
-			endpoints.sendAgain(c.key.name)
+		if _, asked := endpoints.names[name]; asked {
+			endpoints.sendAgain(name)
+			continue
 		}
+		if endpoints.sentBefore == nil {
+			endpoints.sentBefore = map[string]struct{}{}
+		}
+		endpoints.sentBefore[name] = struct{}{}
 	}
+}
+
+// forTheStream returns endpoints as they are sent now. While their cluster's change is
+// still to be sent, they have another version: they will follow it, and a proxy that
+// loses the stream before that must not be taken to have what follows.
+func (s *stream) forTheStream(r *resource) *resource {
+	clusters := &s.types[envoy.TypeCluster]
+	of, known := s.feed.types[envoy.TypeCluster].current[r.key.name]
+	if r.key.typ == envoy.TypeEndpoint && known && clusters.subscribed && clusters.sent < of.gen {
+		return r.early()
+	}
+	return r
 }
 
 // free reports whether a response may be sent: none is unanswered, or the answer is
