@@ -43,6 +43,7 @@ check-fast: need-go ## the quick part of check: format, vet, the rules of intern
 	@bad=$$(gofmt -l api cmd internal test tools 2>/dev/null); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	$(GO) -C test/clients/gosdk1 vet ./...
+	$(GO) -C test/telemetry/receivers vet ./...
 	$(GO) test ./internal/archtest
 	@tools/changelog.sh
 
@@ -127,3 +128,4 @@ check-generated: need
 check-tidy: need-go
 	$(GO) mod tidy -diff
 	$(GO) -C test/clients/gosdk1 mod tidy -diff
+	$(GO) -C test/telemetry/receivers mod tidy -diff

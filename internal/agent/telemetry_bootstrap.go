@@ -268,9 +268,13 @@ func statsSinks(t Telemetry) ([]*metricsv3.StatsSink, error) {
 		return err
 	}
 	if t.Stats.DogStatsD {
-		if err := add("envoy.stat_sinks.dog_statsd", &metricsv3.DogStatsdSink{
-			DogStatsdSpecifier: &metricsv3.DogStatsdSink_Address{Address: statsdAddress(t.Stats)},
-		}); err != nil {
+		sink := &metricsv3.DogStatsdSink{DogStatsdSpecifier: &metricsv3.DogStatsdSink_Address{Address: statsdAddress(t.Stats)}}
+		if t.Stats.Socket != "" {
+			// Linux holds ten datagrams for a socket, and what comes on top is lost: one
+			// statistic in each, as over UDP, would be hundreds at a time.
+			sink.MaxBytesPerDatagram = wrapperspb.UInt64(8192)
+		}
+		if err := add("envoy.stat_sinks.dog_statsd", sink); err != nil {
 			return nil, err
 		}
 	}

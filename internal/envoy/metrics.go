@@ -1,9 +1,11 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,8 +25,7 @@ import (
 // filter in WebAssembly. Here Envoy's own loggers of statistics make them: what they
 // count goes to all sinks and to the admin interface like any other statistic. Their
 // tags come from configuration only, never from a request, so that a caller cannot
-// make statistics grow. The tags Mesh and VirtualNode or VirtualGateway are in the
-// bootstrap.
+// make statistics grow.
 
 // The metadata of virtual hosts, routes and clusters that become tags, as App Mesh
 // called them.
@@ -95,49 +96,67 @@ type metricLogs struct {
 	inboundEnds, outboundEnds accessLogs
 }
 
-// prefixedMetrics and scopedMetrics are the same but for the field that holds their
-// prefix: Envoy 1.40 has a new one and warns of the old.
-var (
-	prefixedMetrics = newMetricLogs(&statsv3.Config{StatPrefix: metricPrefix}) //nolint:staticcheck // Envoys before 1.40 know no other
-	scopedMetrics   = newMetricLogs(&statsv3.Config{StatsScope: &typev3.Scope{Prefix: metricPrefix}})
-)
-
+// metricLogs returns the logs that count; nil where the proxy keeps no metrics.
 func (t *translator) metricLogs() *metricLogs {
-	switch t.profile.Metrics {
-	case MetricsPrefixed:
-		return prefixedMetrics
-	case MetricsScoped:
-		return scopedMetrics
+	if t.metrics == nil && t.profile.Metrics != MetricsOff {
+		t.metrics = t.newMetricLogs()
 	}
-	return nil
+	return t.metrics
 }
 
-func newMetricLogs(base *statsv3.Config) *metricLogs {
+// counter makes the logs of one proxy.
+type counter struct {
+	// base holds the prefix, in the field that the Envoy has for it: Envoy 1.40 has a
+	// new one and warns of the old.
+	base *statsv3.Config
+	// own are the tags that say whose metrics they are. The bootstrap has them too, as
+	// tags of all statistics, but Envoy does not give those to what brings tags along.
+	own []*statsv3.Config_Tag
+}
+
+func (t *translator) newCounter() *counter {
+	c := &counter{base: &statsv3.Config{StatsScope: &typev3.Scope{Prefix: metricPrefix}}}
+	if t.profile.Metrics == MetricsPrefixed {
+		c.base = &statsv3.Config{StatPrefix: metricPrefix} //nolint:staticcheck // Envoys before 1.40 know no other
+	}
+	kind := "VirtualNode"
+	if t.view.Node == nil {
+		kind = "VirtualGateway"
+	}
+	for name, value := range map[string]string{"Mesh": t.mesh, kind: t.view.Key.Name} {
+		c.own = append(c.own, &statsv3.Config_Tag{Name: name, ValueFormat: strings.ReplaceAll(value, "%", "%%")})
+	}
+	slices.SortFunc(c.own, func(a, b *statsv3.Config_Tag) int { return cmp.Compare(a.Name, b.Name) })
+	return c
+}
+
+func (t *translator) newMetricLogs() *metricLogs {
+	c := t.newCounter()
 	grpc := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
 		Header: &routev3.HeaderMatcher{Name: "content-type", HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
 			StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "application/grpc"}},
 		}},
 	}}}
-	received := amount("ProcessedBytes", "%DOWNSTREAM_WIRE_BYTES_RECEIVED%")
-	sent := amount("ProcessedBytes", "%DOWNSTREAM_WIRE_BYTES_SENT%")
+	received := c.amount("ProcessedBytes", "%DOWNSTREAM_WIRE_BYTES_RECEIVED%")
+	sent := c.amount("ProcessedBytes", "%DOWNSTREAM_WIRE_BYTES_SENT%")
 	m := &metricLogs{
 		inbound: accessLogs{
-			counting(base, nil, one("RequestCount"), received, sent),
-			counting(base, grpc, one("GrpcRequestCount")),
+			c.counting(nil, c.one("RequestCount"), received, sent),
+			c.counting(grpc, c.one("GrpcRequestCount")),
 		},
 		outbound: accessLogs{
-			counting(base, expression(hasTarget), one("RequestCountPerTarget", ofNode, ofService),
-				amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_SENT%", ofNode, ofService),
-				amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_RECEIVED%", ofNode, ofService)),
-			responseTime(base),
+			c.counting(expression(hasTarget), c.one("RequestCountPerTarget", ofNode, ofService),
+				c.amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_SENT%", ofNode, ofService),
+				c.amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_RECEIVED%", ofNode, ofService)),
+			c.responseTime(),
 		},
-		inboundEnds: accessLogs{counting(base, nil, one("NewConnectionCount"), received, sent)},
-		outboundEnds: accessLogs{counting(base, expression(hasTarget),
-			amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_SENT%", ofNode),
-			amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_RECEIVED%", ofNode))},
+		inboundEnds: accessLogs{c.counting(nil, c.one("NewConnectionCount"), received, sent)},
+		outboundEnds: accessLogs{c.counting(expression(hasTarget),
+			c.amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_SENT%", ofNode),
+			c.amount("TargetProcessedBytes", "%UPSTREAM_WIRE_BYTES_RECEIVED%", ofNode))},
 	}
 	for class := uint32(2); class <= 5; class++ {
-		m.outbound = append(m.outbound, counting(base, targetCodes(class), one(fmt.Sprintf("HTTPCode_Target_%dXX_Count", class), ofNode, ofService)))
+		m.outbound = append(m.outbound, c.counting(targetCodes(class), c.one(fmt.Sprintf("HTTPCode_Target_%dXX_Count", class), ofNode, ofService)))
 	}
 	return m
 }
@@ -203,18 +222,18 @@ func expression(e string) *accesslogv3.AccessLogFilter {
 }
 
 // counting is a log that counts.
-func counting(base *statsv3.Config, when *accesslogv3.AccessLogFilter, counters ...*statsv3.Config_Counter) *accesslogv3.AccessLog {
-	config := proto.CloneOf(base)
+func (c *counter) counting(when *accesslogv3.AccessLogFilter, counters ...*statsv3.Config_Counter) *accesslogv3.AccessLog {
+	config := proto.CloneOf(c.base)
 	config.Counters = counters
 	return statsLog(config, when)
 }
 
 // responseTime is a log that measures how long targets take, of the answers that came
 // from one: for others there is no time to measure.
-func responseTime(base *statsv3.Config) *accesslogv3.AccessLog {
-	config := proto.CloneOf(base)
+func (c *counter) responseTime() *accesslogv3.AccessLog {
+	config := proto.CloneOf(c.base)
 	config.Histograms = []*statsv3.Config_Histogram{{
-		Stat:        &statsv3.Config_Stat{Name: "TargetResponseTime", Tags: []*statsv3.Config_Tag{ofNode, ofService}},
+		Stat:        c.stat("TargetResponseTime", []*statsv3.Config_Tag{ofNode, ofService}),
 		Unit:        statsv3.Config_Histogram_Milliseconds,
 		ValueFormat: "%COMMON_DURATION(US_TX_BEG:US_RX_END:ms)%",
 	}}
@@ -230,11 +249,15 @@ func statsLog(config *statsv3.Config, when *accesslogv3.AccessLogFilter) *access
 }
 
 // one is a counter of events.
-func one(name string, tags ...*statsv3.Config_Tag) *statsv3.Config_Counter {
-	return &statsv3.Config_Counter{Stat: &statsv3.Config_Stat{Name: name, Tags: tags}, ValueFixed: wrapperspb.UInt64(1)}
+func (c *counter) one(name string, tags ...*statsv3.Config_Tag) *statsv3.Config_Counter {
+	return &statsv3.Config_Counter{Stat: c.stat(name, tags), ValueFixed: wrapperspb.UInt64(1)}
 }
 
 // amount is a counter of what a format says.
-func amount(name, format string, tags ...*statsv3.Config_Tag) *statsv3.Config_Counter {
-	return &statsv3.Config_Counter{Stat: &statsv3.Config_Stat{Name: name, Tags: tags}, ValueFormat: format}
+func (c *counter) amount(name, format string, tags ...*statsv3.Config_Tag) *statsv3.Config_Counter {
+	return &statsv3.Config_Counter{Stat: c.stat(name, tags), ValueFormat: format}
+}
+
+func (c *counter) stat(name string, tags []*statsv3.Config_Tag) *statsv3.Config_Stat {
+	return &statsv3.Config_Stat{Name: name, Tags: slices.Concat(c.own, tags)}
 }

@@ -36,10 +36,11 @@ type translator struct {
 	view    *mesh.View
 	profile Profile
 
-	mesh       string     // the mesh's name
-	preference string     // the node's IP preference, "" for none
-	listenOn   netip.Addr // what the proxy's listeners bind
-	accessLog  accessLogs // of every connection manager
+	mesh       string      // the mesh's name
+	preference string      // the node's IP preference, "" for none
+	listenOn   netip.Addr  // what the proxy's listeners bind
+	accessLog  accessLogs  // of every connection manager
+	metrics    *metricLogs // see there; nil until asked for
 
 	targets  map[targetKey]*target
 	clusters map[string]madeCluster      // of targets, by name
