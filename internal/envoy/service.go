@@ -15,6 +15,9 @@ import (
 // servicePort is one port of a virtual service with the routes of its requests.
 type servicePort struct {
 	service string
+	// protocol is the port's: that of the router's listener, or of the node's where a
+	// node provides the service; "" where the port is not known.
+	protocol string
 	// port is 0 where it is not known on which ports the service would be.
 	port uint32
 	// first is set on the port that the service's bare name stands for where the port
@@ -24,32 +27,38 @@ type servicePort struct {
 }
 
 // servicePorts returns the ports of all backends, in name order and then in the
-// order in which their provider lists them. A port that cannot be served is among
-// them and answers 503: left out, its requests would go past the mesh in a mesh that
-// allows all egress, and so perhaps in plain text.
+// order in which their provider lists them.
 func (t *translator) servicePorts() []servicePort {
 	out := make([]servicePort, 0, len(t.view.Services))
 	for i := range t.view.Services {
-		s := &t.view.Services[i]
-		if !t.validService(s.Name) {
-			continue
-		}
-		from := len(out)
-		switch {
-		case s.Missing:
-			t.problem(t.self(), t.backendField(s.Name)+".virtualServiceName", "virtual service %q does not exist: it is not served", s.Name)
-		case s.NodeName != "":
-			out = t.nodePorts(out, s)
-		case s.Router != nil:
-			out = t.routerPorts(out, s)
-		default:
-			t.problem(serviceKey(s.Name), "provider", "the virtual service has no provider: it is not served")
-		}
-		if len(out) == from {
-			out = append(out, servicePort{service: s.Name, routes: refused(s.Name)})
-		}
-		out[from].first = true
+		out = append(out, t.portsOf(&t.view.Services[i])...)
 	}
+	return out
+}
+
+// portsOf returns the ports of a service in the order in which its provider lists
+// them; none for a service that is left out. A port that cannot be served is among
+// them and answers 503: left out, its requests would go past the mesh in a mesh that
+// allows all egress, and so perhaps in plain text.
+func (t *translator) portsOf(s *mesh.Service) []servicePort {
+	if !t.validService(s.Name) {
+		return nil
+	}
+	var out []servicePort
+	switch {
+	case s.Missing:
+		t.problem(t.self(), t.backendField(s.Name)+".virtualServiceName", "virtual service %q does not exist: it is not served", s.Name)
+	case s.NodeName != "":
+		out = t.nodePorts(s)
+	case s.Router != nil:
+		out = t.routerPorts(s)
+	default:
+		t.problem(serviceKey(s.Name), "provider", "the virtual service has no provider: it is not served")
+	}
+	if len(out) == 0 {
+		out = append(out, servicePort{service: s.Name, routes: refused(s.Name)})
+	}
+	out[0].first = true
 	return out
 }
 
@@ -67,21 +76,21 @@ func (t *translator) validService(name string) bool {
 	return false
 }
 
-// nodePorts adds the ports of a service that a virtual node provides: its listeners'.
-func (t *translator) nodePorts(out []servicePort, s *mesh.Service) []servicePort {
+// nodePorts returns the ports of a service that a virtual node provides: its listeners'.
+func (t *translator) nodePorts(s *mesh.Service) []servicePort {
 	const field = "provider.virtualNode.virtualNodeName"
 	spec := t.view.Nodes[s.NodeName]
 	if spec == nil || len(spec.Listeners) == 0 {
 		t.problem(serviceKey(s.Name), field, "%s: requests are answered with 503", t.target(s.NodeName, 0).reason)
-		return out
+		return nil
 	}
-	from := len(out)
+	var out []servicePort
 	for i := range spec.Listeners {
 		port := uint32(spec.Listeners[i].PortMapping.Port)
-		if hasPort(out[from:], port) {
+		if hasPort(out, port) {
 			continue // reported where the node itself is translated
 		}
-		p := servicePort{service: s.Name, port: port}
+		p := servicePort{service: s.Name, port: port, protocol: spec.Listeners[i].PortMapping.Protocol}
 		g := t.target(s.NodeName, int64(port))
 		switch {
 		case t.mustEncrypt(s, port):
@@ -105,27 +114,27 @@ func (t *translator) nodePorts(out []servicePort, s *mesh.Service) []servicePort
 	return out
 }
 
-// routerPorts adds the ports of a service that a virtual router provides: its
+// routerPorts returns the ports of a service that a virtual router provides: its
 // listeners'.
-func (t *translator) routerPorts(out []servicePort, s *mesh.Service) []servicePort {
+func (t *translator) routerPorts(s *mesh.Service) []servicePort {
 	r := s.Router
 	if r.Missing {
 		t.problem(serviceKey(s.Name), "provider.virtualRouter.virtualRouterName", "virtual router %q does not exist: requests are answered with 503", r.Name)
-		return out
+		return nil
 	}
 	if len(r.Spec.Listeners) == 0 {
 		t.problem(routerKey(r.Name), "listeners", "the virtual router has no listener, so its services have no port: requests are answered with 503")
-		return out
+		return nil
 	}
-	from := len(out)
+	var out []servicePort
 	var routes []portRoute
 	built := false
 	for i := range r.Spec.Listeners {
 		m := r.Spec.Listeners[i].PortMapping
-		p := servicePort{service: s.Name, port: uint32(m.Port)}
+		p := servicePort{service: s.Name, port: uint32(m.Port), protocol: m.Protocol}
 		field := index("listeners", i) + ".portMapping."
 		switch {
-		case hasPort(out[from:], p.port):
+		case hasPort(out, p.port):
 			t.problem(routerKey(r.Name), field+"port", "port %d is listed twice: the first listener holds", m.Port)
 			continue
 		case m.Protocol != protoHTTP:

@@ -15,10 +15,20 @@ func (t *translator) clientTLS(s *mesh.Service) (policy *mesh.ClientPolicyTls, f
 	if s.Policy != nil && s.Policy.Tls != nil {
 		return s.Policy.Tls, t.backendField(s.Name) + ".clientPolicy.tls"
 	}
-	if d := t.view.Node.BackendDefaults; d != nil && d.ClientPolicy != nil && d.ClientPolicy.Tls != nil {
-		return d.ClientPolicy.Tls, "backendDefaults.clientPolicy.tls"
+	if tls := t.backendDefaults(); tls != nil {
+		return tls, "backendDefaults.clientPolicy.tls"
 	}
 	return nil, ""
+}
+
+// backendDefaults returns the TLS policy that holds for backends without one of their
+// own, nil for none.
+func (t *translator) backendDefaults() *mesh.ClientPolicyTls {
+	d := t.view.Node.BackendDefaults
+	if d == nil || d.ClientPolicy == nil {
+		return nil
+	}
+	return d.ClientPolicy.Tls
 }
 
 // mustEncrypt reports whether calls of a service through a port may be made with TLS
