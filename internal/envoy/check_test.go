@@ -10,8 +10,10 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	internalbootv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -92,7 +94,8 @@ func checkRoutes(t *testing.T, c *routev3.RouteConfiguration, clusters map[strin
 			if domains[strings.ToLower(d)] {
 				t.Errorf("%s: domain %q is there twice", c.Name, d)
 			}
-			if d != "*" && (strings.HasPrefix(d, "*") || strings.HasSuffix(d, "*")) {
+			gateway := strings.HasPrefix(c.Name, "rds_ingress_")
+			if d != "*" && (strings.HasPrefix(d, "*") && !gateway || strings.HasSuffix(d, "*")) {
 				t.Errorf("%s: domain %q is a wildcard", c.Name, d)
 			}
 			domains[strings.ToLower(d)] = true
@@ -195,6 +198,9 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 		}
 	}
 	return &bootstrapv3.Bootstrap{
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{{
+			Name: "envoy.bootstrap.internal_listener", TypedConfig: mustAny(&internalbootv3.InternalListener{}),
+		}},
 		StaticResources: static,
 		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
 			Name:           "static",

@@ -27,8 +27,8 @@ var update = flag.Bool("update", false, "write what Translate returns into testd
 // TestGolden translates every case in testdata. A case is one txtar file:
 //
 //	Why the case is there.
-//	-- proxy.yaml --   the node, and the metadata of its proxy if it has any
-//	-- mesh.yaml --    the objects: kind, name, parent for a route, spec as the API takes it
+//	-- proxy.yaml --   the node, or virtualGateway/NAME, and the metadata of its proxy if it has any
+//	-- mesh.yaml --    the objects: kind, name, parent for a route or gateway route, spec as the API takes it
 //	-- resources.json --
 //	-- problems --     one a line: object, field, message
 func TestGolden(t *testing.T) {
@@ -232,7 +232,9 @@ func shuffleSpec(t *testing.T, raw []byte, chance *rand.Rand) []byte {
 		shuffle(chance, backends)
 	}
 	if route, ok := spec["httpRoute"].(map[string]any); ok {
-		shuffle(chance, route["action"].(map[string]any)["weightedTargets"].([]any))
+		if targets, ok := route["action"].(map[string]any)["weightedTargets"].([]any); ok {
+			shuffle(chance, targets)
+		}
 	}
 	raw, err := json.Marshal(spec)
 	if err != nil {

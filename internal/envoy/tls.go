@@ -24,6 +24,9 @@ func (t *translator) clientTLS(s *mesh.Service) (policy *mesh.ClientPolicyTls, f
 // backendDefaults returns the TLS policy that holds for backends without one of their
 // own, nil for none.
 func (t *translator) backendDefaults() *mesh.ClientPolicyTls {
+	if t.view.Gateway != nil {
+		return gatewayClientTLS(t.view.Gateway.BackendDefaults)
+	}
 	d := t.view.Node.BackendDefaults
 	if d == nil || d.ClientPolicy == nil {
 		return nil
