@@ -140,6 +140,18 @@ func unpack(t *testing.T, a *anypb.Any) proto.Message {
 // validateWithEnvoy has an Envoy check the resources, as a configuration of its own.
 func validateWithEnvoy(t *testing.T, resources []Resource) {
 	t.Helper()
+	envoy, file := findEnvoy(t), writeBootstrap(t, resources)
+	out, err := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
+	if err != nil {
+		t.Errorf("Envoy refuses the resources: %v\n%s", err, out)
+	} else if strings.Contains(string(out), "[warning]") {
+		t.Errorf("Envoy warns of the resources:\n%s", out)
+	}
+}
+
+// findEnvoy returns the Envoy to test with, and skips the test if there is none.
+func findEnvoy(t *testing.T) string {
+	t.Helper()
 	envoy, err := envoybin.Find(os.Getenv("ENVOY_PATH"), "../..")
 	if errors.Is(err, envoybin.ErrNone) {
 		t.Skip(err)
@@ -147,6 +159,12 @@ func validateWithEnvoy(t *testing.T, resources []Resource) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return envoy
+}
+
+// writeBootstrap writes the resources as a configuration of their own into a file.
+func writeBootstrap(t *testing.T, resources []Resource) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "envoy.json")
 	raw, err := protojson.Marshal(staticBootstrap(t, resources))
 	if err != nil {
@@ -155,12 +173,7 @@ func validateWithEnvoy(t *testing.T, resources []Resource) {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file).CombinedOutput()
-	if err != nil {
-		t.Errorf("Envoy refuses the resources: %v\n%s", err, out)
-	} else if strings.Contains(string(out), "[warning]") {
-		t.Errorf("Envoy warns of the resources:\n%s", out)
-	}
+	return file
 }
 
 // staticBootstrap returns a bootstrap that holds the resources, each route

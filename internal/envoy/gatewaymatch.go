@@ -143,7 +143,7 @@ func (g *gateway) readRewrite(r *gatewayRoute, path pathMatch, w *mesh.HttpGatew
 		g.problem(r.key, field+"path", "both a path and a prefix are given, allowed is one of them: the route is left out")
 		return nil, false
 	case w.Path != nil && w.Path.Exact != nil:
-		return whole(path, *w.Path.Exact), g.pathLike(r.key, field+"path.exact", *w.Path.Exact)
+		return whole(path, *w.Path.Exact), g.newPath(r.key, field+"path.exact", *w.Path.Exact)
 	case w.Path != nil:
 		return split(path, "/"), true
 	case path.kind != pathUnder:
@@ -157,9 +157,18 @@ func (g *gateway) readRewrite(r *gatewayRoute, path pathMatch, w *mesh.HttpGatew
 			g.problem(r.key, field+"prefix.value", `%q does not end with "/": the route is left out`, to)
 			return nil, false
 		}
-		return split(path, to), g.pathLike(r.key, field+"prefix.value", to)
+		return split(path, to), g.newPath(r.key, field+"prefix.value", to)
 	case w.Prefix.DefaultPrefix != nil && *w.Prefix.DefaultPrefix == disabled:
 		return split(path, ""), true
 	}
 	return split(path, "/"), true
+}
+
+// newPath reports whether a request can be given a path, and notes a problem if not.
+func (g *gateway) newPath(key mesh.Key, field, s string) bool {
+	if strings.HasPrefix(s, "/") && !strings.ContainsFunc(s, notInPath) && !strings.ContainsAny(s, "?#") {
+		return true
+	}
+	g.problem(key, field, "%q is not a path: the route is left out", s)
+	return false
 }

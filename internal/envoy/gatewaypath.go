@@ -182,7 +182,7 @@ func (p gatewayPath) underRegex(q pathMatch, to string) (out gatewayPath, fits, 
 	if !ok {
 		return p, true, false
 	}
-	p.pathMatch = pathMatch{pathRegex, regexp.QuoteMeta(p.text) + "(?:" + rest + ")"}
+	p.pathMatch = pathMatch{pathRegex, regexp.QuoteMeta(p.text) + rest}
 	_, err := regex(p.text)
 	return p, true, err == nil
 }
