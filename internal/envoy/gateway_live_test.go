@@ -127,7 +127,7 @@ func call(t *testing.T, addr string, in request) verdict {
 	for k, v := range in.headers {
 		req.Header.Set(k, v)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
