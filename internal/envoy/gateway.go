@@ -50,6 +50,7 @@ func (t *translator) gateway() {
 		g.listener(gatewayListener(&spec.Listeners[i]), i)
 	}
 	g.limitClusters()
+	g.dropUnused()
 }
 
 // listener emits one of the gateway's listeners, l, which is at a place in its list.
@@ -270,6 +271,26 @@ func (g *gateway) limitClusters() {
 			c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{g.limits[c.Name]}}
 		}
 	}
+}
+
+// dropUnused takes out the clusters that no route leads to, those of a service's other
+// ports: Envoy would look up their names and check their health.
+func (g *gateway) dropUnused() {
+	used := map[string]bool{}
+	for _, r := range g.resources {
+		if c, ok := r.Message.(*routev3.RouteConfiguration); ok {
+			for _, h := range c.VirtualHosts {
+				for _, route := range h.Routes {
+					for _, cluster := range clustersOf(route) {
+						used[cluster] = true
+					}
+				}
+			}
+		}
+	}
+	g.resources = slices.DeleteFunc(g.resources, func(r Resource) bool {
+		return (r.Type == TypeCluster || r.Type == TypeEndpoint) && !used[r.Name]
+	})
 }
 
 // clustersOf returns the clusters that a route leads to.

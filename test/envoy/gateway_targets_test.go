@@ -173,7 +173,7 @@ func TestGatewayRouteKeepsItsRequests(t *testing.T) {
 	s.app("narrow", echoing("narrow")).Ready(t)
 	s.app("rest", echoing("rest")).Ready(t)
 	s.plane.Routed(t, "test", service, "colour", port, matching(1, `{"prefix":"/in","method":"GET","headers":[{"name":"x-a"}]}`, "narrow"))
-	s.provided("rest.local", "rest")
+	s.leadsTo("rest.local", "rest")
 	d := s.gateway(onPort("http"))
 	s.gatewayRoute("narrow", `{"prefix":"/narrow","headers":[{"name":"x-b"}]}`, service, "")
 	s.gatewayRoute("rest", `{"prefix":"/"}`, "rest.local", "")
@@ -203,7 +203,7 @@ func TestGatewayPoolHealthAndAccessLog(t *testing.T) {
 			<-release
 		}
 	})).Ready(t)
-	s.provided("app.local", "app")
+	s.leadsTo("app.local", "app")
 	d := s.gateway(`{"listeners":[{"portMapping":{"port":8080,"protocol":"http"},` +
 		`"connectionPool":{"http":{"maxConnections":1,"maxPendingRequests":1}},` +
 		`"healthCheck":{"protocol":"http","path":"/ping","healthyThreshold":2,"unhealthyThreshold":2,"timeoutMillis":2000,"intervalMillis":5000}}],` +
@@ -250,8 +250,8 @@ func TestGatewayHTTP2AndGRPC(t *testing.T) {
 	s := newStage(t)
 	s.app("app", echoing("app")).Ready(t)
 	s.app("gold", echoing("gold")).Ready(t)
-	s.provided("app.local", "app")
-	s.provided("gold.local", "gold")
+	s.leadsTo("app.local", "app")
+	s.leadsTo("gold.local", "gold")
 	d := s.gateway(`{"listeners":[{"portMapping":{"port":8080,"protocol":"http2"}},{"portMapping":{"port":8081,"protocol":"grpc"}}]}`)
 	d.client.Transport = http2Only()
 	route := func(name, member, match, service string) {

@@ -89,8 +89,8 @@ func gatewayRouteSpec(member, match, service, rewrite string) string {
 	return fmt.Sprintf(`{%q:{"match":%s,"action":{"target":{"virtualService":{"virtualServiceName":%q}}%s}}}`, member, match, service, rewrite)
 }
 
-// provided defines a virtual service that a virtual node provides.
-func (s *stage) provided(service, node string) {
+// leadsTo defines a virtual service that a virtual node provides.
+func (s *stage) leadsTo(service, node string) {
 	s.t.Helper()
 	s.plane.Put(s.t, "/meshes/test/virtualServices", fmt.Sprintf(
 		`{"virtualServiceName":%q,"spec":{"provider":{"virtualNode":{"virtualNodeName":%q}}}}`, service, node))
@@ -157,7 +157,7 @@ func TestGatewayHosts(t *testing.T) {
 	s := newStage(t)
 	for _, name := range []string{"whole", "suffix", "rest"} {
 		s.app(name, echoing(name)).Ready(t)
-		s.provided(name+".local", name)
+		s.leadsTo(name+".local", name)
 	}
 	d := s.gateway(onPort("http"))
 	s.gatewayRoute("whole", `{"hostname":{"exact":"Shop.example.com"},"prefix":"/x"}`, "whole.local", "")
@@ -184,7 +184,7 @@ func TestGatewayPathsAndRewrites(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.app("app", echoing("app")).Ready(t)
-	s.provided("app.local", "app")
+	s.leadsTo("app.local", "app")
 	d := s.gateway(onPort("http"))
 	for name, r := range map[string][2]string{
 		"default":  {`{"prefix":"/x"}`, ""},
@@ -248,8 +248,8 @@ func TestGatewayConditions(t *testing.T) {
 	s := newStage(t)
 	s.app("yes", named("yes")).Ready(t)
 	s.app("no", named("no")).Ready(t)
-	s.provided("yes.local", "yes")
-	s.provided("no.local", "no")
+	s.leadsTo("yes.local", "yes")
+	s.leadsTo("no.local", "no")
 	d := s.gateway(onPort("http"))
 	s.gatewayRoute("no", `{"prefix":"/"}`, "no.local", "")
 	for name, match := range map[string]string{
@@ -305,7 +305,7 @@ func TestGatewayPriorities(t *testing.T) {
 	s := newStage(t)
 	for _, name := range []string{"one", "two", "three"} {
 		s.app(name, named(name)).Ready(t)
-		s.provided(name+".local", name)
+		s.leadsTo(name+".local", name)
 	}
 	d := s.gateway(onPort("http"))
 	s.gatewayRoute("a", `{"prefix":"/"}`, "one.local", "")
