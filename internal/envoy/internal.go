@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"time"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -10,6 +12,7 @@ import (
 	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -26,13 +29,26 @@ func (g *gateway) secondPass(r *gatewayRoute, path gatewayPath, p *servicePort) 
 	if cluster == "" {
 		return r.refuse(path, "Fairlead cannot serve this gateway route: its problems say why.\n")
 	}
-	// The second pass has the limits of time, and tries again.
 	a := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
-		Timeout:          off, IdleTimeout: off,
+		// The second pass has the limits of time, and the service's retries.
+		Timeout: off, IdleTimeout: off,
+		RetryPolicy: untilListening,
 	}
 	r.change(a, path)
 	return &routev3.Route{Name: r.name, Match: r.match(path), Action: &routev3.Route_Route{Route: a}}
+}
+
+// untilListening tries again to reach an internal listener. One that is new listens once
+// it has its routes, which the proxy asks for when it learns of the listener: by then it
+// may have the routes that lead there. A request that has reached it is not sent again.
+var untilListening = &routev3.RetryPolicy{
+	RetryOn:    "connect-failure",
+	NumRetries: wrapperspb.UInt32(20),
+	RetryBackOff: &routev3.RetryPolicy_RetryBackOff{
+		BaseInterval: durationpb.New(10 * time.Millisecond),
+		MaxInterval:  durationpb.New(250 * time.Millisecond),
+	},
 }
 
 // internalListener emits the second connection manager for a port of a service, the
