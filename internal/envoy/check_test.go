@@ -14,6 +14,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	internalbootv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -170,7 +171,8 @@ func checkRoutes(t *testing.T, c *routev3.RouteConfiguration, clusters map[strin
 			if domains[strings.ToLower(d)] {
 				t.Errorf("%s: domain %q is there twice", c.Name, d)
 			}
-			if d != "*" && (strings.HasPrefix(d, "*") || strings.HasSuffix(d, "*")) {
+			gateway := strings.HasPrefix(c.Name, "rds_ingress_")
+			if d != "*" && (strings.HasPrefix(d, "*") && !gateway || strings.HasSuffix(d, "*")) {
 				t.Errorf("%s: domain %q is a wildcard", c.Name, d)
 			}
 			domains[strings.ToLower(d)] = true
@@ -215,21 +217,7 @@ func unpack(t *testing.T, a *anypb.Any) proto.Message {
 // validateWithEnvoy has an Envoy check the resources, as a configuration of its own.
 func validateWithEnvoy(t *testing.T, resources []Resource) {
 	t.Helper()
-	envoy, err := envoybin.Find(os.Getenv("ENVOY_PATH"), "../..")
-	if errors.Is(err, envoybin.ErrNone) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "envoy.json")
-	raw, err := protojson.Marshal(staticBootstrap(t, resources))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, raw, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	envoy, file := findEnvoy(t), writeBootstrap(t, resources)
 	check := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file)
 	check.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=service.name=test") // as the agent has it
 	out, err := check.CombinedOutput()
@@ -238,6 +226,33 @@ func validateWithEnvoy(t *testing.T, resources []Resource) {
 	} else if strings.Contains(string(out), "[warning]") {
 		t.Errorf("Envoy warns of the resources:\n%s", out)
 	}
+}
+
+// findEnvoy returns the Envoy to test with, and skips the test if there is none.
+func findEnvoy(t *testing.T) string {
+	t.Helper()
+	envoy, err := envoybin.Find(os.Getenv("ENVOY_PATH"), "../..")
+	if errors.Is(err, envoybin.ErrNone) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return envoy
+}
+
+// writeBootstrap writes the resources as a configuration of their own into a file.
+func writeBootstrap(t *testing.T, resources []Resource) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "envoy.json")
+	raw, err := protojson.Marshal(staticBootstrap(t, resources))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // withEndpoints puts endpoints into their cluster, as if it were a static one.
@@ -294,7 +309,10 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 	// Where secrets come from; nothing connects to it.
 	static.Clusters = append(static.Clusters, socketCluster("xds"), socketCluster(sdsCluster))
 	return &bootstrapv3.Bootstrap{
-		Node:            &corev3.Node{Id: "test", Cluster: "test"},
+		Node: &corev3.Node{Id: "test", Cluster: "test"},
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{{
+			Name: "envoy.bootstrap.internal_listener", TypedConfig: mustAny(&internalbootv3.InternalListener{}),
+		}},
 		StaticResources: static,
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: &corev3.ApiConfigSource{
 			ApiType: corev3.ApiConfigSource_GRPC, TransportApiVersion: corev3.ApiVersion_V3,

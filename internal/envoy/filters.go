@@ -59,6 +59,10 @@ type manager struct {
 	// inbound is set where callers come from outside of the proxy's own workload, so
 	// that their certificates say who they are.
 	inbound bool
+	// edge is set where requests come from outside of the mesh: their paths are
+	// brought into one form before they are matched, so that no other spelling of a path
+	// gets round a route. Escaped slashes stay as they are, as in App Mesh.
+	edge bool
 }
 
 // connectionManager returns the network filter for HTTP. It takes HTTP/1.1 and HTTP/2
@@ -77,6 +81,10 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 	}
 	if m.inbound {
 		t.tellCertificates(config)
+	}
+	if m.edge {
+		config.NormalizePath, config.MergeSlashes = wrapperspb.Bool(true), true
+		config.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_KEEP_UNCHANGED
 	}
 	return t.networkFilter("envoy.filters.network.http_connection_manager", config)
 }

@@ -30,8 +30,8 @@ var update = flag.Bool("update", false, "write what Translate returns into testd
 // TestGolden translates every case in testdata. A case is one txtar file:
 //
 //	Why the case is there.
-//	-- proxy.yaml --   the node, and the metadata of its proxy if it has any
-//	-- mesh.yaml --    the objects: kind, name, parent for a route, spec as the API takes it
+//	-- proxy.yaml --   the node, or virtualGateway/NAME, and the metadata of its proxy if it has any
+//	-- mesh.yaml --    the objects: kind, name, parent for a route or gateway route, spec as the API takes it
 //	-- instances.yaml -- the services of the registry with their instances, if there are any
 //	-- resources.json --
 //	-- problems --     one a line: object, field, message
@@ -308,7 +308,9 @@ func shuffleSpec(t *testing.T, raw []byte, chance *rand.Rand) []byte {
 	}
 	for _, kind := range []string{"httpRoute", "http2Route", "grpcRoute", "tcpRoute"} {
 		if route, ok := spec[kind].(map[string]any); ok {
-			shuffle(chance, route["action"].(map[string]any)["weightedTargets"].([]any))
+			if targets, ok := route["action"].(map[string]any)["weightedTargets"].([]any); ok {
+				shuffle(chance, targets)
+			}
 		}
 	}
 	raw, err := json.Marshal(spec)

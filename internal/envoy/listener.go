@@ -115,7 +115,9 @@ func (t *translator) emitListener(name string, port uint32, direction corev3.Tra
 		DefaultFilterChain: otherwise,
 	}
 	if !t.profile.Bound {
-		l.ListenerFilters = originalDst
+		if t.view.Gateway == nil { // a gateway is called by its own name
+			l.ListenerFilters = originalDst
+		}
 		l.Address.GetSocketAddress().Ipv4Compat = t.listenOn.Is6()
 	}
 	inspect(l)

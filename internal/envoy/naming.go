@@ -47,6 +47,19 @@ func egressClusterName(mesh, node, protocol string, port uint32) string {
 
 func amazonClusterName(mesh string) string { return "cds_egress_" + mesh + "_amazonaws" }
 
+// The names of a gateway's second pass for a port of a service.
+func internalClusterName(mesh, service string, port uint32) string {
+	return "cds_internal_" + mesh + "_" + service + "_" + decimal(port)
+}
+
+func internalListenerName(service string, port uint32) string {
+	return "lds_internal_" + service + "_" + decimal(port)
+}
+
+func internalRoutesName(service string, port uint32) string {
+	return "rds_internal_" + service + "_" + decimal(port)
+}
+
 func allowAllClusterName(mesh string) string { return "cds_egress_" + mesh + "_mesh-allow-all" }
 
 func ingressRoutesName(protocol string, port uint32) string {

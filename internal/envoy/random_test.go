@@ -72,7 +72,7 @@ func TestOddMeshes(t *testing.T) {
 			t.Parallel()
 			g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 7)), t: t}
 			view := g.view()
-			p := Profile{}
+			p := Profile{Internal: g.IntN(2) == 0}
 			if g.IntN(2) == 0 {
 				p = parseMetadata(t, map[string]any{"fairlead": map[string]any{"placement": "bound", "bindAddress": "127.0.0.2"}})
 			}
@@ -298,7 +298,7 @@ func (g *generator) headerMatch() any {
 	return o
 }
 
-// view builds the view of node "a" of a random mesh.
+// view builds the view of node "a" or of gateway "edge" of a random mesh.
 func (g *generator) view() *mesh.View {
 	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
 	shop := object{"egressFilter": object{"type": pick(g, "ALLOW_ALL", "DROP_ALL")}}
@@ -331,9 +331,54 @@ func (g *generator) view() *mesh.View {
 			edit.Put(g.item(mesh.KindRoute, name, fmt.Sprint("route", i), g.route()))
 		}
 	}
+	edit.Put(g.item(mesh.KindVirtualGateway, "", "edge", g.oddGateway()))
+	for i := range g.IntN(8) {
+		edit.Put(g.item(mesh.KindGatewayRoute, "edge", fmt.Sprint("route", i), g.oddGatewayRoute()))
+	}
 	r := mesh.NewReader(edit.Done(1))
 	r.Instances = g.registry()
-	return mesh.BuildView(r, nodeKey("a"))
+	return mesh.BuildView(r, pick(g, nodeKey("a"), mesh.Key{Kind: mesh.KindVirtualGateway, Name: "edge"}))
+}
+
+func (g *generator) oddGateway() object {
+	o := object{"listeners": g.list(0, 3, func() any {
+		l := object{"portMapping": object{"port": g.port(), "protocol": pick(g, "http", "http", "http2", "grpc")}}
+		g.maybe(3, l, "connectionPool", pick(g, object{"http": object{"maxConnections": 1}}, object{"grpc": object{"maxRequests": math.MaxInt32}}))
+		check := object{"protocol": "http", "healthyThreshold": 2, "unhealthyThreshold": 10, "timeoutMillis": 2000, "intervalMillis": 5000}
+		g.maybe(2, check, "path", g.path())
+		g.maybe(3, l, "healthCheck", check)
+		g.maybe(8, l, "tls", object{"mode": pick(g, "STRICT", "DISABLED"), "certificate": object{"sds": object{"secretName": "s"}}})
+		return l
+	})}
+	g.maybe(2, o, "logging", object{"accessLog": object{"file": g.accessLog()}})
+	g.maybe(6, o, "backendDefaults", object{"clientPolicy": g.clientPolicy()})
+	return o
+}
+
+func (g *generator) oddGatewayRoute() object {
+	host := func() object {
+		return pick(g, object{"exact": "a.b"}, object{"exact": "A.b"}, object{"suffix": ".b"}, object{"suffix": "b"}, object{"exact": g.text()}, object{"suffix": g.text()})
+	}
+	rewrite := object{}
+	g.maybe(3, rewrite, "hostname", object{"defaultTargetHostname": pick(g, "ENABLED", "DISABLED")})
+	g.maybe(3, rewrite, "prefix", pick(g, object{"value": g.path()}, object{"value": "/v/"}, object{"defaultPrefix": "DISABLED"}))
+	g.maybe(6, rewrite, "path", object{"exact": g.path()})
+	target := object{"virtualService": object{"virtualServiceName": pick(g, oddServices...)}}
+	g.maybe(3, target, "port", g.port())
+	action, match := object{"target": target, "rewrite": rewrite}, object{}
+	if g.IntN(4) == 0 {
+		g.maybe(2, match, "serviceName", g.text())
+		g.maybe(3, match, "hostname", host())
+		return object{"grpcRoute": object{"match": match, "action": action}}
+	}
+	for _, r := range g.route() {
+		if http, ok := r.(object); ok {
+			match = http["match"].(object)
+		}
+	}
+	delete(match, "scheme")
+	g.maybe(3, match, "hostname", host())
+	return object{pick(g, "httpRoute", "httpRoute", "http2Route"): object{"match": match, "action": action}}
 }
 
 func (g *generator) cloudMap() object {

@@ -29,6 +29,9 @@ func (t *translator) clientTLS(s *mesh.Service) (policy *mesh.ClientPolicyTls, f
 // backendDefaults returns the TLS policy that holds for backends without one of their
 // own, nil for none.
 func (t *translator) backendDefaults() *mesh.ClientPolicyTls {
+	if t.view.Gateway != nil {
+		return gatewayClientTLS(t.view.Gateway.BackendDefaults)
+	}
 	d := t.view.Node.BackendDefaults
 	if d == nil || d.ClientPolicy == nil {
 		return nil
@@ -46,6 +49,9 @@ func (t *translator) unserved(use upstreamUse, g *target) string {
 			return ""
 		}
 		return fmt.Sprintf("the listener of virtual node %q on port %d has a certificate of AWS Certificate Manager, which clients must verify: that %s", g.node, g.port, notServed)
+	}
+	if reason := t.noSecrets(use); reason != "" {
+		return reason
 	}
 	field := use.field + ".validation.trust"
 	v := use.policy.Validation
@@ -65,6 +71,17 @@ func (t *translator) unserved(use upstreamUse, g *target) string {
 		return "the client's certificate cannot be read"
 	}
 	return ""
+}
+
+// noSecrets returns why a policy that needs the workload's own source of secrets cannot
+// be served by a proxy that has none, or "": Envoy would refuse the cluster.
+func (t *translator) noSecrets(use upstreamUse) string {
+	v, c := use.policy.Validation, use.policy.Certificate
+	if !t.profile.NoSecretSource || (v == nil || v.Trust == nil || v.Trust.Sds == nil) && (c == nil || c.Sds == nil) {
+		return ""
+	}
+	t.problem(t.self(), use.field, "this proxy has no source of secrets (its agent's APPMESH_SDS_SOCKET_PATH): what needs TLS is answered with 503 and never sent in plain text")
+	return "its certificate cannot be verified"
 }
 
 // validFile reports whether a text can be the name of a file.

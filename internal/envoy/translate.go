@@ -18,13 +18,13 @@ import (
 // changed while the resources are in use.
 func Translate(v *mesh.View, p Profile) (resources []Resource, problems []Problem) {
 	t := newTranslator(v, p)
-	if v.Node == nil {
-		t.problem(t.self(), "", "a virtual gateway %s", notServed)
-		return nil, t.problems
+	if v.Gateway != nil {
+		t.gateway()
+	} else {
+		t.accessLog = t.accessLogs(v.Node.Logging)
+		t.ingress()
+		t.egress()
 	}
-	t.accessLog = t.accessLogs(v.Node.Logging)
-	t.ingress()
-	t.egress()
 	slices.SortFunc(t.resources, func(a, b Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
@@ -37,7 +37,7 @@ type translator struct {
 	profile Profile
 
 	mesh       string      // the mesh's name
-	preference string      // the node's IP preference, "" for none
+	preference string      // the IP preference of the node, or of a gateway's mesh, "" for none
 	listenOn   netip.Addr  // what the proxy's listeners bind
 	accessLog  accessLogs  // of every connection manager
 	metrics    *metricLogs // see there; nil until asked for

@@ -67,7 +67,7 @@ func NamesPort(spec any, target Key) bool {
 			return t.VirtualNode == target.Name && t.Port == nil
 		})
 	case *GatewayRouteSpec:
-		t := s.target()
+		t := s.Target()
 		return t == nil || t.Port != nil
 	}
 	return true
@@ -172,7 +172,7 @@ func CheckGatewayRoute(path string, s *GatewayRouteSpec, gateway *VirtualGateway
 	}
 	path += "." + u.member
 	bad := u.check(path, "Virtual Gateway", "Gateway Route must define a port match criteria if the Virtual Gateway has multiple listeners", listeners(gateway))
-	if t := s.target(); t != nil {
+	if t := s.Target(); t != nil {
 		what := "the virtual service's provider " + key.String()
 		if _, wrong := pick(path+".action.target.port", what, listeners(provider), t.Port); wrong != nil {
 			bad = append(bad, *wrong)

@@ -29,7 +29,7 @@ func References(spec any) []Key {
 			add(KindVirtualRouter, p.VirtualRouter.VirtualRouterName)
 		}
 	case *GatewayRouteSpec:
-		if t := s.target(); t != nil {
+		if t := s.Target(); t != nil {
 			add(KindVirtualService, t.VirtualService.VirtualServiceName)
 		}
 	}
@@ -51,7 +51,8 @@ func (s *RouteSpec) Targets() []WeightedTarget {
 	return nil
 }
 
-func (s *GatewayRouteSpec) target() *GatewayRouteTarget {
+// Target returns what whichever kind of gateway route s is leads to; nil for none.
+func (s *GatewayRouteSpec) Target() *GatewayRouteTarget {
 	switch {
 	case s.HttpRoute != nil:
 		return s.HttpRoute.Action.Target

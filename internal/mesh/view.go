@@ -16,8 +16,10 @@ type View struct {
 	Node *VirtualNodeSpec
 	// Gateway is the spec of a virtual gateway; nil for a node.
 	Gateway *VirtualGatewaySpec
-	// Services are the virtual services the node has as backends, in name order;
-	// those that do not exist are listed with Missing set.
+	// GatewayRoutes are a gateway's routes in name order, whichever account made them.
+	GatewayRoutes []GatewayRoute
+	// Services are the virtual services the node has as backends, or that the gateway's
+	// routes lead to, in name order; those that do not exist are listed with Missing set.
 	Services []Service
 	// Nodes are the virtual nodes that the services lead to, by name. A name that a
 	// route holds and that is not here does not exist.
@@ -78,8 +80,28 @@ func BuildView(r *Reader, key Key) *View {
 		v.addBackends(r, spec.Backends)
 	case *VirtualGatewaySpec:
 		v.Gateway = spec
+		v.addGatewayRoutes(r, key.Name)
 	}
 	return v
+}
+
+func (v *View) addGatewayRoutes(r *Reader, gateway string) {
+	seen := map[string]bool{}
+	for _, i := range r.children(KindGatewayRoute, gateway) {
+		c := i.Content()
+		if c == nil {
+			continue
+		}
+		spec := c.Spec.(*GatewayRouteSpec)
+		v.GatewayRoutes = append(v.GatewayRoutes, GatewayRoute{Name: i.Key.Name, Spec: spec})
+		t := spec.Target()
+		if t == nil || seen[t.VirtualService.VirtualServiceName] {
+			continue
+		}
+		seen[t.VirtualService.VirtualServiceName] = true
+		v.Services = append(v.Services, v.service(r, t.VirtualService.VirtualServiceName))
+	}
+	slices.SortFunc(v.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func (v *View) addBackends(r *Reader, backends []Backend) {

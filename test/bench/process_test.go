@@ -40,7 +40,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	meshtest.Cleanup()
+	os.Exit(code)
 }
 
 // process is a server under test.
