@@ -49,6 +49,7 @@ func TestGatewayWebSocket(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("%s: %v %v, want 101", path, resp, err)
 		}
+		_ = resp.Body.Close() // it has none
 		for range 3 {
 			if _, err := io.WriteString(conn, "ping\n"); err != nil {
 				t.Fatal(err)
