@@ -139,3 +139,53 @@ func TestAnUpdateReplacesNothingElse(t *testing.T) {
 		t.Error("an update of endpoints replaced a cluster")
 	}
 }
+
+// Endpoints that overtook their cluster have a version of their own: a proxy that gets the
+// cluster, and loses the stream before they follow, is sent them on the next.
+func TestEndpointsThatOvertookTheirClusterDoNotCount(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false)
+	r.publish("c/a=1", "c/b=1", "e/a=1", "e/b=1", "l/in=1", "r/r=1")
+	r.subscribeEndpoints()
+	r.publish("c/a=1", "c/b=1", "c/slow=1", "e/a=1", "e/b=1", "l/in=1", "r/r=1")
+	r.expect(envoy.TypeCluster, []string{"slow"}, nil)
+	r.publish("c/a=2", "c/b=1", "c/slow=1", "e/a=1", "e/b=1", "l/in=1", "r/r=1")
+	early := r.nextDelta()
+	if len(early.GetResources()) != 1 || early.GetResources()[0].GetName() != "a" {
+		t.Fatalf("sent %v, want the endpoints of a", early)
+	}
+	have := early.GetResources()[0].GetVersion()
+	reconnect(r) // with the cluster that came in the meantime
+	r.ask(envoy.TypeCluster, &discoveryv3.DeltaDiscoveryRequest{InitialResourceVersions: r.versions(envoy.TypeCluster)})
+	r.ask(envoy.TypeEndpoint, &discoveryv3.DeltaDiscoveryRequest{
+		ResourceNamesSubscribe: []string{"a"}, InitialResourceVersions: map[string]string{"a": have},
+	})
+	r.ack(r.expect(envoy.TypeEndpoint, []string{"a"}, nil))
+	r.expectNothing()
+}
+
+// versions returns the versions of what the feed has of a type.
+func (r *rig) versions(t envoy.Type) map[string]string {
+	out := map[string]string{}
+	for name, e := range r.feed.types[t].current {
+		out[name] = e.res.version
+	}
+	return out
+}
+
+// A proxy that comes back without the cluster that its endpoints were for, for it refused
+// it, waits for them once it has it.
+func TestEndpointsFollowAClusterThatWasSentBeforeTheyWereAskedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false)
+	r.publish("c/a=1", "c/b=1", "e/a=1", "e/b=1")
+	clusters := r.versions(envoy.TypeCluster)
+	clusters["a"] = "another"
+	r.ask(envoy.TypeCluster, &discoveryv3.DeltaDiscoveryRequest{InitialResourceVersions: clusters})
+	r.ack(r.expect(envoy.TypeCluster, []string{"a"}, nil))
+	r.ask(envoy.TypeEndpoint, &discoveryv3.DeltaDiscoveryRequest{
+		ResourceNamesSubscribe: []string{"a", "b"}, InitialResourceVersions: r.versions(envoy.TypeEndpoint),
+	})
+	r.ack(r.expect(envoy.TypeEndpoint, []string{"a"}, nil))
+	r.expectNothing()
+}
