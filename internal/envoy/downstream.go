@@ -70,7 +70,7 @@ func (t *translator) downstreamTLS(l *mesh.Listener, field string) (socket *core
 		return nil, false
 	}
 	context := &tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
-		AlpnProtocols:                  alpn[l.PortMapping.Protocol],
+		AlpnProtocols:                  listenerALPN[l.PortMapping.Protocol],
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{certificate},
 	}}
 	if l.Tls.Validation != nil {
@@ -92,11 +92,11 @@ func (t *translator) downstreamTLS(l *mesh.Listener, field string) (socket *core
 	}, true
 }
 
-// alpn are the protocols that listeners of each protocol choose from when a client
+// listenerALPN are the protocols that listeners of each protocol choose from when a client
 // offers some, the best first. A listener that speaks http2 takes HTTP/1.1 too, as it
 // does in plain text: the health checks of load balancers speak it. Of gRPC there is no
 // other form, and what is carried by TCP is not known.
-var alpn = map[string][]string{
+var listenerALPN = map[string][]string{
 	protoHTTP:  {"http/1.1"},
 	protoHTTP2: {"h2", "http/1.1"},
 	protoGRPC:  {"h2"},

@@ -29,8 +29,8 @@ type secrets struct {
 	changed chan struct{} // closed and replaced with every change
 }
 
-// serveSecrets runs a source of secrets and returns its socket.
-func serveSecrets(t *testing.T) (*secrets, string) {
+// startSecrets runs a source of secrets and returns its socket.
+func startSecrets(t *testing.T) (*secrets, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sds-") // a socket's path is short
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *secrets) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSec
 	}
 }
 
-func inline(raw []byte) *corev3.DataSource {
+func inlineBytes(raw []byte) *corev3.DataSource {
 	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: raw}}
 }
 
@@ -104,7 +104,7 @@ func (s *secrets) issue(t *testing.T, a *meshtest.Authority, name string, leaf m
 	t.Helper()
 	cert, key := a.IssueLeaf(t, leaf)
 	s.put(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
-		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(cert), PrivateKey: inline(key)},
+		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inlineBytes(cert), PrivateKey: inlineBytes(key)},
 	}})
 }
 
@@ -116,7 +116,7 @@ func (s *secrets) trust(t *testing.T, a *meshtest.Authority, name string) {
 		t.Fatal(err)
 	}
 	s.put(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(raw)},
+		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlineBytes(raw)},
 	}})
 }
 
@@ -143,7 +143,7 @@ func withSecrets(socket string) func(map[string]any) {
 func TestSecretsOfTheWorkload(t *testing.T) {
 	t.Parallel()
 	s := newTLSStage(t)
-	source, socket := serveSecrets(t)
+	source, socket := startSecrets(t)
 	source.issue(t, s.ca, "target-certificate", meshtest.Leaf{Name: "first", DNS: []string{targetName}})
 	source.trust(t, s.ca, "authority")
 	s.serveHTTP(strictPort, false, version)
