@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/registry"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 )
 
@@ -36,6 +38,7 @@ func (s *Server) Run(ctx context.Context) error {
 	discovery := s.xds.GRPC(s.grpcOptions()...)
 
 	g.Go(func() error { return ended(s.live.Run(running)) })
+	g.Go(func() error { return ended(s.registry.Run(running)) })
 	g.Go(func() error { return ended(s.xds.Run(streams)) })
 	for _, w := range s.tlsFiles {
 		g.Go(func() error { return ended(w.Run(running)) })
@@ -56,11 +59,15 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-// restAPI returns the handler of both APIs. What the discovery service knows of proxies
+// restAPI returns the handler of all APIs. What the discovery service knows of proxies
 // it gives in its own types: neither room imports the other.
 func (s *Server) restAPI() http.Handler {
 	return restapi.New(restapi.Config{
 		Store: s.store, Access: s.access, Verify: s.access.Verify, Audit: s.audit, Logger: s.cfg.Log,
+		Targets: []restapi.Target{{
+			Prefix: registry.TargetPrefix, Service: registry.SigningName, Source: audit.CloudMap,
+			ReadOnly: registry.ReadOnly, Call: s.registry.Call, Refusal: registry.Refusal,
+		}},
 		Proxies: func(account, region, mesh string) []restapi.ProxyStatus {
 			known := s.xds.Proxies(account, region, mesh)
 			out := make([]restapi.ProxyStatus, len(known))

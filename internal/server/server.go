@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/live"
+	"github.com/fairlead-mesh/fairlead/internal/registry"
 	"github.com/fairlead-mesh/fairlead/internal/server/tlsfiles"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
@@ -102,13 +103,14 @@ func (t Timeouts) withDefaults() Timeouts {
 
 // Server is a control plane that listens. Run makes it answer.
 type Server struct {
-	cfg     Config
-	store   *store.Store
-	access  *access.Service
-	audit   *audit.Log // nil: none
-	live    *live.Live
-	xds     *xds.Server
-	metrics *prometheus.Registry
+	cfg      Config
+	store    *store.Store
+	access   *access.Service
+	audit    *audit.Log // nil: none
+	registry *registry.Registry
+	live     *live.Live
+	xds      *xds.Server
+	metrics  *prometheus.Registry
 
 	api, grpc, ops *listener
 	tlsFiles       []*tlsfiles.Watcher
@@ -162,6 +164,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the first account: %w", err)
 	}
+	s.registry, err = registry.Open(ctx, registry.Config{Store: s.store, Metrics: s.metrics, Logger: s.cfg.Log})
+	if err != nil {
+		return err // says that it is the registry's
+	}
 	s.live = live.New(s.store, s.cfg.Log)
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, Log: s.cfg.Log,
@@ -182,6 +188,9 @@ func (s *Server) Addrs() Addrs {
 	return Addrs{API: s.api.Addr().String(), XDS: s.grpc.Addr().String(), Ops: s.ops.Addr().String()}
 }
 
+// Registry returns the server's registry of instances.
+func (s *Server) Registry() *registry.Registry { return s.registry }
+
 // Store returns the server's store, for what a test does beside the API.
 func (s *Server) Store() *store.Store { return s.store }
 
@@ -195,6 +204,9 @@ func (s *Server) Close() error {
 	}
 	if s.access != nil {
 		errs = append(errs, s.access.Close())
+	}
+	if s.registry != nil {
+		errs = append(errs, s.registry.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
