@@ -169,6 +169,9 @@ func (c *call) updateInstanceCustomHealthStatus(ctx context.Context, in *UpdateI
 	if err != nil {
 		return nil, err
 	}
+	if s.Custom == nil {
+		return nil, mesh.Errorf(ErrCustomHealthNotFound, "service %s has no HealthCheckCustomConfig, so that its instances have no health", s.id)
+	}
 	err = c.change(ctx, func() (store.RecordChange, error) {
 		key := c.place.own(instanceKind, s.id, in.InstanceID)
 		found, _, err := c.store.ReadRecords(ctx, self, c.place.own(serviceKind, s.id), key)
@@ -178,9 +181,6 @@ func (c *call) updateInstanceCustomHealthStatus(ctx context.Context, in *UpdateI
 		rec, err := c.instanceFound(found, s, in.InstanceID)
 		if err != nil {
 			return store.RecordChange{}, err
-		}
-		if s.Custom == nil {
-			return store.RecordChange{}, mesh.Errorf(ErrCustomHealthNotFound, "service %s has no HealthCheckCustomConfig, so that its instances have no health", s.id)
 		}
 		v, err := read[instanceValue](rec)
 		if err != nil || v.Unhealthy == (in.Status == unhealthy) {

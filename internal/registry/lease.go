@@ -74,7 +74,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-ticks.C:
 		}
 		within, cancel := context.WithTimeout(ctx, up.gap)
-		err := r.store.Contact(within)
+		err := r.store.Healthy(within)
 		cancel()
 		if errors.Is(err, store.ErrClosed) {
 			return nil
@@ -84,6 +84,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		}
 		at := r.now()
 		r.expire(ctx, at, up.contact(at))
+		r.looks.Add(1)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,6 +74,7 @@ type Registry struct {
 	table   *table
 
 	operationLease operationLease
+	looks          atomic.Int64 // for instances whose leases are over
 
 	mu          sync.Mutex
 	subscribers map[int]func(mesh.InstancesKey)

@@ -133,15 +133,6 @@ func (s *Store) RenewLease(ctx context.Context, c Caller, id int64) (bool, error
 	return there && err == nil, err
 }
 
-// Contact returns once etcd has answered, with a quorum of its members: what fails while
-// this store could not be written to.
-func (s *Store) Contact(ctx context.Context) error {
-	return s.call(ctx, func(ctx context.Context) error {
-		_, err := s.client.Get(ctx, storeKey, clientv3.WithCountOnly())
-		return err
-	})
-}
-
 // LeaseGone reports whether ApplyRecords was refused because a Lease is not there any more.
 func LeaseGone(err error) bool {
 	return err != nil && strings.Contains(err.Error(), rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound))
