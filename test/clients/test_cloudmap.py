@@ -14,6 +14,7 @@ import cloudmap
 import kinds
 import provoke
 import wire
+from etcd import Etcd
 from harness import ACCOUNT, REGION, until
 
 
@@ -275,6 +276,36 @@ def test_restart(servers):
     assert "its lease is over" in server.log()
     sd.register_instance(ServiceId=id_, InstanceId="10", Attributes={"FAIRLEAD_LEASE_SECONDS": "10"})
     assert there() == ["10", "3600", "for-ever"]
+
+
+def test_servers_away(servers, tmp_path):
+    """The leases end while no server is there: nobody is taken out for that, but who does not come back within a lease."""
+    etcd = Etcd(tmp_path)
+    try:
+        server = servers(etcd=etcd.address).start()
+        sd, _ = cloudmap.client(server)
+        name, id_ = service(sd)
+        lease = {"FAIRLEAD_LEASE_SECONDS": "10"}
+        for instance in ("back", "gone"):
+            sd.register_instance(ServiceId=id_, InstanceId=instance, Attributes=lease)
+        beats = f"fairlead/record/registry/own/{ACCOUNT}/{REGION}/beat/"
+        assert len(etcd.keys(beats)) == 2
+        server.kill()
+        until("the end of the leases", 120, lambda: not etcd.keys(beats))
+        server.start()
+        sd, _ = cloudmap.client(server)
+
+        def there():
+            return sorted(i["InstanceId"] for i in sd.discover_instances(NamespaceName=name, ServiceName="cart")["Instances"])
+
+        def renewed():
+            sd.register_instance(ServiceId=id_, InstanceId="back", Attributes=lease)
+            return there() == ["back"]
+
+        assert there() == ["back", "gone"]
+        until("the end of who does not come back", 120, renewed)
+    finally:
+        etcd.stop()
 
 
 def test_cli(own):
