@@ -127,7 +127,7 @@ func (c *call) namespaceNow(given string) (*namespace, int64, error) {
 	c.table.mu.RLock()
 	a := c.table.area(c.place)
 	n := a.namespaces[id]
-	services := a.servicesIn(id)
+	services := int64(a.count[id])
 	c.table.mu.RUnlock()
 	q := store.Question{Resource: c.place.arn(namespaceKind, id)}
 	if n != nil {
@@ -140,17 +140,6 @@ func (c *call) namespaceNow(given string) (*namespace, int64, error) {
 		return nil, 0, noNamespace(id)
 	}
 	return n, services, nil
-}
-
-// servicesIn counts the services of a namespace.
-func (a *area) servicesIn(id string) int64 {
-	n := int64(0)
-	for place := range a.inside {
-		if place[0] == id {
-			n++
-		}
-	}
-	return n
 }
 
 func noNamespace(id string) error {
@@ -203,7 +192,7 @@ func (c *call) listNamespaces(in *ListNamespacesRequest) (any, error) {
 	var all []NamespaceSummary
 	for _, n := range a.namespaces {
 		if match(map[string]string{"TYPE": n.Type, "NAME": n.Name, "HTTP_NAME": n.Name, "RESOURCE_OWNER": "SELF"}) {
-			all = append(all, c.summary(n, a.servicesIn(n.id)))
+			all = append(all, c.summary(n, int64(a.count[n.id])))
 		}
 	}
 	c.table.mu.RUnlock()

@@ -137,8 +137,8 @@ func (r *Registry) Instances(k mesh.InstancesKey) ([]mesh.Instance, bool) {
 }
 
 // Subscribe calls notify (which returns at once) with each key whose instances changed,
-// until the returned function is called. It may be called for keys whose instances are
-// the same as before.
+// until the returned function is called. notify may be called for keys whose instances are
+// the same as before, and must not itself subscribe or unsubscribe.
 func (r *Registry) Subscribe(notify func(mesh.InstancesKey)) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -56,7 +56,7 @@ func (c *call) createService(ctx context.Context, in *CreateServiceRequest) (any
 			out, err = c.sameService(ctx, string(rec.Value), &v)
 			return store.RecordChange{}, err
 		}
-		if n := c.count(func(a *area) int { return int(a.servicesIn(nsID)) }); n >= c.limits.ServicesPerNamespace {
+		if n := c.count(func(a *area) int { return a.count[nsID] }); n >= c.limits.ServicesPerNamespace {
 			return store.RecordChange{}, mesh.Errorf(ErrResourceLimitExceeded, "namespace %s has %d services, allowed are %d", nsID, n, c.limits.ServicesPerNamespace)
 		}
 		out = &service{id: newID("srv-"), serviceValue: v}

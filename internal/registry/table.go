@@ -25,6 +25,7 @@ type area struct {
 	namespaces map[string]*namespace // by id
 	names      map[string]*namespace
 	services   map[string]*service             // by id
+	count      map[string]int                  // of services, by the namespace's id
 	inside     map[[2]string]*service          // by the namespace's id and the name
 	instances  map[string]map[string]*instance // by service's id, and id
 	beats      map[[2]string]bool              // by service's id, and id
@@ -58,7 +59,7 @@ type imports struct {
 func newArea() *area {
 	return &area{
 		namespaces: map[string]*namespace{}, names: map[string]*namespace{},
-		services: map[string]*service{}, inside: map[[2]string]*service{},
+		services: map[string]*service{}, count: map[string]int{}, inside: map[[2]string]*service{},
 		instances: map[string]map[string]*instance{}, beats: map[[2]string]bool{},
 		revisions: map[string]int64{}, imported: map[serviceName]*imports{},
 	}
@@ -219,6 +220,9 @@ func (a *area) removeService(id string) {
 		return
 	}
 	delete(a.services, id)
+	if a.count[s.Namespace]--; a.count[s.Namespace] == 0 {
+		delete(a.count, s.Namespace)
+	}
 	if place := [2]string{s.Namespace, s.Name}; a.inside[place] == s {
 		delete(a.inside, place)
 	}
@@ -262,6 +266,7 @@ func (a *area) put(k parsedKey, rec store.Record) error {
 		a.removeService(k.rest)
 		s := &service{id: k.rest, serviceValue: v}
 		a.services[k.rest], a.inside[[2]string{v.Namespace, v.Name}] = s, s
+		a.count[v.Namespace]++
 	case k.kind == instanceKind:
 		v, err := read[instanceValue](rec)
 		if err != nil {
