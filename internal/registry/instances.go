@@ -54,7 +54,10 @@ func (r *registration) decide(ctx context.Context) (none store.RecordChange, err
 	if err := checkInstance(r.in.Attributes, &svc); err != nil {
 		return none, err
 	}
-	if _, err := r.op.repeated(found); err != nil {
+	known, err := r.op.repeated(found)
+	if err != nil || known && lease(r.in.Attributes) == 0 {
+		// A request that comes a second time, late, must not undo what came between. One
+		// with a lease is meant to be repeated.
 		return none, err
 	}
 	held := store.Record{Key: r.keys.service, Revision: rec.Revision}

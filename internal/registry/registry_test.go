@@ -77,6 +77,15 @@ func TestRepeatedRequests(t *testing.T) {
 	registered := w.do("RegisterInstance", register, id, "i")
 	diff(t, registered, w.do("RegisterInstance", register, id, "i"))
 	w.refused(ErrDuplicateRequest, "", "RegisterInstance", register, id, "j")
+	// A repetition that comes late brings nothing back; one with a lease is a heartbeat.
+	const beat = `{"ServiceId":%q,"InstanceId":"beats","CreatorRequestId":"b","Attributes":{"FAIRLEAD_LEASE_SECONDS":"10"}}`
+	w.do("RegisterInstance", beat, id)
+	for _, instance := range []string{"i", "beats"} {
+		w.do("DeregisterInstance", `{"ServiceId":%q,"InstanceId":%q}`, id, instance)
+	}
+	diff(t, registered, w.do("RegisterInstance", register, id, "i"))
+	w.do("RegisterInstance", beat, id)
+	diff(t, []string{"beats"}, w.r.ids())
 	// The operation was done at once, and says so.
 	op := w.do("GetOperation", `{"OperationId":%q}`, registered["OperationId"])["Operation"].(map[string]any)
 	diff(t, any(map[string]any{"SERVICE": id, "INSTANCE": "i"}), op["Targets"])
