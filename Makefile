@@ -52,9 +52,9 @@ build: need-go ## build bin/fairlead and bin/fairlead-agent
 	@echo "building bin/fairlead and bin/fairlead-agent (minutes the first time, then seconds) …"
 	@$(GO) build -ldflags "-s -w" -o bin/ ./cmd/fairlead ./cmd/fairlead-agent
 
-generate: need ## make the generated files anew, from the service model that versions.yaml pins
+generate: need ## make the generated files anew, from the service models that versions.yaml pins
 	@$(PYTHON) tools/fetch.py model
-	$(GO) run ./internal/gen -model .tools/model/service-2.json.gz -out .
+	$(GO) run ./internal/gen -model .tools/models/appmesh.json.gz -cloudmap .tools/models/servicediscovery.json.gz -out .
 	$(GO) test -count=1 ./internal/envoy -run '^TestFields$$' -update
 
 bench: need envoy build ## run the benchmarks (BENCH=name picks some)
@@ -123,7 +123,7 @@ lint: need-go $(LINT)
 
 check-generated: need
 	@$(PYTHON) tools/fetch.py model
-	@tools/check-generated.sh .tools/model/service-2.json.gz
+	@tools/check-generated.sh .tools/models/appmesh.json.gz .tools/models/servicediscovery.json.gz
 
 check-tidy: need-go
 	$(GO) mod tidy -diff

@@ -3,7 +3,7 @@
 
     fetch.py envoy      .tools/envoy/envoy, the pinned Envoy
     fetch.py clients    .tools/clients/, the AWS CLI, boto3 and pytest
-    fetch.py model      .tools/model/service-2.json.gz, the App Mesh service model
+    fetch.py model      .tools/models/, the service models of App Mesh and Cloud Map
     fetch.py lock       writes tools/clients.txt anew (after a change of versions.yaml)
 
 Everything is pinned in versions.yaml or tools/clients.txt by version and SHA-256
@@ -195,15 +195,18 @@ def clients(v):
 
 def model(v):
     v = v["botocore"]
-    stamp = f"botocore {v['version']} sha256 {v['sha256']} {v['model']}\n"
-    if stamped("model", stamp):
+    models = [v["model"], v["cloud-map-model"]]
+    stamp = f"botocore {v['version']} sha256 {v['sha256']} {' '.join(models)}\n"
+    if stamped("models", stamp):
         return
     new = tempfile.mkdtemp(prefix="new-", dir=TOOLS)
-    path = wheel(v, "botocore", f"the App Mesh service model of botocore {v['version']}", new)
-    with zipfile.ZipFile(path) as z, open(os.path.join(new, "service-2.json.gz"), "wb") as dst:
-        dst.write(z.read(f"botocore/data/{v['model']}/service-2.json.gz"))
+    path = wheel(v, "botocore", f"the service models of botocore {v['version']}", new)
+    with zipfile.ZipFile(path) as z:
+        for name in models:
+            with open(os.path.join(new, name.split("/")[0] + ".json.gz"), "wb") as dst:
+                dst.write(z.read(f"botocore/data/{name}/service-2.json.gz"))
     os.remove(path)
-    publish(new, "model", stamp)
+    publish(new, "models", stamp)
 
 
 def lock(v):

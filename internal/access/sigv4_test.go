@@ -308,6 +308,21 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// TestVerifyService holds that a request is signed for the service that it is for.
+func TestVerifyService(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	a := offline(t, at)
+	r := putRequest(t, at)
+	for service, good := range map[string]bool{"": true, "appmesh": true, "servicediscovery": false} {
+		r.Service = service
+		_, err := a.Verify(r)
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "allowed is "+service) {
+			t.Errorf("signed for App Mesh, wanted for %q: %v", service, err)
+		}
+	}
+}
+
 func TestVerifyUnhashedBody(t *testing.T) {
 	t.Parallel()
 	r := putRequest(t, testNow)

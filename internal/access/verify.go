@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -38,6 +39,8 @@ type Request struct {
 	// AllowUnsignedPayload accepts x-amz-content-sha256: UNSIGNED-PAYLOAD, as
 	// Envoy signs its streams.
 	AllowUnsignedPayload bool
+	// Service is the service that the credential scope must name; "" for Config's.
+	Service string
 	// SourceIP is the address that the request came from, if it is known, and Secure
 	// says that it came over TLS. They are for conditions in policies; whoever makes a
 	// Request fills them in.
@@ -99,7 +102,7 @@ func (a *Service) Verify(r Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	if err := a.checkScope(&auth, at); err != nil {
+	if err := a.checkScope(&auth, cmp.Or(r.Service, a.service), at); err != nil {
 		return Caller{}, err
 	}
 	now := a.now()
@@ -182,7 +185,7 @@ func checkState(s state, account string) error {
 }
 
 // checkScope compares the credential scope with what this server serves.
-func (a *Service) checkScope(auth *authorization, at time.Time) error {
+func (a *Service) checkScope(auth *authorization, service string, at time.Time) error {
 	invalid := func(part, got, allowed string) error {
 		return mesh.Errorf(mesh.ErrInvalidSignature,
 			"Credential should be scoped to a valid %s: got %s, allowed is %s", part, quote(got), allowed)
@@ -192,8 +195,8 @@ func (a *Service) checkScope(auth *authorization, at time.Time) error {
 		return invalid("date", auth.day, at.Format(dayLayout)+", the day of the request's own date header")
 	case !slices.Contains(a.regions, auth.region):
 		return invalid("region", auth.region, strings.Join(a.regions, " or "))
-	case auth.service != a.service:
-		return invalid("service", auth.service, a.service)
+	case auth.service != service:
+		return invalid("service", auth.service, service)
 	case auth.terminator != terminator:
 		return invalid("terminator", auth.terminator, terminator)
 	}

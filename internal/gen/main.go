@@ -1,9 +1,12 @@
-// Command gen reads two service models and writes the parts of Fairlead that they fix.
+// Command gen reads three service models and writes the parts of Fairlead that they fix.
 //
 // From the App Mesh model come the types of the seven specs, the limits on their
 // fields, the error shapes and the table of operations. It is the file
 // appmesh/2019-01-25/service-2.json.gz of the botocore package that versions.yaml
 // pins; names, types and bounds are taken from it, its prose is not.
+//
+// From the Cloud Map model, servicediscovery/2017-03-14 of the same package, come the
+// bounds, types, operations and error shapes of the registry of instances.
 //
 // From api/fairlead.json, our own model in the same form, come the types, bounds and
 // operations of /v1 for the server, the Go client and the OpenAPI document.
@@ -29,19 +32,27 @@ import (
 
 func main() {
 	modelPath := flag.String("model", "", "path of botocore's appmesh service-2.json.gz")
+	cloudMapPath := flag.String("cloudmap", "", "path of botocore's servicediscovery service-2.json.gz")
 	ownPath := flag.String("own", "api/fairlead.json", "path of our own model")
 	out := flag.String("out", ".", "root of the checkout to write to")
 	flag.Parse()
-	if err := run(*modelPath, *ownPath, *out); err != nil {
+	if err := run(*modelPath, *cloudMapPath, *ownPath, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(modelPath, ownPath, out string) error {
+func run(modelPath, cloudMapPath, ownPath, out string) error {
 	m, err := readModel(modelPath)
 	if err != nil {
 		return err
+	}
+	cloudMap, err := readModel(cloudMapPath)
+	if err != nil {
+		return err
+	}
+	if err := cloudMap.respell(); err != nil {
+		return fmt.Errorf("checking %s: %w", cloudMapPath, err)
 	}
 	own, err := readModel(ownPath)
 	if err != nil {
@@ -58,6 +69,10 @@ func run(modelPath, ownPath, out string) error {
 		"internal/mesh/types_gen.go":            genTypes(m),
 		"internal/mesh/limits_gen.go":           genLimits(m),
 		"internal/mesh/errors_gen.go":           genErrors(m),
+		"internal/mesh/cloudmap_gen.go":         genCloudMapLimits(cloudMap),
+		"internal/registry/types_gen.go":        genCloudMapTypes(cloudMap),
+		"internal/registry/operations_gen.go":   genCloudMapOperations(cloudMap),
+		"internal/registry/errors_gen.go":       genCloudMapErrors(cloudMap),
 		"internal/restapi/operations_gen.go":    genOperations(m),
 		"internal/restapi/v1/types_gen.go":      genV1Types(own, serverTypes),
 		"internal/restapi/v1/operations_gen.go": genV1Operations(own),
@@ -93,7 +108,7 @@ func writeFiles(out string, files map[string]string) error {
 func readModel(path string) (*model, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the model (-model, -own): %w", err)
+		return nil, fmt.Errorf("opening the model (-model, -cloudmap, -own): %w", err)
 	}
 	defer f.Close()
 	var r io.Reader = f

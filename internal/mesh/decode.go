@@ -21,6 +21,7 @@ type fieldType uint8
 const (
 	structureType fieldType = iota
 	listType
+	mapType
 	stringType
 	integerType
 	longType
@@ -33,12 +34,12 @@ type structure struct {
 	fields map[string]field
 }
 
-// field holds the bounds of one member: of its length (strings, lists) or value.
+// field holds the bounds of one member: of its length (strings, lists, maps) or value.
 type field struct {
 	typ            fieldType
 	required       bool
 	shape          string // of a structure
-	elem           *field // of a list
+	key, elem      *field // of a map, or a list
 	min, max       int64
 	hasMin, hasMax bool
 	pattern        *regexp.Regexp
@@ -85,7 +86,7 @@ func (v Violations) ofRules(rules bool) Violations {
 // the specs are nil if there is any. A rule is not held against fields of which the
 // model's limits leave open what was meant.
 func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, bad Violations) {
-	clean, w, err := walk(path, field{typ: structureType, shape: kinds[k].spec}, raw)
+	clean, w, err := walk(shapes, path, field{typ: structureType, shape: kinds[k].spec}, raw)
 	if err != nil {
 		return nil, nil, Violations{{Path: path, Message: err.Error()}}
 	}
@@ -105,7 +106,7 @@ func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, 
 
 // DecodeTags reads a list of tags and checks it against the model's limits.
 func DecodeTags(path string, raw []byte) ([]TagRef, Violations) {
-	clean, w, err := walk(path, field{typ: listType, elem: &field{typ: structureType, shape: "TagRef"}}, raw)
+	clean, w, err := walk(shapes, path, field{typ: listType, elem: &field{typ: structureType, shape: "TagRef"}}, raw)
 	if err != nil {
 		return nil, Violations{{Path: path, Message: err.Error()}}
 	}
@@ -153,16 +154,16 @@ func marshal(v any) json.RawMessage {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// walk reads a document and checks it against the model. What it returns fits the
+// walk reads a document and checks it against a model's structures. What it returns fits the
 // types even where the document does not: there it has zero values, which nothing may
 // be concluded from. So the rules can look at all the rest.
-func walk(path string, f field, raw []byte) (clean any, w *walker, err error) {
+func walk(model map[string]*structure, path string, f field, raw []byte) (clean any, w *walker, err error) {
 	for _, tell := range []bool{false, true} {
 		doc, err := parseJSON(raw)
 		if err != nil {
 			return nil, nil, err
 		}
-		w = &walker{tell: tell}
+		w = &walker{shapes: model, tell: tell}
 		if clean = w.value(path, f, doc); len(w.bad) == 0 {
 			break
 		}
@@ -173,6 +174,7 @@ func walk(path string, f field, raw []byte) (clean any, w *walker, err error) {
 // walker checks a document against the model, and takes out of it what the model does
 // not know.
 type walker struct {
+	shapes map[string]*structure // of the model, by name
 	// tell says that breaches are wanted with their paths and in order. Most documents
 	// have none, and need neither.
 	tell     bool
@@ -196,7 +198,7 @@ func (w *walker) fail(path, format string, args ...any) {
 func (w *walker) replace(path string, f field, format string, args ...any) any {
 	w.fail(path, format, args...)
 	w.replaced = append(w.replaced, path)
-	return zero(f)
+	return w.zero(f)
 }
 
 // doubts returns what the rules cannot know, nil if they know all.
@@ -223,7 +225,7 @@ func (w *walker) structure(path, name string, v any) any {
 	if !ok {
 		return w.replace(path, field{shape: name}, "must be an object, %s was given", describe(v))
 	}
-	s := shapes[name]
+	s := w.shapes[name]
 	maps.DeleteFunc(m, func(f string, value any) bool {
 		_, known := s.fields[f]
 		return !known || value == nil
@@ -258,16 +260,18 @@ func (w *walker) member(path, name string, bounds field, m map[string]any) {
 }
 
 // zero returns the least value that fits a field's type. A union has no member then.
-func zero(f field) any {
+func (w *walker) zero(f field) any {
 	switch f.typ {
 	case structureType:
 		out := map[string]any{}
-		for name, member := range shapes[f.shape].fields {
+		for name, member := range w.shapes[f.shape].fields {
 			if member.required {
-				out[name] = zero(member)
+				out[name] = w.zero(member)
 			}
 		}
 		return out
+	case mapType:
+		return map[string]any{}
 	case listType:
 		return []any{}
 	case stringType:
@@ -292,6 +296,8 @@ func (w *walker) value(path string, f field, v any) any {
 		return w.structure(path, f.shape, v)
 	case listType:
 		return w.list(path, f, v)
+	case mapType:
+		return w.entries(path, f, v)
 	case stringType:
 		return w.str(path, f, v)
 	case booleanType:
@@ -324,6 +330,23 @@ func (w *walker) list(path string, f field, v any) any {
 		}
 	}
 	return in
+}
+
+// entries checks a map, its names too. A null is no entry.
+func (w *walker) entries(path string, f field, v any) any {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return w.replace(path, f, "must be an object, %s was given", describe(v))
+	}
+	maps.DeleteFunc(m, func(_ string, value any) bool { return value == nil })
+	if outside(int64(len(m)), f) {
+		w.fail(path, "must have %s, %d were given", f.bounds("entry", "entries"), len(m))
+	}
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		w.str(w.join(path, "the name "+quote(name)), *f.key, name)
+		m[name] = w.value(w.join(path, name), *f.elem, m[name])
+	}
+	return m
 }
 
 func (w *walker) str(path string, f field, v any) any {

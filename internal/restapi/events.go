@@ -30,6 +30,8 @@ func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) 
 	switch {
 	case x.route != nil:
 		e.Name, e.Source, e.ReadOnly = x.route.name(), x.route.source(), x.route.readOnly()
+	case x.target != nil:
+		e.Source = x.target.Source
 	case ownPath(x.r.URL.EscapedPath()):
 		e.Source = audit.Fairlead
 	default:
@@ -137,7 +139,7 @@ func accountOf(arn string) string {
 // responseElements returns what the audit log keeps of an answer to a write: the object
 // in a member of its kind, as CloudTrail has it, and no secret.
 func responseElements(rt *route, body []byte) json.RawMessage {
-	if rt.own != nil {
+	if rt.op == nil {
 		return withoutSecrets(body)
 	}
 	if rt.op.Kind == 0 {

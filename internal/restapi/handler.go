@@ -47,6 +47,8 @@ type Config struct {
 	Verify func(access.Request) (access.Caller, error)
 	// Audit gets an event for each request, and is where ListEvents looks. Nil: none.
 	Audit *audit.Log
+	// Targets are the APIs of other rooms that are served beside the two.
+	Targets []Target
 	// Proxies returns the proxies that are connected in a mesh, which account owns, and
 	// Problems what in it cannot be obeyed. Nil: none are known. The order does not matter.
 	Proxies  func(account, region, mesh string) []ProxyStatus
@@ -68,7 +70,7 @@ type Config struct {
 func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
-		proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
+		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
 		routes: newRouter(operations, v1.Operations),
 		rates:  newRates(cfg.Now, cfg.Store.Quotas),
 	}
@@ -83,6 +85,7 @@ type handler struct {
 	access   *access.Service
 	verify   func(access.Request) (access.Caller, error)
 	events   *audit.Log
+	targets  []Target
 	proxies  func(account, region, mesh string) []ProxyStatus
 	problems func(account, region, mesh string) []Problem
 	log      *slog.Logger
@@ -99,14 +102,15 @@ type exchange struct {
 	id     string // the request id
 	start  time.Time
 	addr   netip.Addr    // where it comes from
+	target *Target       // of the API that it is for, nil for those of this package
 	route  *route        // nil while unknown
 	caller access.Caller // empty while unknown
 
 	// What the audit log is told, as far as it is known.
 	in         *input          // of the App Mesh API
-	parameters json.RawMessage // of /v1
+	parameters json.RawMessage // of /v1, and of targets
 	mesh       mesh.MeshID     // of /v1: the mesh that is meant
-	resource   string          // of /v1: the ARN of what is meant
+	resource   string          // of /v1, and of targets: the ARN of what is meant
 }
 
 // operation returns the operation's name, "" while unknown.
@@ -146,13 +150,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve does what a request asks for and returns the answer to be encoded.
 func (h *handler) serve(x *exchange, path string) (any, error) {
 	var labels params
-	x.route, labels = h.routes.match(x.r.Method, path)
+	if x.target, x.route = h.matchTarget(x.r, path); x.target == nil {
+		x.route, labels = h.routes.match(x.r.Method, path)
+	}
 	body, err := h.admit(x, path)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(x.r.Context(), callTime)
 	defer cancel()
+	if x.target != nil {
+		return h.serveTarget(ctx, x, body)
+	}
 	if x.route.own != nil {
 		return h.serveOwn(ctx, x, &labels, body)
 	}
@@ -189,7 +198,10 @@ func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
 	if x.route == nil {
 		drain(x)
 		what := "the App Mesh API"
-		if ownPath(path) {
+		switch {
+		case x.target != nil:
+			return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s is not an operation of the API", v1.Clip(x.r.Header.Get(targetHeader)))
+		case ownPath(path):
 			what = "Fairlead's own API"
 		}
 		return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s %s is not an operation of %s", v1.Clip(x.r.Method), v1.Clip(path), what)
@@ -200,6 +212,9 @@ func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
 	}
 	req := access.HTTPRequest(x.r, body)
 	req.SourceIP, req.Secure = x.addr, x.r.TLS != nil
+	if x.target != nil {
+		req.Service = x.target.Service
+	}
 	x.caller, err = h.verify(req)
 	return body, err
 }
@@ -244,12 +259,16 @@ func (h *handler) refuse(x *exchange, err error) {
 		h.log.ErrorContext(x.r.Context(), "request failed", "requestId", x.id, "operation", x.operation(), "error", err)
 		refusal = internalError(x)
 	}
-	body, err := encode(errorBody{refusal.Message})
+	status, answer := refusal.Code.Status(), any(errorBody{refusal.Message})
+	if x.target != nil {
+		refusal, status, answer = x.target.inWordsOf(x, err, refusal)
+	}
+	body, err := encode(answer)
 	if err != nil {
 		body = []byte(`{}`)
 	}
 	h.audit(x, nil, body, refusal)
-	h.write(x, refusal.Code.Status(), refusal.Code, body)
+	h.write(x, status, refusal.Code, body)
 }
 
 // internalError says nothing of the cause, which is in the log.
@@ -279,7 +298,10 @@ func (h *handler) write(x *exchange, status int, code mesh.Code, body []byte) {
 	if code != "" {
 		header["x-amzn-ErrorType"] = []string{string(code)}
 	}
-	header.Set("Content-Type", "application/json")
+	header.Set("Content-Type", jsonType)
+	if x.target != nil {
+		header.Set("Content-Type", targetType)
+	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	x.w.WriteHeader(status)
 	_, err := x.w.Write(body) // an error means that the client has gone

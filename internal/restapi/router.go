@@ -27,16 +27,22 @@ type node struct {
 }
 
 // route is an operation with the names of its path's labels, in order: one of the App
-// Mesh API, or one of our own.
+// Mesh API, one of our own, or one of a target, which has no labels.
 type route struct {
-	op     *Operation
-	own    *v1.Operation
-	labels []string
+	op        *Operation
+	own       *v1.Operation
+	target    *Target
+	operation string // of the target: its name
+	read      bool   // of the target: it changes nothing
+	labels    []string
 }
 
 // name returns the name of the operation.
 func (r *route) name() string {
-	if r.own != nil {
+	switch {
+	case r.target != nil:
+		return r.operation
+	case r.own != nil:
 		return r.own.Name
 	}
 	return r.op.Name
@@ -44,7 +50,10 @@ func (r *route) name() string {
 
 // readOnly reports whether the operation changes nothing.
 func (r *route) readOnly() bool {
-	if r.own != nil {
+	switch {
+	case r.target != nil:
+		return r.read
+	case r.own != nil:
 		return r.own.ReadOnly()
 	}
 	return r.op.Verb == VerbDescribe || r.op.Verb == VerbList || r.op.Verb == VerbListTags
@@ -52,7 +61,10 @@ func (r *route) readOnly() bool {
 
 // source returns what the audit log calls the API that the operation belongs to.
 func (r *route) source() string {
-	if r.own != nil {
+	switch {
+	case r.target != nil:
+		return r.target.Source
+	case r.own != nil:
 		return audit.Fairlead
 	}
 	return audit.AppMesh

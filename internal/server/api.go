@@ -9,15 +9,21 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/registry"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 )
 
-// restAPI returns the handler of both APIs. What the discovery service knows of proxies
+// restAPI returns the handler of all APIs. What the discovery service knows of proxies
 // it gives in its own types: neither room imports the other.
 func (s *Server) restAPI() http.Handler {
 	return restapi.New(restapi.Config{
 		Store: s.store, Access: s.access, Verify: s.access.Verify, Audit: s.audit, Logger: s.cfg.Log,
+		Targets: []restapi.Target{{
+			Prefix: registry.TargetPrefix, Service: registry.SigningName, Source: audit.CloudMap,
+			ReadOnly: registry.ReadOnly, Call: s.registry.Call, Refusal: registry.Refusal,
+		}},
 		Proxies: func(account, region, mesh string) []restapi.ProxyStatus {
 			known := s.xds.Proxies(account, region, mesh)
 			out := make([]restapi.ProxyStatus, len(known))

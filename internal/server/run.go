@@ -34,6 +34,7 @@ func (s *Server) Run(ctx context.Context) error {
 	discovery := s.xds.GRPC(s.grpcOptions()...)
 
 	g.Go(func() error { return ended(s.live.Run(running)) })
+	g.Go(func() error { return ended(s.registry.Run(running)) })
 	g.Go(func() error { return ended(s.xds.Run(streams)) })
 	for _, w := range s.tlsFiles {
 		g.Go(func() error { return ended(w.Run(running)) })

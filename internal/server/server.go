@@ -20,6 +20,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/registry"
 	"github.com/fairlead-mesh/fairlead/internal/server/tlsfiles"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
@@ -54,7 +55,8 @@ type Config struct {
 	Audit audit.Config
 	// Pprof serves /debug/pprof/ on the ops address.
 	Pprof bool
-	// Registry knows the instances of Cloud Map services; nil: none is known.
+	// Registry knows the instances of Cloud Map services in place of the server's own
+	// registry. It is for tests; nil otherwise.
 	Registry live.Registry
 	// MaxStreamAge is passed to xds.Config.
 	MaxStreamAge time.Duration
@@ -107,13 +109,14 @@ func (t Timeouts) withDefaults() Timeouts {
 
 // Server is a control plane that listens. Run makes it answer.
 type Server struct {
-	cfg     Config
-	store   *store.Store
-	access  *access.Service
-	audit   *audit.Log // nil: none
-	live    *live.Live
-	xds     *xds.Server
-	metrics *prometheus.Registry
+	cfg      Config
+	store    *store.Store
+	access   *access.Service
+	audit    *audit.Log // nil: none
+	registry *registry.Registry
+	live     *live.Live
+	xds      *xds.Server
+	metrics  *prometheus.Registry
 
 	api, grpc, ops *listener
 	tlsFiles       []*tlsfiles.Watcher
@@ -167,7 +170,11 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the first account: %w", err)
 	}
-	s.live = live.New(s.store, s.cfg.Registry, s.cfg.Log)
+	s.registry, err = registry.Open(ctx, registry.Config{Store: s.store, Metrics: s.metrics, Logger: s.cfg.Log})
+	if err != nil {
+		return err // says that it is the registry's
+	}
+	s.live = live.New(s.store, s.instances(), s.cfg.Log)
 	s.live.Alter(s.cfg.AlterSpec)
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, Log: s.cfg.Log,
@@ -188,8 +195,19 @@ func (s *Server) Addrs() Addrs {
 	return Addrs{API: s.api.Addr().String(), XDS: s.grpc.Addr().String(), Ops: s.ops.Addr().String()}
 }
 
+// Registry returns the server's registry of instances.
+func (s *Server) Registry() *registry.Registry { return s.registry }
+
 // Store returns the server's store, for what a test does beside the API.
 func (s *Server) Store() *store.Store { return s.store }
+
+// instances returns what knows the instances of Cloud Map services.
+func (s *Server) instances() live.Registry {
+	if s.cfg.Registry != nil {
+		return s.cfg.Registry
+	}
+	return s.registry
+}
 
 // Close closes what Open opened. Run does it by itself.
 func (s *Server) Close() error {
@@ -201,6 +219,9 @@ func (s *Server) Close() error {
 	}
 	if s.access != nil {
 		errs = append(errs, s.access.Close())
+	}
+	if s.registry != nil {
+		errs = append(errs, s.registry.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

@@ -32,7 +32,7 @@ func notGone(account string, otherwise error) condition {
 // account can never have a mesh again: its id must not be used for another one. What it
 // made in the meshes of others stays, for their owners to delete. Deleting it again is
 // no error. Only System callers may. Errors are *mesh.Error: ErrResourceInUse while the
-// account has a mesh in any region, ErrBadRequest, ErrForbidden and
+// account has a mesh or a Cloud Map namespace in any region, ErrBadRequest, ErrForbidden and
 // ErrServiceUnavailable.
 func (s *Store) DeleteAccount(ctx context.Context, c Caller, account string, recordPrefixes []string) error {
 	if err := c.internal("accounts"); err != nil {
@@ -74,7 +74,10 @@ func (s *Store) knows(account string) bool {
 // account that has nobody left, and go right behind it.
 func (s *Store) deleteAccount(ctx context.Context, account string, recordPrefixes []string) (int64, error) {
 	none := empty(objectPrefix+account+"/", func(rest []string) error { return ownsMesh(account, rest) })
-	if err := s.hold(ctx, []condition{none}); err != nil {
+	unregistered := empty(recordPrefix+RegistryOwned+account+"/", func([]string) error {
+		return mesh.Errorf(mesh.ErrResourceInUse, "account %s cannot be deleted because it owns Cloud Map namespaces", account)
+	})
+	if err := s.hold(ctx, []condition{none, unregistered}); err != nil {
 		return 0, err
 	}
 	shares := sharedPrefix + account + "/"
@@ -90,11 +93,12 @@ func (s *Store) deleteAccount(ctx context.Context, account string, recordPrefixe
 		putKey(goneKey(account), value),
 		deleteKey(quotaKey(account)),
 	}
-	for _, p := range recordPrefixes {
+	registry := []string{RegistryImported + account + "/", RegistryOperations + account + "/"}
+	for _, p := range slices.Concat(recordPrefixes, registry) {
 		ops = append(ops, deletePrefix(recordPrefix+p))
 	}
 	first := all[:min(len(all), sharesAtOnce)]
-	revision, err = s.commit(ctx, []condition{none, notNewer(shares, revision)}, append(ops, removeShares(first)...))
+	revision, err = s.commit(ctx, []condition{none, unregistered, notNewer(shares, revision)}, append(ops, removeShares(first)...))
 	if err != nil {
 		return 0, err
 	}

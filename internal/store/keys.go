@@ -30,6 +30,15 @@ const (
 	sharePrefix   = settingPrefix + "share/" // OWNER/REGION/MESH/ACCOUNT
 )
 
+// The families of records of the registry of instances, which the store knows because an
+// account that has of the first cannot be deleted, and takes the others with it. The
+// account comes next in each.
+const (
+	RegistryOwned      = "registry/own/"      // namespaces, services and instances
+	RegistryImported   = "registry/imported/" // instances that were found elsewhere
+	RegistryOperations = "registry-operation/"
+)
+
 var regionPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // region returns the part of a key that all of a region's keys of a family share.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -22,6 +21,9 @@ type Record struct {
 	// is the condition: 0 if there must be no such record, -1 for any, else the
 	// revision that it must have.
 	Revision int64
+	// Lease is the lease that ApplyRecords puts the record with, 0 for none. It is not
+	// read.
+	Lease int64
 }
 
 // AnyRevision is the Revision of a record that PutRecords writes in any case.
@@ -38,32 +40,10 @@ func (s *Store) PutRecords(ctx context.Context, c Caller, recs []Record) error {
 // The Revision of what is removed is a condition as it is for what is written; the
 // Value does not count. Errors are as for PutRecords.
 func (s *Store) ChangeRecords(ctx context.Context, c Caller, puts, deletes []Record) error {
-	if err := c.internal("records"); err != nil {
-		return err
+	if len(puts)+len(deletes) == 0 {
+		return c.internal("records")
 	}
-	var conditions []condition
-	var ops []*pb.RequestOp
-	seen := make(map[string]bool, len(puts)+len(deletes))
-	for i, r := range slices.Concat(puts, deletes) {
-		if r.Key == "" || seen[r.Key] {
-			return fmt.Errorf("writing records: key %q is empty or comes twice", r.Key)
-		}
-		seen[r.Key] = true
-		held, err := holdRecord(r)
-		if err != nil {
-			return err
-		}
-		conditions = append(conditions, held...)
-		if key := recordPrefix + r.Key; i < len(puts) {
-			ops = append(ops, putKey(key, r.Value))
-		} else {
-			ops = append(ops, deleteKey(key))
-		}
-	}
-	if len(ops) == 0 {
-		return nil
-	}
-	_, err := s.commit(ctx, conditions, ops)
+	_, err := s.ApplyRecords(ctx, c, RecordChange{Puts: puts, Deletes: deletes})
 	return err
 }
 
@@ -110,9 +90,11 @@ func (s *Store) Records(ctx context.Context, c Caller, prefix string) ([]Record,
 // RecordBatch is a set of changes to records. No key is in both lists.
 type RecordBatch struct {
 	// Reset says that Puts are all records there are.
-	Reset   bool
-	Puts    []Record
-	Deletes []string
+	Reset bool
+	// Revision is the store's revision that the batch leads up to.
+	Revision int64
+	Puts     []Record
+	Deletes  []string
 }
 
 // FollowRecords is Follow for the records whose keys begin with prefix.
@@ -122,24 +104,24 @@ func (s *Store) FollowRecords(ctx context.Context, c Caller, prefix string, appl
 	}
 	return s.follow(ctx, feed{
 		prefix: recordPrefix + prefix,
-		reset: func(_ int64, all []*mvccpb.KeyValue) {
-			b := RecordBatch{Reset: true}
+		reset: func(revision int64, all []*mvccpb.KeyValue) {
+			b := RecordBatch{Reset: true, Revision: revision}
 			for _, kv := range all {
 				b.Puts = append(b.Puts, record(kv))
 			}
 			apply(b)
 		},
-		change: func(_ int64, events []*clientv3.Event) { apply(recordBatch(events)) },
+		change: func(revision int64, events []*clientv3.Event) { apply(recordBatch(revision, events)) },
 	})
 }
 
 // recordBatch keeps the last event of each key.
-func recordBatch(events []*clientv3.Event) RecordBatch {
+func recordBatch(revision int64, events []*clientv3.Event) RecordBatch {
 	last := make(map[string]int, len(events))
 	for i, e := range events {
 		last[string(e.Kv.Key)] = i
 	}
-	var b RecordBatch
+	b := RecordBatch{Revision: revision}
 	for i, e := range events {
 		switch {
 		case last[string(e.Kv.Key)] != i:

@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 
+import cloudmap
 import guide
 from harness import BINARY, ROOT
 
@@ -21,6 +22,19 @@ def test_aws_cli(servers, tmp_path):
     assert printed.count('"DELETED"') == 6
     profile = guide.run([sys.executable, "-m", "awscli", "--profile", "fairlead", "appmesh", "list-meshes"], tmp_path, env)
     assert json.loads(profile) == {"meshes": []}
+
+
+def test_cloud_map(servers, tmp_path):
+    server = servers().start()
+    env = guide.home(server, tmp_path)
+    with guide.aws(server, tmp_path) as folder:
+        printed = guide.shell("cloud-map", server, tmp_path, {**env, "PATH": f"{folder}:{env['PATH']}"})
+    assert printed == "10.0.0.2\ncart-2\tcart-3\n"
+    (code,) = guide.blocks("cloud-map", "python")
+    client, _ = cloudmap.client(server)
+    client.create_http_namespace(Name="left")
+    env = {**env, "AWS_SHARED_CREDENTIALS_FILE": str(server.data / "credentials")}
+    assert guide.run([sys.executable, "-c", code.replace(guide.ADDRESS, server.endpoint)], tmp_path, env) == "left 0\n"
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,7 @@ def check_shape(shape, value, path):
     types = {
         "structure": dict,
         "list": list,
+        "map": dict,
         "string": str,
         "integer": int,
         "long": int,
@@ -83,6 +84,10 @@ def check_shape(shape, value, path):
     elif shape.type_name == "list":
         for i, member in enumerate(value):
             check_shape(shape.member, member, f"{path}[{i}]")
+    elif shape.type_name == "map":
+        for name, member in value.items():
+            check_shape(shape.key, name, f"the name {path}.{name}")
+            check_shape(shape.value, member, f"{path}.{name}")
     elif shape.type_name == "timestamp":
         # Seconds, with milliseconds at most.
         assert value * 1000 % 1 == 0, f"{path} is {value}"

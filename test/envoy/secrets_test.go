@@ -94,10 +94,10 @@ func (s *secretSource) StreamSecrets(g secretv3.SecretDiscoveryService_StreamSec
 func secretOf(name string, s randmesh.Secret) *tlsv3.Secret {
 	if s.Key == nil {
 		return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{
-			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(s.Certificate)},
+			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlineBytes(s.Certificate)},
 		}}
 	}
 	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
-		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(s.Certificate), PrivateKey: inline(s.Key)},
+		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inlineBytes(s.Certificate), PrivateKey: inlineBytes(s.Key)},
 	}}
 }

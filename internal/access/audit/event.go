@@ -9,6 +9,8 @@ import (
 const (
 	// AppMesh is the App Mesh API, and the streams of proxies.
 	AppMesh = "appmesh.amazonaws.com"
+	// CloudMap is the Cloud Map API.
+	CloudMap = "servicediscovery.amazonaws.com"
 	// Fairlead is Fairlead's own API under /v1.
 	Fairlead = "fairlead"
 )
@@ -27,7 +29,7 @@ const (
 type Event struct {
 	Time      time.Time // when it was answered; zero for now
 	RequestID string
-	// Source is the service that was called: AppMesh or Fairlead.
+	// Source is the service that was called: AppMesh, CloudMap or Fairlead.
 	Source string
 	// Name is the operation; "" is written as "Unknown".
 	Name     string

@@ -74,7 +74,9 @@ type additional struct {
 const (
 	eventVersion = "1.08"
 	timeLayout   = "2006-01-02T15:04:05Z" // CloudTrail's: whole seconds, UTC
-	apiVersion   = "2019-01-25"
+	// The versions of the APIs that have one.
+	appMeshVersion  = "2019-01-25"
+	cloudMapVersion = "2017-03-14"
 )
 
 // Bounds of what a record holds, in bytes.
@@ -107,10 +109,13 @@ func newRecord(e *Event, now func() time.Time) record {
 	if r.EventName == "" {
 		r.EventName = "Unknown"
 	}
-	if e.Details != nil {
+	switch {
+	case e.Details != nil:
 		r.EventType, r.ServiceEventDetails = "AwsServiceEvent", details(e.Details)
-	} else if e.Source == AppMesh {
-		r.APIVersion = apiVersion
+	case e.Source == AppMesh:
+		r.APIVersion = appMeshVersion
+	case e.Source == CloudMap:
+		r.APIVersion = cloudMapVersion
 	}
 	if e.Owner != "" && e.Owner != e.Account {
 		r.AdditionalEventData = &additional{MeshOwner: clip(e.Owner, maxName)}
