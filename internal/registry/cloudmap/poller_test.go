@@ -157,7 +157,7 @@ func start(t *testing.T, endpoint string, s *sink, sources ...Source) *Poller {
 	p, err := New(Config{
 		Sources: sources, Endpoint: endpoint, Interval: 10 * time.Millisecond, Rate: 10_000,
 		Wanted: func() []mesh.InstancesKey { s.mu.Lock(); defer s.mu.Unlock(); return slices.Clone(s.wanted) },
-		Known: s.of, Import: s.importAll, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Known:  s.of, Import: s.importAll, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -176,11 +176,12 @@ func start(t *testing.T, endpoint string, s *sink, sources ...Source) *Poller {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}
-		time.Sleep(time.Millisecond) // the end of a wait, not its length
 	}
 }
 
