@@ -120,3 +120,14 @@ func (i *instances) index(w *Watch, before, reads map[mesh.InstancesKey]struct{}
 		add(i.readers, k, w)
 	}
 }
+
+// wanted returns the services whose instances watches have read.
+func (i *instances) wanted() []mesh.InstancesKey {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	out := make([]mesh.InstancesKey, 0, len(i.readers))
+	for k := range i.readers {
+		out = append(out, k)
+	}
+	return out
+}

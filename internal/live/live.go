@@ -83,6 +83,10 @@ func (l *Live) Object(id mesh.ID) (owner string, tags []mesh.TagRef) {
 	return c.ResourceOwner, c.Tags
 }
 
+// Wanted returns the services whose instances the views need that somebody keeps
+// current, in no order.
+func (l *Live) Wanted() []mesh.InstancesKey { return l.instances.wanted() }
+
 // acquire returns the state of a mesh, makes it if there is none, and keeps it until
 // release.
 func (l *Live) acquire(id mesh.MeshID) *meshState {
