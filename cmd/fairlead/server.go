@@ -24,6 +24,7 @@ type serverFlags struct {
 	listen    listenFlags
 	auditFile string
 	auditSize byteSize
+	cloudMap  cloudMapFlags
 	quotaSet  string
 	cfg       server.Config
 }
@@ -43,6 +44,7 @@ func (f *serverFlags) command() *cobra.Command {
 	fl := cmd.Flags()
 	f.store.register(fl)
 	f.listen.register(fl)
+	f.cloudMap.register(fl)
 	fl.StringVar(&f.cfg.APIListen, "api-listen", "127.0.0.1:9080", "address of the REST API")
 	fl.StringVar(&f.cfg.XDSListen, "xds-listen", "127.0.0.1:9081", "address that Envoys connect to")
 	fl.StringVar(&f.cfg.OpsListen, "ops-listen", "127.0.0.1:9082", "address of /readyz, /livez and /metrics")
@@ -111,6 +113,9 @@ func (f *serverFlags) fill() error {
 	}
 	f.cfg.Log, f.cfg.CredentialsFile = f.cfg.Store.Logger, f.store.credentialsFile()
 	if err := f.listen.fill(&f.cfg); err != nil {
+		return err
+	}
+	if f.cfg.CloudMap, err = f.cloudMap.config(); err != nil {
 		return err
 	}
 	return f.fillAudit()

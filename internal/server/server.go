@@ -21,6 +21,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/registry"
+	"github.com/fairlead-mesh/fairlead/internal/registry/cloudmap"
 	"github.com/fairlead-mesh/fairlead/internal/server/tlsfiles"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
@@ -55,6 +56,9 @@ type Config struct {
 	Audit audit.Config
 	// Pprof serves /debug/pprof/ on the ops address.
 	Pprof bool
+	// CloudMap says which accounts' nodes are discovered by AWS Cloud Map, beside the
+	// server's own registry.
+	CloudMap CloudMap
 	// Registry knows the instances of Cloud Map services in place of the server's own
 	// registry. It is for tests; nil otherwise.
 	Registry live.Registry
@@ -64,6 +68,19 @@ type Config struct {
 	AlterSpec func(mesh.Kind, any)
 	Log       *slog.Logger
 }
+
+// CloudMap says where AWS Cloud Map is asked for instances.
+type CloudMap struct {
+	// Sources are the Cloud Maps that are asked, at most one for each account here.
+	Sources []CloudMapSource
+	// Endpoint is the URL of Cloud Map, "" for AWS's own.
+	Endpoint string
+	// Interval is how often each service is asked for, 0 for 5 s.
+	Interval time.Duration
+}
+
+// CloudMapSource is the Cloud Map of an AWS account.
+type CloudMapSource = cloudmap.Source
 
 // Timeouts bound what a client may take its time with, so that a slow one holds nothing
 // for long. Each has a default that 0 stands for.
@@ -114,6 +131,7 @@ type Server struct {
 	access   *access.Service
 	audit    *audit.Log // nil: none
 	registry *registry.Registry
+	cloudMap *cloudmap.Poller
 	live     *live.Live
 	xds      *xds.Server
 	metrics  *prometheus.Registry
@@ -176,6 +194,9 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.live = live.New(s.store, s.instances(), s.cfg.Log)
 	s.live.Alter(s.cfg.AlterSpec)
+	if err := s.openCloudMap(); err != nil {
+		return err
+	}
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,
@@ -200,6 +221,28 @@ func (s *Server) Registry() *registry.Registry { return s.registry }
 
 // Store returns the server's store, for what a test does beside the API.
 func (s *Server) Store() *store.Store { return s.store }
+
+// openCloudMap prepares the poller of AWS Cloud Map. It asks for the services that the
+// proxies of this replica need, and keeps the answers in the registry, so that they
+// outlast a restart while AWS is away.
+func (s *Server) openCloudMap() (err error) {
+	s.cloudMap, err = cloudmap.New(cloudmap.Config{
+		Sources: s.cfg.CloudMap.Sources, Endpoint: s.cfg.CloudMap.Endpoint, Interval: s.cfg.CloudMap.Interval,
+		Wanted: s.live.Wanted,
+		Known: func(k mesh.InstancesKey) []mesh.Instance {
+			known, _ := s.registry.Instances(k)
+			return known
+		},
+		Import: func(ctx context.Context, k mesh.InstancesKey, all []mesh.Instance) error {
+			return s.registry.Import(ctx, k.Account, k.Region, k.Namespace, k.Service, all)
+		},
+		Logger: s.cfg.Log, Metrics: s.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("preparing to ask AWS Cloud Map: %w", err)
+	}
+	return nil
+}
 
 // instances returns what knows the instances of Cloud Map services.
 func (s *Server) instances() live.Registry {
