@@ -135,12 +135,13 @@ func (r *reloader) look(now time.Time) {
 // changed notes a file's state and reports whether its content is another than before.
 // Only a file whose size, time or place on the disk is another is read.
 func (r *reloader) changed(name string) bool {
+	before, known := r.seen[name]
 	info, err := os.Stat(name) // through links: what they lead to is what counts
 	if err != nil {
-		return false // being replaced, or not there: the next time
+		r.seen[name] = fileState{} // being replaced, or not there: what comes is new
+		return false
 	}
-	before, known := r.seen[name]
-	if known && before.size == info.Size() && before.modified.Equal(info.ModTime()) && os.SameFile(before.inode, info) {
+	if known && before.inode != nil && before.size == info.Size() && before.modified.Equal(info.ModTime()) && os.SameFile(before.inode, info) {
 		return false
 	}
 	b, err := os.ReadFile(name)
@@ -200,12 +201,21 @@ func wholePEM(name string) error {
 
 // secrets returns the files of the secrets that Envoy has from the control plane.
 func (c *adminClient) secrets(ctx context.Context) (map[string]secretFiles, error) {
-	body, err := c.do(ctx, http.MethodGet, "/config_dump?resource=dynamic_active_secrets&mask=name")
-	if err != nil {
-		return nil, fmt.Errorf("reading the names of Envoy's secrets: %w", err)
+	out := map[string]secretFiles{}
+	// Secrets whose files are not there yet warm until they are.
+	for _, which := range []string{"dynamic_active_secrets", "dynamic_warming_secrets"} {
+		body, err := c.do(ctx, http.MethodGet, "/config_dump?resource="+which+"&mask=name")
+		if err != nil {
+			return nil, fmt.Errorf("reading the names of Envoy's secrets: %w", err)
+		}
+		defer body.Close()
+		found, err := parseSecrets(io.LimitReader(body, 16<<20))
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(out, found)
 	}
-	defer body.Close()
-	return parseSecrets(io.LimitReader(body, 16<<20))
+	return out, nil
 }
 
 // parseSecrets reads Envoy's page of secrets. In it Envoy shows what stood in the files

@@ -94,17 +94,18 @@ func discoverByEDS(c *clusterv3.Cluster) {
 	c.IgnoreHealthOnHostRemoval = true
 }
 
-// lookupFamily returns the family of addresses that a name is resolved to.
+// lookupFamily returns the family of addresses that a name is resolved to. Without a
+// preference it is IPv4 where there are both: listeners without one take no other.
 func lookupFamily(preference string) clusterv3.Cluster_DnsLookupFamily {
 	switch preference {
-	case preferIPv4:
-		return clusterv3.Cluster_V4_PREFERRED
+	case preferIPv6:
+		return clusterv3.Cluster_AUTO
 	case onlyIPv4:
 		return clusterv3.Cluster_V4_ONLY
 	case onlyIPv6:
 		return clusterv3.Cluster_V6_ONLY
 	}
-	return clusterv3.Cluster_AUTO
+	return clusterv3.Cluster_V4_PREFERRED
 }
 
 // originalDstCluster returns a cluster that sends each connection to where the

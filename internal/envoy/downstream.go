@@ -4,8 +4,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -81,7 +79,7 @@ func (t *translator) downstreamTLS(l *mesh.Listener, field string) (socket *core
 	if !t.valid(context, t.self(), field+".tls", "the listener") {
 		return nil, false
 	}
-	packed, err := anypb.New(context)
+	packed, err := pack(context)
 	if err != nil {
 		t.problem(t.self(), field+".tls", "the listener is left out: %v", err)
 		return nil, false
@@ -154,22 +152,9 @@ func (t *translator) validateClients(context *tlsv3.DownstreamTlsContext, l *mes
 	}
 	context.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
 		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
-			DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: sanMatchers(names.Exact)},
+			DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: expectedNames(names.Exact)},
 			ValidationContextSdsSecretConfig: trust,
 		},
 	}
 	return true
-}
-
-// sanMatchers returns what a peer's certificate must have one of: each name, as that of
-// a host or as a URI. The API does not say which of them a name is.
-func sanMatchers(names []string) []*tlsv3.SubjectAltNameMatcher {
-	out := make([]*tlsv3.SubjectAltNameMatcher, 0, 2*len(names))
-	for _, name := range names {
-		exact := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}}
-		out = append(out,
-			&tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_DNS, Matcher: exact},
-			&tlsv3.SubjectAltNameMatcher{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: exact})
-	}
-	return out
 }

@@ -82,7 +82,10 @@ func (t *translator) redirectedEgress(ports []servicePort) {
 	}
 	chains := t.portChains(byPort, tcp)
 	chains = append(chains, t.httpsChains(all, byPort[httpsPort] != nil)...)
-	if t.emitEgressListener(chains, otherwise) {
+	if len(chains) == 0 && otherwise == nil {
+		return
+	}
+	if t.emitListener(egressListenerName(t.listenOn, egressPort), egressPort, corev3.TrafficDirection_OUTBOUND, chains, otherwise) {
 		for port, ports := range byPort {
 			t.emitEgressRoutes(egressRoutesName(port), ports, fallback)
 		}

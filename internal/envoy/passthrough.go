@@ -1,13 +1,8 @@
 package envoy
 
 import (
-	"slices"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
 // httpsPort is the port of HTTPS, on which App Mesh looks at the server name that a
@@ -21,13 +16,13 @@ const httpsPort = 443
 func (t *translator) httpsChains(all string, served bool) []*listenerv3.FilterChain {
 	var chains []*listenerv3.FilterChain
 	add := func(cluster string, names ...string) {
-		filters := t.networkFilter("envoy.filters.network.tcp_proxy", &tcpproxyv3.TcpProxy{
+		filters := t.tcpProxy(&tcpproxyv3.TcpProxy{
 			StatPrefix:       egressStatPrefix,
 			ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster},
 		})
 		if filters != nil {
 			c := portChain(httpsPort, filters)
-			c.FilterChainMatch.TransportProtocol, c.FilterChainMatch.ServerNames = "tls", names
+			c.FilterChainMatch.TransportProtocol, c.FilterChainMatch.ServerNames = overTLS, names
 			chains = append(chains, c)
 		}
 	}
@@ -48,42 +43,5 @@ func (t *translator) emitOriginalDst(name string) bool {
 		return false
 	}
 	t.emit(TypeCluster, name, c)
-	return true
-}
-
-// egressFilters are the listener filters of a redirected proxy's way out: where a
-// connection was made to, and on port 443 the server name that is asked for. On other
-// ports Envoy must not wait for a client to speak: in some protocols servers speak first.
-var egressFilters = append(slices.Clone(originalDst), &listenerv3.ListenerFilter{
-	Name:       "envoy.filters.listener.tls_inspector",
-	ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: mustAny(&tlsinspectorv3.TlsInspector{})},
-	FilterDisabled: &listenerv3.ListenerFilterChainMatchPredicate{
-		Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: &listenerv3.ListenerFilterChainMatchPredicate{
-			Rule: &listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange{
-				DestinationPortRange: &typev3.Int32Range{Start: httpsPort, End: httpsPort + 1},
-			},
-		}},
-	},
-})
-
-// emitEgressListener emits a redirected proxy's way out and reports whether Envoy would
-// take it.
-func (t *translator) emitEgressListener(chains []*listenerv3.FilterChain, otherwise *listenerv3.FilterChain) bool {
-	name := egressListenerName(t.listenOn, egressPort)
-	l := &listenerv3.Listener{
-		Name:               name,
-		Address:            socket(t.listenOn.String(), egressPort),
-		TrafficDirection:   corev3.TrafficDirection_OUTBOUND,
-		ListenerFilters:    egressFilters,
-		FilterChains:       chains,
-		DefaultFilterChain: otherwise,
-		// A server that speaks first may be on port 443, too.
-		ContinueOnListenerFiltersTimeout: true,
-	}
-	l.Address.GetSocketAddress().Ipv4Compat = t.listenOn.Is6()
-	if !t.valid(l, t.self(), "", "listener "+name) {
-		return false
-	}
-	t.emit(TypeListener, name, l)
 	return true
 }

@@ -12,7 +12,6 @@ import (
 	otellogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	detectorsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -99,7 +98,7 @@ func (t *translator) serviceLog(name string, config message) accessLogs {
 	if !t.valid(config, t.self(), "", "access log "+name) {
 		return nil
 	}
-	packed, err := anypb.New(config)
+	packed, err := pack(config)
 	if err != nil {
 		t.problem(t.self(), "", "access log %s is left out: %v", name, err)
 		return nil

@@ -8,7 +8,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -112,7 +111,7 @@ func (t *translator) upstreamTLS(use upstreamUse, g *target) *corev3.TransportSo
 	if !t.valid(config, t.self(), use.field, "TLS to backends") {
 		return nil
 	}
-	packed, err := anypb.New(config)
+	packed, err := pack(config)
 	if err != nil {
 		t.problem(t.self(), use.field, "TLS to backends is left out: %v", err)
 		return nil

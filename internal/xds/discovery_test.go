@@ -106,7 +106,7 @@ func TestTheLocalClusterIsAnsweredBeforeClusters(t *testing.T) {
 		if err := d.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.TypeCluster.URL()}); err != nil {
 			t.Fatal(err)
 		}
-		d.Await(t, "the clusters", func() bool { return len(d.Resources(envoy.TypeCluster)) == 2 })
+		d.Await(t, "the clusters", func() bool { return len(d.Resources(envoy.TypeCluster)) == 3 })
 		if got := addresses(t, d, "local_cluster"); len(got) != 0 || d.Resources(envoy.TypeEndpoint)["local_cluster"] == nil {
 			t.Errorf("local_cluster has the endpoints %v, want none of its own", got)
 		}
@@ -127,8 +127,8 @@ func TestTheLocalClusterIsAnsweredBeforeClusters(t *testing.T) {
 			TypeUrl: envoy.TypeEndpoint.URL(), ResourceNames: []string{"local_cluster"}, ResponseNonce: local.GetNonce(), VersionInfo: local.GetVersionInfo(),
 		})
 		f.ask(&discoveryv3.DiscoveryRequest{TypeUrl: envoy.TypeCluster.URL()})
-		if n := len(f.next(envoy.TypeCluster).GetResources()); n != 2 {
-			t.Errorf("%d clusters, want 2", n)
+		if n := len(f.next(envoy.TypeCluster).GetResources()); n != 3 {
+			t.Errorf("%d clusters, want 3: two targets and what leaves the mesh for AWS", n)
 		}
 	})
 }
@@ -303,7 +303,7 @@ func TestRefusalsOfTheWholeWorld(t *testing.T) {
 	awaitProblem(t, p, "virtualNode/mapped", "Cluster "+mappedCluster+" and keeps what it accepted last: "+words)
 	p.Put(t, "/meshes/test/virtualNodes/plain", `{"spec":`+meshtest.NodeSpec("10.0.0.8", 8080)+`}`)
 	answer("no such luck")
-	awaitProblem(t, p, "virtualNode/front", "Cluster "+mappedCluster+", cds_egress_test_plain_http_8080 and keeps what it accepted last: no such luck")
+	awaitProblem(t, p, "virtualNode/front", "Cluster cds_egress_test_amazonaws, "+mappedCluster+", cds_egress_test_plain_http_8080 and keeps what it accepted last: no such luck")
 	p.Put(t, "/meshes/test/virtualNodes/plain", `{"spec":`+meshtest.NodeSpec("10.0.0.7", 8080)+`}`)
 	answer("")
 	awaitProblem(t, p, "", "")

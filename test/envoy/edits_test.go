@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -128,6 +129,7 @@ type edits struct {
 	hosts   map[string]netip.Addr
 	blue    *meshtest.Proxy
 	weights string
+	flushes int
 	// frontMore are more members of front's spec, with a comma in front.
 	frontMore string
 }
@@ -234,7 +236,7 @@ func TestEditsUnderLoad(t *testing.T) {
 func (e *edits) run(t *testing.T, kind editKind) {
 	e.t = t
 	e.begin()
-	failed, logged := len(e.failures()), len(e.front.Log.String())
+	failed, logged := len(e.failures()), len(e.flushed())
 	for i := range *editCount {
 		e.late(time.Duration(i%2) * editLate)
 		e.edit(kind, i)
@@ -253,7 +255,7 @@ func (e *edits) run(t *testing.T, kind editKind) {
 		t.Errorf("%d requests failed, the first: %s", len(f), f[0])
 	}
 	var flagged, refused []string
-	for line := range strings.Lines(e.front.Log.String()[logged:]) {
+	for line := range strings.Lines(e.flushed()[logged:]) {
 		switch {
 		case badFlags.MatchString(line):
 			flagged = append(flagged, line)
@@ -272,6 +274,27 @@ func (e *edits) run(t *testing.T, kind editKind) {
 			t.Errorf("%d requests %s", n, what)
 		}
 	}
+}
+
+// flushed returns front's log with all that was written to it by now: Envoy keeps lines
+// back for seconds.
+func (e *edits) flushed() string {
+	e.t.Helper()
+	e.flushes++
+	mark := fmt.Sprintf("/flushed/%d", e.flushes)
+	if status, body := e.get(mark); status != http.StatusOK {
+		e.t.Fatalf("%s: %d %q", mark, status, body)
+	}
+	meshtest.Eventually(e.t, "the access log is written", func() error {
+		if err := e.front.Post("/reopen_logs"); err != nil {
+			return err
+		}
+		if !strings.Contains(e.front.Log.String(), mark) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	return e.front.Log.String()
 }
 
 // begin brings the mesh back to where every kind starts.

@@ -48,7 +48,7 @@ func TestGatewayEditsFailNoRequest(t *testing.T) {
 	s.app("green", named("green")).Ready(t)
 	s.plane.Routed(t, "test", service, "colour", port, meshtest.Weights("blue", 1))
 	s.leadsTo("green.local", "green")
-	d := s.startGateway(s.withInternalListeners(s.defineGateway(onPort("http"))))
+	d := s.startGateway(s.defineGateway(onPort("http")))
 	s.gatewayRoute("all", `{"prefix":"/x"}`, service, "")
 	d.await("GET a /x/y", "blue")
 	edit := func(match, service, rewrite string) {

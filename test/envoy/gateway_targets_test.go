@@ -93,7 +93,7 @@ func TestGatewayTimeoutsAndRetries(t *testing.T) {
 		s.plane.Put(t, "/meshes/test/virtualRouter/"+router+"/routes",
 			`{"routeName":"image","spec":{"priority":1,`+strings.TrimPrefix(fmt.Sprintf(strings.Replace(slowPolicy, `"prefix":"/"`, `"path":{"regex":".*(png|hang|flaky)"}`, 1), router), "{")+`}`)
 	}
-	d := s.startGateway(s.withInternalListeners(s.defineGateway(onPort("http"))))
+	d := s.startGateway(s.defineGateway(onPort("http")))
 	keep := `"prefix":{"defaultPrefix":"DISABLED"}`
 	for name, rewrite := range map[string]string{
 		"plain": "{" + keep + "}",
@@ -127,8 +127,8 @@ func TestGatewaySecondPass(t *testing.T) {
 			s.plane.Routed(t, "test", service, "colour", port, matching(1000, `{"prefix":"/"}`, "pages"))
 			s.plane.Put(t, "/meshes/test/virtualRouter/colour/routes", `{"routeName":"images","spec":`+matching(1, `{"path":{"regex":".*[.]png"}}`, "images")+`}`)
 			c := s.defineGateway(onPort("http"))
-			if internal {
-				c = s.withInternalListeners(c)
+			if !internal {
+				c = s.withoutInternalListeners(c)
 			}
 			d := s.startGateway(c)
 			s.gatewayRoute("rewritten", `{"prefix":"/shop"}`, service, "")

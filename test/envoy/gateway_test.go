@@ -47,17 +47,12 @@ func (s *stage) startGateway(c meshtest.ProxyConfig) *door {
 	return d
 }
 
-// withInternalListeners gives an Envoy a bootstrap that has internal listeners.
-func (s *stage) withInternalListeners(c meshtest.ProxyConfig) meshtest.ProxyConfig {
+// withoutInternalListeners gives an Envoy a bootstrap that has no internal listeners.
+func (s *stage) withoutInternalListeners(c meshtest.ProxyConfig) meshtest.ProxyConfig {
 	s.t.Helper()
 	b := s.plane.Bootstrap(s.t, c)
-	b["bootstrap_extensions"] = []any{map[string]any{
-		"name": "envoy.bootstrap.internal_listener",
-		"typed_config": map[string]any{
-			"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
-		},
-	}}
-	b["node"].(map[string]any)["metadata"].(map[string]any)["fairlead"].(map[string]any)["internalListeners"] = true
+	delete(b, "bootstrap_extensions")
+	delete(nodeMetadata(b), "internalListeners")
 	text, err := json.Marshal(b)
 	if err != nil {
 		s.t.Fatal(err)

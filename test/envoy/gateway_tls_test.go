@@ -70,7 +70,7 @@ func TestGatewayGRPC(t *testing.T) {
 	}
 	route("all", `{"serviceName":"grpc.testing.TestService"}`)
 	s.plane.Put(t, "/meshes/test/virtualServices", `{"virtualServiceName":"calls.local","spec":{"provider":{"virtualRouter":{"virtualRouterName":"calls"}}}}`)
-	d := s.startGateway(s.withInternalListeners(s.defineGateway(onPort("grpc"))))
+	d := s.startGateway(s.defineGateway(onPort("grpc")))
 	s.plane.Put(t, "/meshes/test/virtualGateway/edge/gatewayRoutes",
 		`{"gatewayRouteName":"calls","spec":`+gatewayRouteSpec("grpcRoute", `{"serviceName":"grpc.testing.TestService"}`, "calls.local", "")+`}`)
 	conn, err := grpc.NewClient(fmt.Sprintf("%s:%d", d.proxy.Bind, port), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -30,7 +30,7 @@ func TestGatewayWebSocket(t *testing.T) {
 		_, _ = io.Copy(conn, rw) // ends when the client goes
 	})).Ready(t)
 	s.plane.Routed(t, "test", service, "colour", port, matching(1, `{"path":{"regex":".*socket"}}`, "app"))
-	d := s.startGateway(s.withInternalListeners(s.defineGateway(onPort("http"))))
+	d := s.startGateway(s.defineGateway(onPort("http")))
 	s.gatewayRoute("one", `{"prefix":"/one"}`, service, `{"prefix":{"defaultPrefix":"DISABLED"}}`)
 	s.gatewayRoute("two", `{"prefix":"/two"}`, service, "")
 	for _, path := range []string{"/one/socket", "/two/socket"} {
