@@ -26,25 +26,29 @@ type load struct {
 
 // startLoad calls the service at 200 requests a second.
 func (s *stage) startLoad() *load {
-	ctx, cancel := context.WithCancel(s.t.Context())
+	return startLoad(s.t, func(int) (int, string, error) { return meshtest.Get(s.http, url("/")) })
+}
+
+// startLoad makes 200 calls a second, each with its number.
+func startLoad(t *testing.T, call func(n int) (status int, body string, err error)) *load {
+	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel, bodies: map[string]int{}}
 	l.wg.Go(func() {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
-		for {
+		for n := 0; ; n++ {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				l.wg.Go(func() { l.one(s.http) })
+				l.wg.Go(func() { l.one(call(n)) })
 			}
 		}
 	})
 	return l
 }
 
-func (l *load) one(c *http.Client) {
-	status, body, err := meshtest.Get(c, url("/"))
+func (l *load) one(status int, body string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent++

@@ -1,44 +1,18 @@
 package envoy
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
 // startLoad calls a path of the gateway at 200 requests a second.
 func (d *door) startLoad(path string) *load {
-	ctx, cancel := context.WithCancel(d.t.Context())
-	l := &load{stop: cancel, bodies: map[string]int{}}
 	address := fmt.Sprintf("http://%s:%d%s", d.proxy.Bind, port, path)
-	l.wg.Go(func() {
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				l.wg.Go(func() {
-					status, body, err := meshtest.Get(d.client, address)
-					l.mu.Lock()
-					defer l.mu.Unlock()
-					if l.sent++; err != nil || status != http.StatusOK {
-						l.failed = append(l.failed, fmt.Sprintf("%d %q %v", status, body, err))
-						return
-					}
-					l.bodies[body]++
-				})
-			}
-		}
-	})
-	return l
+	return startLoad(d.t, func(int) (int, string, error) { return meshtest.Get(d.client, address) })
 }
 
 func TestGatewayEditsFailNoRequest(t *testing.T) {

@@ -1,12 +1,9 @@
 package envoy
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	neturl "net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,19 +47,10 @@ func (s *stage) startGateway(c meshtest.ProxyConfig) *door {
 // withoutInternalListeners gives an Envoy a bootstrap that has no internal listeners.
 func (s *stage) withoutInternalListeners(c meshtest.ProxyConfig) meshtest.ProxyConfig {
 	s.t.Helper()
-	b := s.plane.Bootstrap(s.t, c)
-	delete(b, "bootstrap_extensions")
-	delete(nodeMetadata(b), "internalListeners")
-	text, err := json.Marshal(b)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	file := filepath.Join(s.t.TempDir(), "bootstrap.json")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	c.Env = append(c.Env, "ENVOY_CONFIG_FILE="+file)
-	return c
+	return s.bootstrapped(c, func(b map[string]any) {
+		delete(b, "bootstrap_extensions")
+		delete(nodeMetadata(b), "internalListeners")
+	})
 }
 
 // onPort is the spec of a gateway with one listener.

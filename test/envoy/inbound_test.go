@@ -122,18 +122,7 @@ func (s *inboundStage) serveTCP(port int, handle func(net.Conn)) {
 	s.t.Helper()
 	l := s.listen(port)
 	s.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c)
-			}()
-		}
-	}()
+	go meshtest.HandleConns(l, handle)
 }
 
 // echo sends back what comes until the other side has sent everything.

@@ -74,6 +74,12 @@ func (s *stage) callerWith(change func(bootstrap map[string]any)) {
 // startFrontWith is startFront with an Envoy whose bootstrap is changed first.
 func (s *stage) startFrontWith(c meshtest.ProxyConfig, change func(bootstrap map[string]any)) {
 	s.t.Helper()
+	s.startFront(s.bootstrapped(c, change))
+}
+
+// bootstrapped gives an Envoy the bootstrap that its agent would make, changed.
+func (s *stage) bootstrapped(c meshtest.ProxyConfig, change func(bootstrap map[string]any)) meshtest.ProxyConfig {
+	s.t.Helper()
 	b := s.plane.Bootstrap(s.t, c)
 	change(b)
 	text, err := json.Marshal(b)
@@ -85,7 +91,7 @@ func (s *stage) startFrontWith(c meshtest.ProxyConfig, change func(bootstrap map
 		s.t.Fatal(err)
 	}
 	c.Env = append(c.Env, "ENVOY_CONFIG_FILE="+file)
-	s.startFront(c)
+	return c
 }
 
 func (s *stage) defineFront() meshtest.ProxyConfig {

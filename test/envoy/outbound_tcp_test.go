@@ -21,19 +21,10 @@ func serveTCP(t *testing.T, name string) (addr string) {
 	addr = meshtest.Address(t)
 	l := listen(t, addr, port)
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				fmt.Fprintln(c, name)
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	go meshtest.HandleConns(l, func(c net.Conn) {
+		fmt.Fprintln(c, name)
+		_, _ = io.Copy(c, c)
+	})
 	return addr
 }
 

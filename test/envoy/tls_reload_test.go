@@ -2,87 +2,24 @@ package envoy
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
-// tlsLoad makes requests over connections that are kept and over new ones until stopped.
-type tlsLoad struct {
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-
-	mu     sync.Mutex
-	sent   int
-	failed []string
-}
-
-// startTLSLoad calls a listener 100 times a second each way.
-func (s *tlsStage) startTLSLoad(port int) *tlsLoad {
-	ctx, cancel := context.WithCancel(s.t.Context())
-	l := &tlsLoad{stop: cancel}
+// startTLSLoad calls a listener 100 times a second over connections that are kept, and as
+// often over new ones.
+func (s *tlsStage) startTLSLoad(port int) *load {
 	kept := &http.Client{Timeout: deadline, Transport: &http.Transport{TLSClientConfig: s.config(), MaxIdleConnsPerHost: 32}}
-	for _, c := range []*http.Client{kept, s.httpsClient(s.config())} {
-		l.wg.Go(func() {
-			tick := time.NewTicker(10 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-tick.C:
-					l.wg.Go(func() { l.one(c, "https://"+s.at(port)+"/") })
-				}
-			}
-		})
-	}
-	return l
-}
-
-func (l *tlsLoad) one(c *http.Client, url string) {
-	status, body, err := meshtest.Get(c, url)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sent++
-	if err != nil || status != http.StatusOK {
-		l.failed = append(l.failed, fmt.Sprintf("%d %q %v", status, body, err))
-	}
-}
-
-// more waits for a number of further requests.
-func (l *tlsLoad) more(t *testing.T, n int) {
-	t.Helper()
-	l.mu.Lock()
-	want := l.sent + n
-	l.mu.Unlock()
-	meshtest.Eventually(t, fmt.Sprintf("%d more requests are made", n), func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.sent < want {
-			return fmt.Errorf("%d are left", want-l.sent)
-		}
-		return nil
-	})
-}
-
-// end stops the load and fails the test if a request failed.
-func (l *tlsLoad) end(t *testing.T) {
-	t.Helper()
-	l.stop()
-	l.wg.Wait()
-	if len(l.failed) > 0 {
-		t.Errorf("%d of %d requests failed, the first: %s", len(l.failed), l.sent, l.failed[0])
-	}
-	t.Logf("%d requests", l.sent)
+	clients := []*http.Client{kept, s.httpsClient(s.config())}
+	address := "https://" + s.at(port) + "/"
+	return startLoad(s.t, func(n int) (int, string, error) { return meshtest.Get(clients[n%2], address) })
 }
 
 // keptConnection is a connection with TLS that is used again and again.
@@ -172,14 +109,14 @@ func (s *tlsStage) replaced(t *testing.T, before string, replace func(name strin
 	}
 	l := s.startTLSLoad(strictPort)
 	for _, name := range []string{"second", "third", "fourth"} {
-		l.more(t, 50)
+		l.more(50)
 		replace(name)
 		s.awaitLeaf(strictPort, s.config(), name)
 		if err := open.request(); err != nil {
 			t.Errorf("the connection made before certificate %s: %v", name, err)
 		}
 	}
-	l.more(t, 50)
+	l.more(50)
 	l.end(t)
 }
 

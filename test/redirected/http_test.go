@@ -191,19 +191,10 @@ func TestAllowAll(t *testing.T) {
 // greet has a host say hello to every connection on a port, and then echo lines.
 func greet(h *meshtest.Host, port int) {
 	l := h.Listen(fmt.Sprintf(":%d", port))
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				fmt.Fprintf(c, "hello from %s\n", h.Name)
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	go meshtest.HandleConns(l, func(c net.Conn) {
+		fmt.Fprintf(c, "hello from %s\n", h.Name)
+		_, _ = io.Copy(c, c)
+	})
 }
 
 // greeted connects from a host, reads a greeting, and has a line echoed.

@@ -80,20 +80,11 @@ func (s *stage) secure() {
 	}
 	for _, address := range []string{":443", ":8443"} {
 		l := tls.NewListener(h.Listen(address), &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func(c *tls.Conn) {
-					defer c.Close()
-					if c.Handshake() == nil {
-						fmt.Fprintf(c, "asked for %s\n", c.ConnectionState().ServerName)
-					}
-				}(c.(*tls.Conn))
+		go meshtest.HandleConns(l, func(conn net.Conn) {
+			if c := conn.(*tls.Conn); c.Handshake() == nil {
+				fmt.Fprintf(c, "asked for %s\n", c.ConnectionState().ServerName)
 			}
-		}()
+		})
 	}
 	for _, name := range []string{amazon, stranger} {
 		s.hosts.Names.Set(name, h.V4, h.V6)
