@@ -32,7 +32,7 @@ func TestIPPreference(t *testing.T) {
 			if ofMesh != "" {
 				s.plane.Put(t, "/meshes/test", fmt.Sprintf(`{"spec":{"serviceDiscovery":{"ipPreference":%q}}}`, ofMesh))
 			}
-			want := map[string]string{"": "six", "IPv4_ONLY": "four", "IPv4_PREFERRED": "four", "IPv6_ONLY": "six", "IPv6_PREFERRED": "six"}
+			want := map[string]string{"": "four", "IPv4_ONLY": "four", "IPv4_PREFERRED": "four", "IPv6_ONLY": "six", "IPv6_PREFERRED": "six"}
 			var services []string
 			for ofNode := range want {
 				name := serviceOf(ofNode)
@@ -46,8 +46,8 @@ func TestIPPreference(t *testing.T) {
 				services = append(services, name)
 			}
 			s.startFrontWith(s.defineCaller("", services...), names.resolver)
-			if ofMesh == "IPv4_ONLY" {
-				want[""] = "four"
+			if ofMesh == "IPv6_ONLY" {
+				want[""] = "six"
 			}
 			for ofNode, who := range want {
 				if status, body, err := meshtest.Get(s.http, "http://"+serviceOf(ofNode)+"/"); err != nil || status != 200 || body != who {
