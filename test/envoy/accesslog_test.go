@@ -15,6 +15,7 @@ import (
 // changed while the proxy runs.
 func TestAccessLogFormats(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.logging.accessLog.file.{path,format.text,format.json}")
 	s := newInbound(t)
 	s.serveHTTP(httpPort, false, version)
 	s.serveTCP(tcpPort, echo)

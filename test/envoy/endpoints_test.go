@@ -135,6 +135,7 @@ func speakingFull(bootstrap map[string]any) {
 // pass; one that went can be stopped. No request fails.
 func TestInstancesComeAndGo(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.serviceDiscovery.awsCloudMap.{namespaceName,serviceName}")
 	m := newMapped(t, `,"healthCheck":{"protocol":"http","path":"/","healthyThreshold":2,"unhealthyThreshold":2,"timeoutMillis":2000,"intervalMillis":5000}`, "")
 	_, blue := m.instance("blue")
 	green, greens := m.instance("green")
@@ -171,6 +172,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 // Virtual nodes that share a service are told apart by the attributes of its instances.
 func TestAttributesTellInstancesApart(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.serviceDiscovery.awsCloudMap.attributes")
 	m := newMapped(t, "", `,"attributes":[{"key":"version","value":"blue"},{"key":"stage","value":"live"}]`)
 	_, blue := m.instance("blue", "version", "blue", "stage", "live")
 	_, green := m.instance("green", "version", "green", "stage", "live")
@@ -217,6 +219,7 @@ func serveBoth(t *testing.T) mesh.Instance {
 // else the mesh's, and on its own port.
 func TestAddressesOfInstances(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.serviceDiscovery.awsCloudMap.ipPreference", "Mesh.serviceDiscovery.ipPreference")
 	both := serveBoth(t)
 	m := newMapped(t, "", "")
 	m.registry.Register(colours, both)

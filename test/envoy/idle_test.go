@@ -19,6 +19,7 @@ import (
 // listeners that end nothing. What is silent is ended, what talks is not.
 func TestListenerIdleTimeouts(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.timeout.{http,http2,grpc,tcp}.idle")
 	s := newInbound(t)
 	const tcpOffPort = 9001
 	g := newGate()

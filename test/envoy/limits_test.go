@@ -91,6 +91,10 @@ func (r result) want(t *testing.T, what string, status int, body string) {
 
 func TestConnectionPools(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"VirtualNode.listeners.connectionPool.http.{maxConnections,maxPendingRequests}",
+		"VirtualNode.listeners.connectionPool.{http2.maxRequests,grpc.maxRequests,tcp.maxConnections}",
+	)
 	s := newInbound(t)
 	one, two, three := newGate(), newGate(), newGate()
 	s.serveHTTP(httpPort, false, one)
@@ -167,10 +171,14 @@ func (s *inboundStage) tcpPool(t *testing.T) {
 	})
 }
 
+// defaultPort is that of a listener for http that asks for no timeout.
+const defaultPort = 8083
+
 func TestListenerRequestTimeouts(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.timeout.{http,http2,grpc}.perRequest")
 	s := newInbound(t)
-	const offPort, defaultPort, rpcOffPort = 8082, 8083, 50052
+	const offPort, rpcOffPort = 8082, 50052
 	g, held := newGate(), newGate()
 	for _, port := range []int{httpPort, offPort, defaultPort} {
 		mux := http.NewServeMux()
@@ -196,15 +204,13 @@ func TestListenerRequestTimeouts(t *testing.T) {
 		t.Run("http", func(t *testing.T) {
 			t.Parallel()
 			s := s.in(t)
-			s.get(false, httpPort, "/").want(t, "a quick request", http.StatusOK, "ok")
-			s.get(false, httpPort, "/hold").want(t, "a slow request", http.StatusGatewayTimeout, "")
+			s.soon(t, false, httpPort)
 			s.logged("/hold 504 flags=UT cds_ingress_test_target_http_8080")
 		})
 		t.Run("http2", func(t *testing.T) {
 			t.Parallel()
 			s := s.in(t)
-			s.get(true, http2Port, "/").want(t, "a quick request", http.StatusOK, "ok")
-			s.get(true, http2Port, "/hold").want(t, "a slow request", http.StatusGatewayTimeout, "")
+			s.soon(t, true, http2Port)
 			s.logged("/hold 504 flags=UT cds_ingress_test_target_http2_8081")
 		})
 		t.Run("grpc", func(t *testing.T) { t.Parallel(); s.in(t).rpcTimeouts(t) })
@@ -235,11 +241,35 @@ func TestListenerRequestTimeouts(t *testing.T) {
 	})
 }
 
+// soon shows that a listener ends a slow request after the time that it asks for: two of
+// them, one after the other, end before a request does that began earlier where nothing is
+// asked for.
+func (s *inboundStage) soon(t *testing.T, http2 bool, port int) {
+	t.Helper()
+	s.get(http2, port, "/").want(t, "a quick request", http.StatusOK, "ok")
+	early := s.later(false, defaultPort, "/early")
+	for range 2 {
+		s.get(http2, port, "/hold").want(t, "a slow request", http.StatusGatewayTimeout, "")
+	}
+	stillOpen(t, early)
+}
+
+// stillOpen fails the test if a request has ended that no timeout was asked for.
+func stillOpen(t *testing.T, open <-chan result) {
+	t.Helper()
+	select {
+	case r := <-open:
+		t.Errorf("a request without a timeout asked for ended first: %v", r)
+	default:
+	}
+}
+
 // rpcTimeouts shows which calls a per-request timeout ends: those whose client has said
 // everything.
 func (s *inboundStage) rpcTimeouts(t *testing.T) {
 	t.Helper()
 	client, ctx := s.callGRPC(grpcPort, nil), limited(t)
+	early := s.later(false, defaultPort, "/early")
 	both, err := client.FullDuplexCall(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -260,6 +290,7 @@ func (s *inboundStage) rpcTimeouts(t *testing.T) {
 	}
 	// Both of those have lasted for as long as a request may, and this for longer.
 	roundTrip(t, both, "after")
+	stillOpen(t, early)
 }
 
 // socketOutlives shows that a WebSocket outlives a request that is ended by a timeout.

@@ -14,6 +14,7 @@ import (
 // is called: by the virtual node's preference, and by the mesh's where the node has none.
 func TestIPPreference(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.serviceDiscovery.dns.ipPreference", "Mesh.serviceDiscovery.ipPreference")
 	l6, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		t.Skipf("this system has no IPv6: %v", err)
@@ -62,4 +63,35 @@ func TestIPPreference(t *testing.T) {
 // that a host name must not have.
 func serviceOf(preference string) string {
 	return "node-" + strings.ReplaceAll(preference, "_", "-") + ".local"
+}
+
+// TestResponseTypes has a name with three addresses: each is an instance of its own, or
+// all are ways to one.
+func TestResponseTypes(t *testing.T) {
+	t.Parallel()
+	covers(t, "VirtualNode.serviceDiscovery.dns.responseType")
+	s := newStage(t)
+	names := newZone(t, 0)
+	names.set(poolName, serveCleartext(t, named("one")), serveCleartext(t, named("two")), serveCleartext(t, named("three")))
+	types := map[string]string{"each": `"responseType":"ENDPOINTS",`, "one": `"responseType":"LOADBALANCER",`, "unsaid": ""}
+	var services []string
+	for name, responseType := range types {
+		s.node(name, strings.Replace(nodeSpec(poolName, "http", ""), `{"hostname"`, "{"+responseType+`"hostname"`, 1))
+		s.provided(name+".local", name)
+		services = append(services, name+".local")
+	}
+	s.startFrontWith(s.defineCaller("", services...), names.resolver)
+	for name, want := range map[string]int{"each": 3, "one": 1, "unsaid": 1} {
+		who := map[string]bool{}
+		for range 30 {
+			status, body, err := meshtest.Get(s.http, "http://"+name+".local/")
+			if err != nil || status != http.StatusOK {
+				t.Fatalf("%s: %d %q %v", name, status, body, err)
+			}
+			who[body] = true
+		}
+		if err := s.isHealthy(name, "http", want, want); err != nil || len(who) != want {
+			t.Errorf("%s: %v answered, %v; want %d", name, who, err, want)
+		}
+	}
 }

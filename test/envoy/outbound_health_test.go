@@ -24,25 +24,34 @@ func checkOf(protocol, more string) string {
 }
 
 // poolSpec returns the spec of a virtual node with several instances.
-func poolSpec(protocol, more string) string {
-	return strings.Replace(nodeSpec(poolName, protocol, more), `{"hostname"`, `{"responseType":"ENDPOINTS","hostname"`, 1)
+func poolSpec(protocol, more string) string { return poolAt(poolName, protocol, more) }
+
+// poolAt is poolSpec for another name.
+func poolAt(host, protocol, more string) string {
+	return strings.Replace(nodeSpec(host, protocol, more), `{"hostname"`, `{"responseType":"ENDPOINTS","hostname"`, 1)
 }
 
 // healthy waits until an Envoy takes so many instances of the pool for healthy, of all.
 func (s *stage) healthy(protocol string, want, all int) {
 	s.t.Helper()
-	cluster := fmt.Sprintf("cluster.cds_egress_test_pool_%s_%d.", protocol, port)
 	meshtest.Eventually(s.t, fmt.Sprintf("%d of %d instances are healthy", want, all), func() error {
-		n, err := stat(s.front, cluster+"membership_healthy")
-		if err != nil {
-			return err
-		}
-		total, err := stat(s.front, cluster+"membership_total")
-		if err != nil || n != want || total != all {
-			return fmt.Errorf("%d of %d are, %w", n, total, err)
-		}
-		return nil
+		return s.isHealthy("pool", protocol, want, all)
 	})
+}
+
+// isHealthy returns an error unless an Envoy takes so many instances of a virtual node for
+// healthy now, of all.
+func (s *stage) isHealthy(node, protocol string, want, all int) error {
+	cluster := fmt.Sprintf("cluster.cds_egress_test_%s_%s_%d.", node, protocol, port)
+	n, err := stat(s.front, cluster+"membership_healthy")
+	if err != nil {
+		return err
+	}
+	total, err := stat(s.front, cluster+"membership_total")
+	if err == nil && (n != want || total != all) {
+		err = fmt.Errorf("%d of %d instances of %s are healthy, want %d of %d", n, total, node, want, all)
+	}
+	return err
 }
 
 // answering answers all but a health check that it fails.
@@ -59,6 +68,7 @@ func answering(name string, ok bool) http.Handler {
 // and gets no requests, without any retry.
 func TestHealthChecks(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.healthCheck.{path,protocol}")
 	for _, c := range []struct{ name, protocol, check string }{
 		{"http", "http", checkOf("http", `,"path":"/ping"`)},
 		{"http2", "http2", checkOf("http2", `,"path":"/ping"`)},
@@ -92,6 +102,7 @@ const noRetries = `,"retryPolicy":{"maxRetries":0,"perRetryTimeout":{"unit":"s",
 // Of gRPC it is the standard health service that is asked.
 func TestHealthChecksOfGRPC(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.healthCheck.protocol")
 	s := newStage(t)
 	names := newZone(t, 0)
 	var addrs []string
@@ -203,32 +214,4 @@ func TestHealthCheckEditsFailNoRequest(t *testing.T) {
 			})
 		}
 	}
-}
-
-// Outlier detection takes an instance that answers with errors out of the service, and
-// leaves the others in.
-func TestOutlierDetection(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	names := newZone(t, 0)
-	failing := serveCleartext(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
-	names.set(poolName, serveCleartext(t, named("good")), failing, serveCleartext(t, named("good")))
-	s.node("pool", poolSpec("http", `,"outlierDetection":{"maxServerErrors":3,"interval":{"unit":"ms","value":100},"baseEjectionDuration":{"unit":"s","value":600},"maxEjectionPercent":50}`))
-	s.routed("http")
-	s.addRoute("all", "httpRoute", `{"prefix":"/"}`, noRetries, "pool", 1)
-	s.callerWith(names.resolver)
-	failed := 0
-	meshtest.Eventually(t, "30 answers in a row are good", func() error {
-		for range 30 {
-			if status, _ := s.get("/"); status != http.StatusOK {
-				failed++
-				return fmt.Errorf("answered %d", status)
-			}
-		}
-		return nil
-	})
-	if failed < 3 {
-		t.Errorf("the instance was taken out after %d errors, want 3", failed)
-	}
-	s.healthy("http", 2, 3)
 }

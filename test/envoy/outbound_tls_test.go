@@ -14,11 +14,17 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
-// serveOutbound runs an application that takes TLS and plain text on one port, and answers
-// with which it was: a client must not fall back to plain text unnoticed. Of TLS it says
-// the server name that was asked for, the protocol, and whom the client's certificate is
-// of.
+// serveOutbound runs an application that takes TLS and plain text on the port of all
+// applications, and answers with which it was: a client must not fall back to plain text
+// unnoticed. Of TLS it says the server name that was asked for, the protocol, and whom the
+// client's certificate is of.
 func serveOutbound(t *testing.T, ca *meshtest.Authority, leaf meshtest.Leaf, clients tls.ClientAuthType) (addr string) {
+	t.Helper()
+	return serveOutboundOn(t, port, ca, leaf, clients)
+}
+
+// serveOutboundOn is serveOutbound for another port.
+func serveOutboundOn(t *testing.T, port int, ca *meshtest.Authority, leaf meshtest.Leaf, clients tls.ClientAuthType) (addr string) {
 	t.Helper()
 	addr = meshtest.Address(t)
 	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", addr, port))
@@ -100,10 +106,18 @@ func (c *readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 // a service of its own, provided by a virtual node of its own, at a name of its own.
 func TestTLSToBackends(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"VirtualNode.backends.virtualService.clientPolicy.tls.{enforce,ports}",
+		"VirtualNode.backends.virtualService.clientPolicy.tls.certificate.{file.certificateChain,file.privateKey,sds.secretName}",
+		"VirtualNode.backends.virtualService.clientPolicy.tls.validation.{subjectAlternativeNames.match.exact,trust.file.certificateChain,trust.sds.secretName}",
+	)
 	s := newStage(t)
 	ca, strangers := meshtest.NewAuthority(t), meshtest.NewAuthority(t)
 	dir := t.TempDir()
 	mine := ca.WriteLeaf(t, dir, "client", meshtest.Leaf{Name: "front"})
+	source, socket := startSecrets(t)
+	source.issue(t, ca, "front-certificate", meshtest.Leaf{Name: "secret"})
+	source.trust(t, ca, "authority")
 	names := newZone(t, 0)
 	policy := func(more string) string {
 		return fmt.Sprintf(`"clientPolicy":{"tls":{"validation":{"trust":{"file":{"certificateChain":%q}}}%s}}`, ca.File, more)
@@ -111,6 +125,7 @@ func TestTLSToBackends(t *testing.T) {
 	listed := func(name string) string {
 		return fmt.Sprintf(`"clientPolicy":{"tls":{"validation":{"trust":{"file":{"certificateChain":%q}},"subjectAlternativeNames":{"match":{"exact":[%q]}}}}}`, ca.File, name)
 	}
+	secrets := `"clientPolicy":{"tls":{"validation":{"trust":{"sds":{"secretName":"authority"}}},"certificate":{"sds":{"secretName":"front-certificate"}}}}`
 	tlsOf := func(mode string) string {
 		return fmt.Sprintf(`,"tls":{"mode":%q,"certificate":{"file":{"certificateChain":"/c","privateKey":"/k"}}}`, mode)
 	}
@@ -122,6 +137,7 @@ func TestTLSToBackends(t *testing.T) {
 		cert     string // the name in the target's certificate, "" for its host name
 		uri      string // another, a URI
 		protocol string
+		mutual   bool   // the target asks for a certificate
 		want     string // what the application sees, HOST standing for its name; "" for 503
 	}{
 		{name: "none-none", want: "plain"},
@@ -145,10 +161,13 @@ func TestTLSToBackends(t *testing.T) {
 		{name: "not-enforced-permissive", policy: policy(`,"enforce":false`), listener: tlsOf("PERMISSIVE"), want: "tls sni=HOST alpn=http/1.1 peer=nobody"},
 		{name: "not-enforced-stranger", policy: policy(`,"enforce":false`), listener: tlsOf("PERMISSIVE"), ca: strangers},
 		{
-			name:   "mutual",
+			name: "mutual", mutual: true,
 			policy: policy(fmt.Sprintf(`,"certificate":{"file":{"certificateChain":%q,"privateKey":%q}}`, mine.Cert, mine.Key)), listener: tlsOf("STRICT"),
 			want: "tls sni=HOST alpn=http/1.1 peer=front",
 		},
+		{name: "mutual-nobody", mutual: true, policy: policy(""), listener: tlsOf("STRICT")},
+		{name: "secrets", mutual: true, policy: secrets, listener: tlsOf("STRICT"), want: "tls sni=HOST alpn=http/1.1 peer=secret"},
+		{name: "secrets-stranger", policy: secrets, listener: tlsOf("STRICT"), ca: strangers},
 		{name: "acm", policy: `"clientPolicy":{"tls":{"validation":{"trust":{"acm":{"certificateAuthorityArns":["arn:aws:acm-pca:us-east-1:000000000001:certificate-authority/x"]}}}}}`},
 	}
 	var backends []string
@@ -169,7 +188,7 @@ func TestTLSToBackends(t *testing.T) {
 			protocol = r.protocol
 		}
 		clients := tls.NoClientCert
-		if r.name == "mutual" {
+		if r.mutual {
 			clients = tls.RequireAndVerifyClientCert
 		}
 		names.set(host, serveOutbound(t, by, leaf, clients))
@@ -183,7 +202,7 @@ func TestTLSToBackends(t *testing.T) {
 	}
 	s.node("front", `{"backends":[`+strings.Join(backends, ",")+`],"logging":{"accessLog":{"file":{"path":"/dev/stdout"}}}}`)
 	c := meshtest.ProxyConfig{ARN: meshtest.ARN("test", "front"), Bind: meshtest.Address(t), App: meshtest.Address(t)}
-	s.startFrontWith(c, names.resolver)
+	s.startFrontWith(c, func(b map[string]any) { names.resolver(b); withSecrets(socket)(b) })
 	for _, r := range rows {
 		want, status := strings.ReplaceAll(r.want, "HOST", r.name+".test"), http.StatusOK
 		if r.want == "" {

@@ -102,6 +102,7 @@ func echoMessages(c *websocket.Conn) {
 // TestListenerProtocols has a node with a listener of each protocol, at one time.
 func TestListenerProtocols(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.portMapping.{port,protocol}")
 	s := newInbound(t)
 	mux := http.NewServeMux()
 	mux.Handle("/", version)

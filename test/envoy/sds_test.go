@@ -142,6 +142,7 @@ func withSecrets(socket string) func(map[string]any) {
 // clients, from a source of secrets on a socket.
 func TestSecretsOfTheWorkload(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.tls.{certificate.sds.secretName,validation.trust.sds.secretName,validation.subjectAlternativeNames.match.exact}")
 	s := newTLSStage(t)
 	source, socket := startSecrets(t)
 	source.issue(t, s.ca, "target-certificate", meshtest.Leaf{Name: "first", DNS: []string{targetName}})

@@ -105,6 +105,7 @@ const (
 
 func TestListenerTLS(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.tls.{mode,certificate.file.certificateChain,certificate.file.privateKey}")
 	s := newTLSStage(t)
 	for _, port := range []int{strictPort, permissivePort, acmPort, plainPort} {
 		s.serveHTTP(port, false, version)
@@ -263,6 +264,7 @@ const (
 
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualNode.listeners.tls.validation.{trust.file.certificateChain,subjectAlternativeNames.match.exact}")
 	s := newTLSStage(t)
 	for port := anyClientPort; port <= bothPort; port++ {
 		s.serveHTTP(port, false, version)

@@ -25,6 +25,7 @@ import (
 // by its name on its port, and answered by applications on their own ports.
 func TestApplicationsAreUnchanged(t *testing.T) {
 	t.Parallel()
+	meshtest.Covers(t, "Mesh.egressFilter.type")
 	s := newStage(t, `{"egressFilter":{"type":"DROP_ALL"}}`)
 	blue, blueProxy := s.app("blue", echo("blue"))
 	_, greenProxy := s.app("green", echo("green"))
@@ -139,6 +140,7 @@ func (s *stage) dropAll(t *testing.T, calls *http.Client) {
 // their Host header says, and in whatever protocol.
 func TestAllowAll(t *testing.T) {
 	t.Parallel()
+	meshtest.Covers(t, "Mesh.egressFilter.type")
 	s := newStage(t, `{"egressFilter":{"type":"ALLOW_ALL"}}`)
 	s.app("blue", echo("blue"))
 	s.plane.Routed(t, "test", service, "colour", port, meshtest.Weights("blue", 1))
