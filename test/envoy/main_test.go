@@ -4,11 +4,9 @@
 package envoy
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,18 +72,7 @@ func (s *stage) callerWith(change func(bootstrap map[string]any)) {
 // startFrontWith is startFront with an Envoy whose bootstrap is changed first.
 func (s *stage) startFrontWith(c meshtest.ProxyConfig, change func(bootstrap map[string]any)) {
 	s.t.Helper()
-	b := s.plane.Bootstrap(s.t, c)
-	change(b)
-	text, err := json.Marshal(b)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	file := filepath.Join(s.t.TempDir(), "bootstrap.json")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	c.Env = append(c.Env, "ENVOY_CONFIG_FILE="+file)
-	s.startFront(c)
+	s.startFront(s.withBootstrap(c, change))
 }
 
 func (s *stage) defineFront() meshtest.ProxyConfig {

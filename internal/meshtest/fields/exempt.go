@@ -4,6 +4,15 @@ package fields
 // one out changes nothing, which is checked.
 var NoEffect = map[string]string{
 	"VirtualNode.listeners.healthCheck.port": "It must be the listener's own port or absent, so it says nothing that `portMapping.port` does not.",
+
+	"VirtualGateway.listeners.healthCheck.port":               "It must be the listener's own port or absent, so it says nothing that `portMapping.port` does not.",
+	"VirtualGateway.listeners.healthCheck.healthyThreshold":   callerChecks,
+	"VirtualGateway.listeners.healthCheck.intervalMillis":     callerChecks,
+	"VirtualGateway.listeners.healthCheck.timeoutMillis":      callerChecks,
+	"VirtualGateway.listeners.healthCheck.unhealthyThreshold": callerChecks,
+
+	"VirtualGateway.listeners.tls.certificate.acm.certificateArn":                                   acm,
+	"VirtualGateway.backendDefaults.clientPolicy.tls.validation.trust.acm.certificateAuthorityArns": acm,
 }
 
 // NoBehaviour are the fields whose effect no running Envoy can show, with the reason.
@@ -12,8 +21,8 @@ var NoBehaviour = map[string]string{
 	"VirtualNode.listeners.tls.certificate.acm.certificateArn":                                           acm,
 	"VirtualNode.backendDefaults.clientPolicy.tls.validation.trust.acm.certificateAuthorityArns":         acm,
 	"VirtualNode.backends.virtualService.clientPolicy.tls.validation.trust.acm.certificateAuthorityArns": acm,
-	"VirtualGateway.listeners.tls.certificate.acm.certificateArn":                                        acm,
-	"VirtualGateway.backendDefaults.clientPolicy.tls.validation.trust.acm.certificateAuthorityArns":      acm,
 }
+
+const callerChecks = "Nobody in the mesh checks a gateway: it answers at the check's path, and whoever stands before it has its own intervals and thresholds."
 
 const acm = "There is no certificate authority that an ARN could name yet: it is a problem on the object, and nothing is sent in plain text."
