@@ -5,37 +5,53 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
+// Each port of a gateway has a route of its own to one port of a service, over each
+// protocol; nothing else tells them apart.
 func TestGatewayPorts(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"VirtualGateway.listeners.portMapping.{port,protocol}",
+		"GatewayRoute.{httpRoute,http2Route,grpcRoute}.match.port",
+		"GatewayRoute.{httpRoute,http2Route,grpcRoute}.action.target.{port,virtualService.virtualServiceName}",
+		"VirtualRouter.listeners.portMapping.{port,protocol}",
+	)
 	s := newStage(t)
-	s.app("blue", echoing("blue")).Ready(t)
-	s.app("green", echoing("green")).Ready(t)
-	s.plane.Put(t, "/meshes/test/virtualRouters",
-		`{"virtualRouterName":"many","spec":{"listeners":[{"portMapping":{"port":80,"protocol":"http"}},{"portMapping":{"port":81,"protocol":"http"}}]}}`)
-	for node, p := range map[string]int{"blue": 80, "green": 81} {
-		s.plane.Put(t, "/meshes/test/virtualRouter/many/routes", fmt.Sprintf(
-			`{"routeName":%q,"spec":{"httpRoute":{"match":{"prefix":"/","port":%d},"action":{"weightedTargets":[{"virtualNode":%q,"weight":1}]}}}}`, node, p, node))
+	protocols := []string{"http", "http2", "grpc"}
+	var listeners []string
+	for i, protocol := range protocols {
+		listeners = append(listeners, listener(8000+10*i, protocol, ""), listener(8001+10*i, protocol, ""))
 	}
-	s.plane.Put(t, "/meshes/test/virtualServices", `{"virtualServiceName":"many.local","spec":{"provider":{"virtualRouter":{"virtualRouterName":"many"}}}}`)
-	d := s.gateway(`{"listeners":[{"portMapping":{"port":8080,"protocol":"http"}},{"portMapping":{"port":8081,"protocol":"http"}}]}`)
-	for name, p := range map[string][3]int{"a": {8080, 80}, "b": {8081, 81}} {
-		s.plane.Put(t, "/meshes/test/virtualGateway/edge/gatewayRoutes", fmt.Sprintf(
-			`{"gatewayRouteName":%q,"spec":{"httpRoute":{"match":{"prefix":"/","port":%d},"action":{"target":{"port":%d,"virtualService":{"virtualServiceName":"many.local"}}}}}}`, name, p[0], p[1]))
-	}
-	d.await("GET a /", "blue many.local /")
-	meshtest.Eventually(t, "the second port answers", func() error {
-		_, body, err := meshtest.Get(d.client, "http://"+d.proxy.Bind+":8081/")
-		if err == nil && body != "green many.local /" {
-			err = fmt.Errorf("answered %q", body)
+	c := s.defineGateway(`{"listeners":[` + strings.Join(listeners, ",") + `]}`)
+	for i, protocol := range protocols {
+		member, matches := protocol+"Route", `"prefix":"/"`
+		if protocol == "grpc" {
+			matches = `"serviceName":"any"`
 		}
-		return err
-	})
+		service := s.router(protocol, protocol, 80, 81)
+		for j, name := range []string{"blue", "green"} {
+			node := protocol + "-" + name
+			s.straight(node, protocol, "", echoing(node))
+			s.routeOf(protocol, name, routeSpec(member, fmt.Sprintf(`{%s,"port":%d}`, matches, 80+j), "", node, 1))
+			s.plane.Put(t, "/meshes/test/virtualGateway/edge/gatewayRoutes", fmt.Sprintf(
+				`{"gatewayRouteName":%q,"spec":{%q:{"match":{%s,"port":%d},"action":{"target":{"port":%d,"virtualService":{"virtualServiceName":%q}}}}}}`,
+				node, member, matches, 8000+10*i+j, 80+j, service))
+		}
+	}
+	d := s.startGateway(c)
+	s.http = &http.Client{Timeout: deadline, Transport: http2Only()}
+	for i, protocol := range protocols {
+		for j, name := range []string{"blue", "green"} {
+			want := fmt.Sprintf("%s-%s %s.test.local /any/call", protocol, name, protocol)
+			if status, body := s.getGRPC(fmt.Sprintf("%s:%d", d.proxy.Bind, 8000+10*i+j), "/any/call"); body != want {
+				t.Errorf("%s to port %d of the gateway: %d %q, want %q", protocol, 8000+10*i+j, status, body, want)
+			}
+		}
+	}
 }
 
 func TestGatewayWeights(t *testing.T) {
@@ -192,105 +208,6 @@ func TestGatewayRouteKeepsItsRequests(t *testing.T) {
 		"GET a /narrow | x-a | 1 | x-b | 1":      404,
 		"GET a /narrowed/in | x-a | 1 | x-b | 1": "rest rest.local /narrowed/in",
 	})
-}
-
-func TestGatewayPoolHealthAndAccessLog(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	release := make(chan struct{})
-	s.app("app", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/hold" {
-			<-release
-		}
-	})).Ready(t)
-	s.leadsTo("app.local", "app")
-	d := s.gateway(`{"listeners":[{"portMapping":{"port":8080,"protocol":"http"},` +
-		`"connectionPool":{"http":{"maxConnections":1,"maxPendingRequests":1}},` +
-		`"healthCheck":{"protocol":"http","path":"/ping","healthyThreshold":2,"unhealthyThreshold":2,"timeoutMillis":2000,"intervalMillis":5000}}],` +
-		`"logging":{"accessLog":{"file":{"path":"/dev/stdout","format":{"text":"gateway %REQ(:AUTHORITY)% %RESPONSE_CODE%\n"}}}}}`)
-	s.gatewayRoute("all", `{"prefix":"/app"}`, "app.local", "")
-	d.await("GET a /app", "")
-	d.wants(map[string]any{"GET a /ping": "Fairlead: the virtual gateway is up.\n", "GET a /pong": 404})
-
-	// One connection and one request that waits for it; a third is turned away.
-	var wg sync.WaitGroup
-	codes := make(chan int, 5)
-	for range 5 {
-		wg.Go(func() {
-			status, _, err := meshtest.Get(d.client, fmt.Sprintf("http://%s:%d/app/hold", d.proxy.Bind, port))
-			if err != nil {
-				t.Error(err)
-			}
-			codes <- status
-		})
-	}
-	refused := 0
-	for range 3 {
-		if <-codes == http.StatusServiceUnavailable {
-			refused++
-		}
-	}
-	close(release)
-	wg.Wait()
-	if refused != 3 {
-		t.Errorf("%d of 5 requests were turned away, want 3", refused)
-	}
-	meshtest.Eventually(t, "the access log has the request", func() error {
-		if log := d.proxy.Log.String(); !strings.Contains(log, "gateway a 404\n") {
-			return fmt.Errorf("the log: %s", log)
-		}
-		return nil
-	})
-}
-
-// http2 and grpc listeners take HTTP/2 without an upgrade; a gRPC gateway route matches
-// the service, its metadata and the host, and nothing but gRPC.
-func TestGatewayHTTP2AndGRPC(t *testing.T) {
-	t.Parallel()
-	s := newStage(t)
-	s.app("app", echoing("app")).Ready(t)
-	s.app("gold", echoing("gold")).Ready(t)
-	s.leadsTo("app.local", "app")
-	s.leadsTo("gold.local", "gold")
-	d := s.gateway(`{"listeners":[{"portMapping":{"port":8080,"protocol":"http2"}},{"portMapping":{"port":8081,"protocol":"grpc"}}]}`)
-	d.client.Transport = http2Only()
-	route := func(name, member, match, service string) {
-		s.plane.Put(t, "/meshes/test/virtualGateway/edge/gatewayRoutes", fmt.Sprintf(`{"gatewayRouteName":%q,"spec":%s}`, name, gatewayRouteSpec(member, match, service, "")))
-	}
-	route("two", "http2Route", `{"prefix":"/two","port":8080}`, "app.local")
-	route("cart", "grpcRoute", `{"serviceName":"shop.Cart","port":8081}`, "app.local")
-	route("gold", "grpcRoute", `{"serviceName":"shop.Cart","port":8081,"metadata":[{"name":"tier","match":{"exact":"gold"}}]}`, "gold.local")
-	route("host", "grpcRoute", `{"hostname":{"exact":"gold.example.com"},"port":8081}`, "gold.local")
-	d.await("GET a /two/x", "app app.local /x")
-	call := func(host, path, contentType, tier string) string {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.proxy.Bind+":8081"+path, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host = host
-		req.Header.Set("content-type", contentType)
-		req.Header.Set("tier", tier)
-		_, body, err := meshtest.Do(d.client, req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return body
-	}
-	meshtest.Eventually(t, "the gRPC routes are served", func() error {
-		a, b := call("a", "/shop.Cart/Add", "application/grpc", "gold"), call("gold.example.com", "/other/Add", "application/grpc", "")
-		if a != "gold gold.local /shop.Cart/Add" || b != "gold gold.local /other/Add" {
-			return fmt.Errorf("answered %q and %q", a, b)
-		}
-		return nil
-	})
-	if got := call("a", "/shop.Cart/Add", "application/grpc+proto", "tin"); got != "app app.local /shop.Cart/Add" {
-		t.Errorf("a request of the service: %q", got)
-	}
-	for _, c := range [][3]string{{"a", "/shop.Cart/Add", "text/plain"}, {"a", "/shop.Carts/Add", "application/grpc"}} {
-		if got := call(c[0], c[1], c[2], "gold"); strings.HasPrefix(got, "app ") || strings.HasPrefix(got, "gold ") {
-			t.Errorf("%v reached %q", c, got)
-		}
-	}
 }
 
 // http2Only speaks HTTP/2 without TLS.

@@ -16,6 +16,7 @@ type door struct {
 	*stage
 	proxy  *meshtest.Proxy
 	client *http.Client
+	port   int // of the listener that is called
 }
 
 // gateway defines a virtual gateway and starts its Envoy.
@@ -35,7 +36,7 @@ func (s *stage) defineGateway(spec string) meshtest.ProxyConfig {
 
 func (s *stage) startGateway(c meshtest.ProxyConfig) *door {
 	s.t.Helper()
-	d := &door{stage: s, proxy: s.plane.Proxy(s.t, c), client: &http.Client{
+	d := &door{stage: s, port: port, proxy: s.plane.Proxy(s.t, c), client: &http.Client{
 		Timeout:       20 * time.Second,
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 32},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -58,11 +59,39 @@ func onPort(protocol string) string {
 	return fmt.Sprintf(`{"listeners":[{"portMapping":{"port":%d,"protocol":%q}}]}`, port, protocol)
 }
 
+// bothVersions is the spec of a gateway with a listener for each version of HTTP.
+var bothVersions = fmt.Sprintf(`{"listeners":[%s,%s]}`, listener(httpPort, "http", ""), listener(http2Port, "http2", ""))
+
+// versions returns a gateway of bothVersions as it is called in each.
+func (d *door) versions() map[string]*door {
+	client, two := *d.client, *d
+	client.Transport = http2Only()
+	two.client, two.port = &client, http2Port
+	return map[string]*door{"http": d, "http2": &two}
+}
+
 // gatewayRoute defines a gateway route to a service; rewrite may be "".
 func (s *stage) gatewayRoute(name, match, service, rewrite string) {
 	s.t.Helper()
+	s.gatewayRouteOf("httpRoute", name, match, service, rewrite)
+}
+
+// gatewayRoutes defines a gateway route for each version of HTTP.
+func (s *stage) gatewayRoutes(name, match, service, rewrite string) {
+	s.t.Helper()
+	s.gatewayRouteOf("httpRoute", name, atPort(match, httpPort), service, rewrite)
+	s.gatewayRouteOf("http2Route", name+"-http2", atPort(match, http2Port), service, rewrite)
+}
+
+// atPort adds a listener's port to a match.
+func atPort(match string, port int) string {
+	return fmt.Sprintf(`%s,"port":%d}`, strings.TrimSuffix(match, "}"), port)
+}
+
+func (s *stage) gatewayRouteOf(member, name, match, service, rewrite string) {
+	s.t.Helper()
 	s.plane.Put(s.t, "/meshes/test/virtualGateway/edge/gatewayRoutes",
-		fmt.Sprintf(`{"gatewayRouteName":%q,"spec":%s}`, name, gatewayRouteSpec("httpRoute", match, service, rewrite)))
+		fmt.Sprintf(`{"gatewayRouteName":%q,"spec":%s}`, name, gatewayRouteSpec(member, match, service, rewrite)))
 }
 
 func gatewayRouteSpec(member, match, service, rewrite string) string {
@@ -84,7 +113,7 @@ func (s *stage) leadsTo(service, node string) {
 func (d *door) call(request string, headers ...string) (int, string) {
 	d.t.Helper()
 	f := strings.SplitN(request, " ", 3)
-	req, err := http.NewRequestWithContext(d.t.Context(), f[0], fmt.Sprintf("http://%s:%d", d.proxy.Bind, port), http.NoBody)
+	req, err := http.NewRequestWithContext(d.t.Context(), f[0], fmt.Sprintf("http://%s:%d", d.proxy.Bind, d.port), http.NoBody)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -137,16 +166,35 @@ func echoing(name string) http.Handler {
 
 func TestGatewayHosts(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"GatewayRoute.{httpRoute,http2Route}.match.hostname.{exact,suffix}",
+		"GatewayRoute.{httpRoute,http2Route}.action.target.virtualService.virtualServiceName",
+	)
 	s := newStage(t)
 	for _, name := range []string{"whole", "suffix", "rest"} {
 		s.app(name, echoing(name)).Ready(t)
 		s.leadsTo(name+".local", name)
 	}
-	d := s.gateway(onPort("http"))
-	s.gatewayRoute("whole", `{"hostname":{"exact":"Shop.example.com"},"prefix":"/x"}`, "whole.local", "")
-	s.gatewayRoute("suffix", `{"hostname":{"suffix":".example.com"}}`, "suffix.local", "")
-	s.gatewayRoute("bare", `{"hostname":{"suffix":"example.org"}}`, "suffix.local", "")
-	s.gatewayRoute("rest", `{"prefix":"/"}`, "rest.local", "")
+	d := s.gateway(bothVersions)
+	s.gatewayRoutes("whole", `{"hostname":{"exact":"Shop.example.com"},"prefix":"/x"}`, "whole.local", "")
+	s.gatewayRoutes("suffix", `{"hostname":{"suffix":".example.com"}}`, "suffix.local", "")
+	s.gatewayRoutes("bare", `{"hostname":{"suffix":"example.org"}}`, "suffix.local", "")
+	s.gatewayRoutes("rest", `{"prefix":"/"}`, "rest.local", "")
+	for version, d := range d.versions() {
+		t.Run(version, func(t *testing.T) { d.in(t).hosts() })
+	}
+}
+
+// in returns a gateway for a part of its test.
+func (d *door) in(t *testing.T) *door {
+	part, same := *d, *d.stage
+	same.t = t
+	part.stage = &same
+	return &part
+}
+
+func (d *door) hosts() {
+	d.t.Helper()
 	d.await("GET other.net /a", "rest rest.local /a")
 	d.await("GET example.org /a", "suffix suffix.local /a")
 	d.wants(map[string]any{
@@ -159,16 +207,20 @@ func TestGatewayHosts(t *testing.T) {
 		"GET www.example.org /":          "suffix suffix.local /",
 	})
 	if _, body := d.call("GET shop.example.com /a"); !strings.Contains(body, "edge") || !strings.Contains(body, "shop.example.com") {
-		t.Errorf("a request without a route is answered %q, want the gateway and the host", body)
+		d.t.Errorf("a request without a route is answered %q, want the gateway and the host", body)
 	}
 }
 
 func TestGatewayPathsAndRewrites(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"GatewayRoute.{httpRoute,http2Route}.match.{prefix,path.exact,path.regex}",
+		"GatewayRoute.{httpRoute,http2Route}.action.rewrite.{prefix.defaultPrefix,prefix.value,path.exact,hostname.defaultTargetHostname}",
+	)
 	s := newStage(t)
 	s.app("app", echoing("app")).Ready(t)
 	s.leadsTo("app.local", "app")
-	d := s.gateway(onPort("http"))
+	c := s.defineGateway(bothVersions)
 	for name, r := range map[string][2]string{
 		"default":  {`{"prefix":"/x"}`, ""},
 		"slash":    {`{"prefix":"/s/"}`, ""},
@@ -181,21 +233,16 @@ func TestGatewayPathsAndRewrites(t *testing.T) {
 		"regex-to": {`{"path":{"regex":"/q/.*"}}`, `{"path":{"exact":"/p"}}`},
 		"host":     {`{"prefix":"/h"}`, `{"hostname":{"defaultTargetHostname":"DISABLED"}}`},
 	} {
-		s.gatewayRoute(name, r[0], "app.local", r[1])
-		request := "GET a " + map[string]string{"exact": "/e", "exact-to": "/f", "regex": "/r/1"}[name]
-		if request == "GET a " {
-			request += "/" + r[0][strings.Index(r[0], `:"/`)+3:][:1] + "/"
-			if name == "regex-to" {
-				request = "GET a /q/"
-			}
-		}
-		meshtest.Eventually(t, name+" is served", func() error {
-			if status, body := d.call(request); status != http.StatusOK {
-				return fmt.Errorf("%s: answered %d %q", request, status, body)
-			}
-			return nil
-		})
+		s.gatewayRoutes(name, r[0], "app.local", r[1])
 	}
+	for version, d := range s.startGateway(c).versions() {
+		t.Run(version, func(t *testing.T) { d.in(t).pathsAndRewrites() })
+	}
+}
+
+func (d *door) pathsAndRewrites() {
+	d.t.Helper()
+	d.await("GET a /e", "app app.local /e")
 	d.wants(map[string]any{
 		"GET a /x":           "app app.local /",
 		"GET a /x/":          "app app.local /",
@@ -228,13 +275,17 @@ func TestGatewayPathsAndRewrites(t *testing.T) {
 
 func TestGatewayConditions(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"GatewayRoute.{httpRoute,http2Route}.match.{method,queryParameters.name,queryParameters.match.exact,headers.name,headers.invert}",
+		"GatewayRoute.{httpRoute,http2Route}.match.headers.match.{exact,prefix,suffix,regex,range}",
+	)
 	s := newStage(t)
 	s.app("yes", named("yes")).Ready(t)
 	s.app("no", named("no")).Ready(t)
 	s.leadsTo("yes.local", "yes")
 	s.leadsTo("no.local", "no")
-	d := s.gateway(onPort("http"))
-	s.gatewayRoute("no", `{"prefix":"/"}`, "no.local", "")
+	c := s.defineGateway(bothVersions)
+	s.gatewayRoutes("no", `{"prefix":"/"}`, "no.local", "")
 	for name, match := range map[string]string{
 		"exact":   `{"prefix":"/exact","headers":[{"name":"x-a","match":{"exact":"b"}}]}`,
 		"prefix":  `{"prefix":"/prefix","headers":[{"name":"x-a","match":{"prefix":"b"}}]}`,
@@ -246,12 +297,17 @@ func TestGatewayConditions(t *testing.T) {
 		"not":     `{"prefix":"/not","headers":[{"name":"x-a","match":{"exact":"b"},"invert":true}]}`,
 		"query":   `{"prefix":"/query","queryParameters":[{"name":"a","match":{"exact":"b"}},{"name":"c"}]}`,
 		"method":  `{"prefix":"/method","method":"POST"}`,
-		"port":    `{"prefix":"/port","port":8080}`,
 	} {
-		s.gatewayRoute(name, match, "yes.local", "")
+		s.gatewayRoutes(name, match, "yes.local", "")
 	}
-	d.await("GET a /port", "yes")
-	meshtest.Eventually(t, "all routes are served", func() error {
+	for version, d := range s.startGateway(c).versions() {
+		t.Run(version, func(t *testing.T) { d.in(t).conditions() })
+	}
+}
+
+func (d *door) conditions() {
+	d.t.Helper()
+	meshtest.Eventually(d.t, "all routes are served", func() error {
 		for request, headers := range map[string][]string{
 			"GET a /exact": {"x-a", "b"}, "GET a /prefix": {"x-a", "b"}, "GET a /suffix": {"x-a", "b"}, "GET a /regex": {"x-a", "b"},
 			"GET a /range": {"x-a", "1"}, "GET a /present": {"x-a", "1"}, "GET a /absent": nil, "GET a /not": {"x-a", "c"},
@@ -285,6 +341,7 @@ func TestGatewayConditions(t *testing.T) {
 
 func TestGatewayPriorities(t *testing.T) {
 	t.Parallel()
+	covers(t, "GatewayRoute.priority", "GatewayRoute.httpRoute.action.target.virtualService.virtualServiceName")
 	s := newStage(t)
 	for _, name := range []string{"one", "two", "three"} {
 		s.app(name, named(name)).Ready(t)

@@ -20,6 +20,11 @@ import (
 // the services that its routes lead to.
 func TestGatewayTLS(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"VirtualGateway.listeners.tls.{mode,certificate.file.certificateChain,certificate.file.privateKey}",
+		"VirtualGateway.backendDefaults.clientPolicy.tls.certificate.file.{certificateChain,privateKey}",
+		"VirtualGateway.backendDefaults.clientPolicy.tls.validation.{trust.file.certificateChain,subjectAlternativeNames.match.exact}",
+	)
 	s := newStage(t)
 	ca, dir := meshtest.NewAuthority(t), t.TempDir()
 	door := ca.WriteLeaf(t, dir, "door", meshtest.Leaf{Name: "door", DNS: []string{"door.test"}})

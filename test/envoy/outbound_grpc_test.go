@@ -135,7 +135,12 @@ func awaitGRPC(t *testing.T, c *grpc.ClientConn) {
 
 func TestGRPCRoutes(t *testing.T) {
 	t.Parallel()
-	s, _, _ := grpcStage(t)
+	covers(t,
+		"Route.grpcRoute.match.{serviceName,methodName,metadata.name,metadata.invert}",
+		"Route.grpcRoute.match.metadata.match.{exact,prefix,suffix,regex,range}",
+	)
+	s, blue, _ := grpcStage(t)
+	blue.health.Shutdown() // so that an answer tells which of the two was asked
 	s.addRoute("a-all", "grpcRoute", `{}`, "", "blue", 1)
 	s.addRoute("b-service", "grpcRoute", `{"serviceName":"grpc.health.v1.Health"}`, "", "green", 1)
 	s.addRoute("c-method", "grpcRoute", `{"serviceName":"grpc.testing.TestService","methodName":"EmptyCall"}`, "", "green", 1)
@@ -173,7 +178,7 @@ func TestGRPCRoutes(t *testing.T) {
 		t.Errorf("a call of the method: %v %v, want green", header, err)
 	}
 	if r, err := healthgrpc.NewHealthClient(c).Check(t.Context(), &healthgrpc.HealthCheckRequest{}); err != nil || r.Status != healthgrpc.HealthCheckResponse_SERVING {
-		t.Errorf("a call of the other service: %v %v", r, err)
+		t.Errorf("a call of the other service: %v %v, want green's answer", r, err)
 	}
 }
 
@@ -208,6 +213,7 @@ func TestGRPCStreams(t *testing.T) {
 
 func TestGRPCRetries(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.grpcRoute.retryPolicy.{grpcRetryEvents,maxRetries,perRetryTimeout}", "Route.grpcRoute.timeout.{perRequest,idle}")
 	s, blue, _ := grpcStage(t)
 	events := map[string]string{
 		"cancelled": "CANCELLED", "deadline-exceeded": "DEADLINE_EXCEEDED", "internal": "INTERNAL",
@@ -221,6 +227,8 @@ func TestGRPCRetries(t *testing.T) {
 		`,"retryPolicy":{"maxRetries":1,"perRetryTimeout":{"unit":"ms","value":500},"httpRetryEvents":["gateway-error"],"grpcRetryEvents":["unavailable"]}`, "blue", 1)
 	s.addRoute("timeout", "grpcRoute", `{"metadata":[{"name":"route","match":{"exact":"timeout"}}]}`,
 		`,"timeout":{"perRequest":{"unit":"ms","value":500}}`, "blue", 1)
+	s.addRoute("idle", "grpcRoute", `{"metadata":[{"name":"route","match":{"exact":"idle"}}]}`,
+		`,"timeout":{"perRequest":{"unit":"s","value":0},"idle":{"unit":"ms","value":500}}`, "blue", 1)
 	s.addRoute("all", "grpcRoute", `{}`, "", "blue", 1)
 	s.caller()
 	c := s.grpcCaller()
@@ -244,12 +252,16 @@ func TestGRPCRetries(t *testing.T) {
 	if got, err := call(t.Context(), c, "route", "slow", "key", "slow", "attempts", "2", "code", "hang"); err != nil || got != "blue 2" {
 		t.Errorf("a retry of a call that hangs: %q %v, want the second attempt", got, err)
 	}
-	if got, err := call(t.Context(), c, "route", "timeout", "key", "timeout", "attempts", "9", "code", "hang"); status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("a call over the route's timeout: %q %v", got, err)
-	}
-	blue.mu.Lock()
-	defer blue.mu.Unlock()
-	if n := blue.seen["timeout"]; n != 1 {
-		t.Errorf("a call over the route's timeout came %d times, want once", n)
+	// It is the route that ends these, not the caller's own deadline, whose words are others.
+	for route, words := range map[string]string{"timeout": "upstream request timeout", "idle": "stream timeout"} {
+		got, err := call(t.Context(), c, "route", route, "key", route, "attempts", "9", "code", "hang")
+		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded || !strings.Contains(err.Error(), words) {
+			t.Errorf("a call over the route's %s: %q %v, want %q", route, got, err, words)
+		}
+		blue.mu.Lock()
+		if n := blue.seen[route]; n != 1 {
+			t.Errorf("a call over the route's %s came %d times, want once", route, n)
+		}
+		blue.mu.Unlock()
 	}
 }

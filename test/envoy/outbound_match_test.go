@@ -31,11 +31,25 @@ func serveCleartext(t *testing.T, h http.Handler) (addr string) {
 // inverted condition on a value asks for the header to be there.
 func TestHeaderMatches(t *testing.T) {
 	t.Parallel()
+	covers(t,
+		"Route.{httpRoute,http2Route}.match.headers.{name,invert}",
+		"Route.{httpRoute,http2Route}.match.headers.match.{exact,prefix,suffix,regex,range}",
+	)
+	for _, protocol := range []string{"http", "http2"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			headerMatches(t, protocol)
+		})
+	}
+}
+
+func headerMatches(t *testing.T, protocol string) {
+	t.Helper()
 	s := newStage(t)
-	s.straight("blue", "http", "", named("blue"))
-	s.straight("green", "http", "", named("green"))
-	s.routed("http")
-	s.addRoute("all", "httpRoute", `{"prefix":"/"}`, "", "blue", 1)
+	s.straight("blue", protocol, "", named("blue"))
+	s.straight("green", protocol, "", named("green"))
+	s.routed(protocol)
+	s.addRoute("all", protocol+"Route", `{"prefix":"/"}`, "", "blue", 1)
 	forms := []struct{ name, match, meets, fails string }{
 		{"exact", `,"match":{"exact":"a-value"}`, "a-value", "a-valu"},
 		{"prefix", `,"match":{"prefix":"a-"}`, "a-value", "b-value"},
@@ -47,7 +61,7 @@ func TestHeaderMatches(t *testing.T) {
 	}
 	for _, f := range forms {
 		for _, invert := range []string{"false", "true"} {
-			s.addRoute(f.name+"-"+invert, "httpRoute",
+			s.addRoute(f.name+"-"+invert, protocol+"Route",
 				fmt.Sprintf(`{"prefix":"/%s/%s","headers":[{"name":"X-Tested"%s,"invert":%s}]}`, f.name, invert, f.match, invert), "", "green", 1)
 		}
 	}
@@ -76,6 +90,7 @@ func TestHeaderMatches(t *testing.T) {
 // application begins without asking: only there can a request say its scheme.
 func TestRequestMatches(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.{httpRoute,http2Route}.match.{prefix,method,scheme,path.exact,path.regex,queryParameters.name,queryParameters.match.exact}")
 	for _, protocol := range []string{"http", "http2"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
@@ -129,6 +144,7 @@ func TestRequestMatches(t *testing.T) {
 // is for one of the ports, and leads to one of the ports of a virtual node.
 func TestPortsOfARouter(t *testing.T) {
 	t.Parallel()
+	covers(t, "VirtualRouter.listeners.portMapping.{port,protocol}")
 	s := newStage(t)
 	addr := serveCleartext(t, named("first"))
 	serveAt(t, addr, port+1, named("second"))
@@ -164,6 +180,7 @@ func TestPortsOfARouter(t *testing.T) {
 // rule, each against a route that would win by the rules below.
 func TestOrderOfRoutes(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.priority")
 	s := newStage(t)
 	s.straight("no", "http", "", named("no"))
 	s.straight("yes", "http", "", named("yes"))
@@ -207,7 +224,7 @@ func TestOrderOfRoutes(t *testing.T) {
 func priorKnowledge(x *meshtest.Proxy) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Client{Transport: &http.Transport{Protocols: protocols, DialContext: dialer(x)}}
+	return &http.Client{Timeout: deadline, Transport: &http.Transport{Protocols: protocols, DialContext: dialer(x)}}
 }
 
 // sayingHTTPS is priorKnowledge for requests that say that their scheme is https, on a

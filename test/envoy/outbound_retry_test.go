@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -47,6 +48,7 @@ func (f *failingAs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // is not for is not.
 func TestRetryEvents(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.httpRoute.retryPolicy.{httpRetryEvents,maxRetries}")
 	s := newStage(t)
 	s.straight("blue", "http", "", &failingAs{seen: map[string]int{}})
 	s.routed("http")
@@ -150,6 +152,7 @@ func (b *headerBlock) Write(p []byte) (int, error) { *b = append(*b, p...); retu
 // A stream that the server refuses is tried again on stream-error, and else not.
 func TestRetryOfRefusedStreams(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.http2Route.retryPolicy.{httpRetryEvents,maxRetries}")
 	s := newStage(t)
 	s.node("tried", nodeSpec(refuser(t), "http2", ""))
 	s.node("told", nodeSpec(refuser(t), "http2", ""))
@@ -169,22 +172,38 @@ func TestRetryOfRefusedStreams(t *testing.T) {
 // instance; without the event requests fail.
 func TestRetryOfConnections(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.{httpRoute,http2Route,grpcRoute}.retryPolicy.tcpRetryEvents")
 	s := newStage(t)
 	names := newZone(t, 0)
 	names.set(poolName, serveCleartext(t, named("good")), meshtest.Address(t))
-	s.node("pool", poolSpec("http", ""))
-	s.routed("http")
-	s.addRoute("with", "httpRoute", `{"prefix":"/with"}`, `,"retryPolicy":{"maxRetries":1,"perRetryTimeout":{"unit":"s","value":5},"tcpRetryEvents":["connection-error"]}`, "pool", 1)
-	s.addRoute("without", "httpRoute", `{"prefix":"/without"}`, `,"retryPolicy":{"maxRetries":1,"perRetryTimeout":{"unit":"s","value":5},"httpRetryEvents":["client-error"]}`, "pool", 1)
-	s.callerWith(names.resolver)
-	meshtest.Eventually(t, "a request without the event fails", func() error {
-		if status, _ := s.get("/without"); status != http.StatusServiceUnavailable {
-			return fmt.Errorf("answered %d", status)
+	protocols := []string{"http", "http2", "grpc"}
+	services := map[string]string{}
+	policy := `,"retryPolicy":{"maxRetries":1,"perRetryTimeout":{"unit":"s","value":5},%s}`
+	for i, protocol := range protocols {
+		s.node("pool-"+protocol, poolSpec(protocol, ""))
+		services[protocol] = s.router(protocol, protocol, 1000+i)
+		with, without := `{"prefix":"/with"}`, `{"prefix":"/without"}`
+		if protocol == "grpc" {
+			with, without = `{"serviceName":"with"}`, `{"serviceName":"without"}`
 		}
-		return nil
-	})
-	for range 40 {
-		s.want(s.request("GET", "/with"), http.StatusOK, "good")
+		s.routeOf(protocol, "with", routeSpec(protocol+"Route", with, fmt.Sprintf(policy, `"tcpRetryEvents":["connection-error"]`), "pool-"+protocol, 1))
+		s.routeOf(protocol, "without", routeSpec(protocol+"Route", without, fmt.Sprintf(policy, `"httpRetryEvents":["client-error"]`), "pool-"+protocol, 1))
+	}
+	s.startFrontWith(s.defineCaller("", services["http"], services["http2"], services["grpc"]), names.resolver)
+	s.http = priorKnowledge(s.front)
+	for _, protocol := range protocols {
+		// Of gRPC the status is 200 whatever became of the call, and a failed one has no body.
+		meshtest.Eventually(t, protocol+": a request without the event fails", func() error {
+			if status, body := s.getGRPC(services[protocol], "/without/x"); body == "good" {
+				return fmt.Errorf("answered %d %q", status, body)
+			}
+			return nil
+		})
+		for range 40 {
+			if status, body := s.getGRPC(services[protocol], "/with/x"); status != http.StatusOK || body != "good" {
+				t.Fatalf("%s: a request with the event is answered %d %q", protocol, status, body)
+			}
+		}
 	}
 }
 
@@ -210,6 +229,7 @@ func hanging(n int) http.Handler {
 // a stream on which nothing moves.
 func TestTimeoutsOfRoutes(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.{httpRoute,http2Route}.{retryPolicy.maxRetries,retryPolicy.perRetryTimeout,timeout.perRequest,timeout.idle}")
 	for _, protocol := range []string{"http", "http2"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
@@ -224,6 +244,7 @@ func TestTimeoutsOfRoutes(t *testing.T) {
 			s.addRoute("idle", kind, `{"prefix":"/idle"}`, `,"timeout":{"perRequest":{"unit":"s","value":0},"idle":{"unit":"ms","value":300}}`+noRetries, "never", 1)
 			s.caller()
 			s.awaitAnswer("/", http.StatusOK)
+			s.http.Timeout = 14 * time.Second // the 15 s that a route has by default are over it
 			s.want(s.request("GET", "/try"), http.StatusOK, "attempt 2")
 			s.want(s.request("GET", "/whole"), http.StatusGatewayTimeout, "")
 			s.want(s.request("GET", "/idle"), http.StatusGatewayTimeout, "")

@@ -58,6 +58,7 @@ func (s *stage) greeters(n int) map[string]int {
 
 func TestTCPRoutes(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.tcpRoute.action.weightedTargets.{virtualNode,weight}")
 	s := newStage(t)
 	for _, name := range []string{"blue", "green", "red"} {
 		s.node(name, nodeSpec(serveTCP(t, name), "tcp", ""))
@@ -92,6 +93,7 @@ func TestTCPRoutes(t *testing.T) {
 // A TCP connection that nobody uses is closed after the time that its route says.
 func TestTCPIdleTimeout(t *testing.T) {
 	t.Parallel()
+	covers(t, "Route.tcpRoute.timeout.idle")
 	s := newStage(t)
 	s.node("blue", nodeSpec(serveTCP(t, "blue"), "tcp", ""))
 	s.routed("tcp")
