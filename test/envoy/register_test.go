@@ -268,9 +268,10 @@ func TestKilledAgentsInstanceGoes(t *testing.T) {
 	t.Parallel()
 	r := newRegistering(t, meshtest.Options{})
 	r.define()
-	killed, stays := r.agent("killed"), r.agent("stays")
+	stays := r.agent("stays")
+	r.await(stays, true) // the earlier one, which would go first if it did not renew its lease
+	killed := r.agent("killed")
 	r.await(killed, true)
-	r.await(stays, true)
 	r.caller()
 	l := r.startLoad()
 	l.awaitShift(t, "killed")
@@ -324,6 +325,7 @@ func TestInstanceFollowsEnvoysHealth(t *testing.T) {
 	r.await(x, true)
 	post(t, x, "/healthcheck/fail")
 	r.await(x, false)
+	r.awaitLog(x, `reason="Envoy is not ready any more"`) // and not because its lease was over
 	post(t, x, "/healthcheck/ok")
 	r.await(x, true)
 	m := envoyPID.FindStringSubmatch(x.Log.String())
