@@ -77,6 +77,35 @@ func (c *adminClient) drain(ctx context.Context) error {
 	return body.Close()
 }
 
+// ready says whether Envoy is live and serves: the first configuration has come and is in
+// place. Once it was, first is false, and a listener that is being replaced is no matter.
+func (c *adminClient) ready(ctx context.Context, first bool) (bool, error) {
+	body, err := c.do(ctx, http.MethodGet, "/ready")
+	var answered *adminError
+	if errors.As(err, &answered) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking Envoy whether it is ready: %w", err)
+	}
+	body.Close()
+	const manager = "listener_manager."
+	stats, err := c.stats(ctx, "^"+regexp.QuoteMeta(manager)+"(lds.update_success|total_listeners_(active|warming))$")
+	if err != nil {
+		return false, err
+	}
+	serves := stats[manager+"total_listeners_active"] > 0
+	if first {
+		serves = serves && stats[manager+"lds.update_success"] > 0 && stats[manager+"total_listeners_warming"] == 0
+	}
+	return serves, nil
+}
+
+// adminError is an answer of the admin interface with another status than 200.
+type adminError struct{ status string }
+
+func (e *adminError) Error() string { return "status " + e.status }
+
 // stats returns the statistics whose names match the regular expression.
 func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint64, error) {
 	body, err := c.do(ctx, http.MethodGet, "/stats?filter="+url.QueryEscape(filter))
@@ -106,7 +135,7 @@ func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadClose
 	}
 	if res.StatusCode != http.StatusOK {
 		res.Body.Close()
-		return nil, fmt.Errorf("status %s", res.Status)
+		return nil, &adminError{res.Status}
 	}
 	return res.Body, nil
 }

@@ -76,33 +76,58 @@ func (c Credentials) check() error {
 	if c.File == "" {
 		return nil
 	}
+	_, err := c.readFile()
+	return err
+}
+
+// read returns the key as it is now: from the file, or from an environment.
+func (c Credentials) read(environ []string) (key accessKey, err error) {
+	if c.File != "" {
+		return c.readFile()
+	}
+	for _, variable := range environ { // the last one holds
+		switch name, value, _ := strings.Cut(variable, "="); name {
+		case "AWS_ACCESS_KEY_ID":
+			key.id = value
+		case "AWS_SECRET_ACCESS_KEY":
+			key.secret = value
+		case "AWS_SESSION_TOKEN":
+			key.token = value
+		}
+	}
+	return key, nil
+}
+
+// readFile returns the key that the file holds under the profile.
+func (c Credentials) readFile() (accessKey, error) {
 	f, err := os.Open(c.File)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w (looked for %s)", errNoCredentials, c.File)
+		return accessKey{}, fmt.Errorf("%w (looked for %s)", errNoCredentials, c.File)
 	}
 	if err != nil {
-		return fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", err)
+		return accessKey{}, fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", err)
 	}
 	defer f.Close()
 	found := false
-	keys := map[string]bool{}
+	keys := map[string]string{}
 	scan := bufio.NewScanner(f)
 	for section := ""; scan.Scan(); {
 		line := strings.TrimSpace(scan.Text())
 		if strings.HasPrefix(line, "[") {
 			section = strings.TrimSpace(strings.Trim(line, "[]"))
 			found = found || section == c.Profile
-		} else if name, value, ok := strings.Cut(line, "="); ok && section == c.Profile && strings.TrimSpace(value) != "" {
-			keys[strings.TrimSpace(name)] = true
+		} else if name, value, ok := strings.Cut(line, "="); ok && section == c.Profile {
+			keys[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
+	key := accessKey{keys["aws_access_key_id"], keys["aws_secret_access_key"], keys["aws_session_token"]}
 	switch {
 	case scan.Err() != nil:
-		return fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", scan.Err())
+		return key, fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", scan.Err())
 	case !found:
-		return fmt.Errorf("%s has no profile %q; set AWS_PROFILE to one that it has", c.File, c.Profile)
-	case !keys["aws_access_key_id"] || !keys["aws_secret_access_key"]:
-		return fmt.Errorf("profile %q of %s lacks aws_access_key_id or aws_secret_access_key", c.Profile, c.File)
+		return key, fmt.Errorf("%s has no profile %q; set AWS_PROFILE to one that it has", c.File, c.Profile)
+	case key.id == "" || key.secret == "":
+		return key, fmt.Errorf("profile %q of %s lacks aws_access_key_id or aws_secret_access_key", c.Profile, c.File)
 	}
-	return nil
+	return key, nil
 }

@@ -49,6 +49,11 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		defer reload.remove()
 		cfg.Settings.ReloadDir = reload.path()
 	}
+	admin := newAdminClient(cfg.Settings.Admin)
+	registrar, err := prepareRegistration(cfg, admin)
+	if err != nil {
+		return 1, err
+	}
 	config, remove, err := bootstrapFile(cfg.Settings)
 	if err != nil {
 		return 1, err
@@ -67,7 +72,7 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	admin := newAdminClient(cfg.Settings.Admin)
+	defer startRegistration(registrar)()
 	if cfg.Settings.ConfigFile == "" {
 		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, logger: cfg.Logger}
 		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
@@ -77,10 +82,30 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		defer func() { cancel(); background.Wait() }()
 	}
 	s := &supervisor{
-		child: child, admin: admin, logger: cfg.Logger,
+		child: child, admin: admin, registrar: registrar, logger: cfg.Logger,
 		drainTime: cfg.Settings.DrainTime, ownAdmin: cfg.Settings.ConfigFile == "",
 	}
 	return s.run(ctx, cfg.Signals), nil
+}
+
+// prepareRegistration returns what will look after the instance's registration, nil for
+// nothing. What is missing is said before Envoy starts.
+func prepareRegistration(cfg RunConfig, admin *adminClient) (*registrar, error) {
+	s := cfg.Settings
+	if !s.Registration.Wanted() {
+		return nil, nil
+	}
+	plan, err := s.Registration.complete(s.Resource, s.Placement)
+	if err != nil {
+		return nil, err
+	}
+	environ := envoyEnviron(cfg)
+	key := func() (accessKey, error) { return s.XDS.Credentials.read(environ) }
+	api, err := newCloudMap(plan, s.XDS.Region, key)
+	if err != nil {
+		return nil, err
+	}
+	return newRegistrar(plan, api, admin, cfg.Logger), nil
 }
 
 // envoyEnviron is Envoy's environment. Its resource attributes name the service, so
@@ -153,13 +178,16 @@ type supervisor struct {
 	drainTime time.Duration
 	ownAdmin  bool // the admin interface is where our own bootstrap put it
 
-	draining, ending  bool
+	registrar *registrar // nil: nothing is registered
+
+	leaving, ending   bool
+	left              chan struct{} // closed when the instance has left the registry
 	drainOver, killAt <-chan time.Time
 	drained           chan error // the answer to the drain request
 }
 
 func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) int {
-	s.drained = make(chan error, 1)
+	s.drained, s.left = make(chan error, 1), make(chan struct{})
 	over := ctx.Done()
 	for {
 		select {
@@ -167,7 +195,10 @@ func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) int {
 			s.logEnd(code)
 			return code
 		case sig := <-signals:
-			s.onSignal(ctx, sig)
+			s.onSignal(sig)
+		case <-s.left:
+			s.left = nil
+			s.drain(ctx)
 		case err := <-s.drained:
 			s.onDrainAnswer(err)
 		case <-s.drainOver:
@@ -182,22 +213,32 @@ func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) int {
 	}
 }
 
-func (s *supervisor) onSignal(ctx context.Context, sig os.Signal) {
+func (s *supervisor) onSignal(sig os.Signal) {
 	switch {
 	case sig == syscall.SIGHUP || sig == syscall.SIGUSR1:
 		s.child.signal(sig.(syscall.Signal))
 	case s.ending:
 		s.logger.Warn("told to end once more: killing Envoy", "signal", sig.String())
 		s.child.signal(syscall.SIGKILL)
-	case sig == syscall.SIGINT || s.draining:
+	case sig == syscall.SIGINT || s.leaving:
 		s.logger.Info("ending Envoy", "signal", sig.String())
 		s.end()
 	default:
-		s.logger.Info("draining Envoy", "signal", sig.String(), "seconds", s.drainTime.Seconds())
-		s.draining = true
-		s.drainOver = time.After(s.drainTime)
-		go func() { s.drained <- s.admin.drain(ctx) }()
+		s.logger.Info("told to end", "signal", sig.String())
+		s.leaving = true
+		left := s.left
+		go func() { s.registrar.leave(); close(left) }()
 	}
+}
+
+// drain has Envoy drain. By then nobody finds the instance in the registry any more.
+func (s *supervisor) drain(ctx context.Context) {
+	if s.ending {
+		return
+	}
+	s.logger.Info("draining Envoy", "seconds", s.drainTime.Seconds())
+	s.drainOver = time.After(s.drainTime)
+	go func() { s.drained <- s.admin.drain(ctx) }()
 }
 
 // onDrainAnswer ends an Envoy that serves nothing, because it has no listener or its
@@ -221,6 +262,7 @@ func (s *supervisor) end() {
 		return
 	}
 	s.ending, s.drainOver = true, nil
+	s.registrar.depart()
 	s.killAt = time.After(killDelay)
 	s.child.signal(syscall.SIGTERM)
 }

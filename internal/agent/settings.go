@@ -29,6 +29,7 @@ type Settings struct {
 	ClientCertificate string            // what is told of clients' certificates: remove, set, append; "" for the default
 	OverlayFiles      map[string]string // files of the user's own by their variables
 	Overlays          []Overlay         // what stands in them, from Resolve on
+	Registration      Registration      // how this instance registers itself
 	ReloadDir         string            // where a file is moved to when certificates are to be read again; set by Run
 }
 
@@ -80,7 +81,10 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 		if e.text("FAIRLEAD_CLIENT_CERTIFICATE", "") != "" {
 			s.ClientCertificate = e.oneOf("FAIRLEAD_CLIENT_CERTIFICATE", "remove", "remove", "set", "append")
 		}
+		s.Registration = readRegistration(e, s.Placement, s.XDS)
 		e.refuseBootstrap()
+	} else if e.text(registerService, "") != "" {
+		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which the agent does not know the control plane; unset one of them", registerService)
 	}
 	s.Admin = readAdmin(e, s.Placement)
 	s.EnvoyPath = e.text("ENVOY_PATH", "")

@@ -111,6 +111,7 @@ var editKinds = []editKind{
 		e.plane.Delete(e.t, "/meshes/test/virtualNodes/passing")
 		e.awaitShift(e.t, "blue", "green")
 	}, nil},
+	{"endpoint comes and goes", (*edits).instances, nil},
 }
 
 func atFront(e *edits) *meshtest.Proxy { return e.front }
@@ -130,6 +131,7 @@ type edits struct {
 	blue    *meshtest.Proxy
 	weights string
 	flushes int
+	mapped  string // the service of the instances that come and go
 	// frontMore are more members of front's spec, with a comma in front.
 	frontMore string
 }
