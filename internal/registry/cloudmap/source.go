@@ -99,15 +99,14 @@ func (s *source) leave(one *service) {
 	one.busy = false
 }
 
-// succeeded notes that a service was asked for, and reports whether it was the last that
-// could not be.
-func (s *source) succeeded(one *service, interval time.Duration) (last bool) {
+// succeeded notes that a service was asked for, and reports whether that is to be said: no
+// service is left now that cannot be, and it was said that some could not.
+func (s *source) succeeded(one *service, interval time.Duration) (say bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	failed := one.failures > 0
 	one.busy, one.failures, one.heard = false, 0, time.Now()
 	one.next = one.heard.Add(spread(interval))
-	if !failed || s.failing() > 0 {
+	if len(s.said) == 0 || s.failing() > 0 {
 		return false
 	}
 	clear(s.said)
