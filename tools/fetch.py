@@ -2,7 +2,7 @@
 """Fetches into .tools/ what the Makefile needs and does not build.
 
     fetch.py envoy      .tools/envoy/envoy, the pinned Envoy
-    fetch.py clients    .tools/clients/, the AWS CLI, boto3 and pytest
+    fetch.py clients    .tools/clients/, the AWS CLI, boto3, pytest and moto
     fetch.py model      .tools/models/, the service models of App Mesh and Cloud Map
     fetch.py lock       writes tools/clients.txt anew (after a change of versions.yaml)
 
@@ -189,7 +189,7 @@ def clients(v):
     new = tempfile.mkdtemp(prefix="new-", dir=TOOLS)
     names = " and ".join(f"{n} {v['clients'][n]}" for n in ("awscli", "boto3"))
     pip(["install", "--target", new, "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile",
-         "--no-warn-script-location", "-r", CLIENTS_LOCK], f"{names} for the tests (40 MB)")
+         "--no-warn-script-location", "-r", CLIENTS_LOCK], f"{names} for the tests (50 MB)")
     publish(new, "clients", stamp)
 
 

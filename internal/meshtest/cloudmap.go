@@ -48,7 +48,7 @@ func (p *Plane) CloudMapService(t testing.TB, namespace, service string) *CloudM
 	}
 	out, err := c.CreateService(t.Context(), &servicediscovery.CreateServiceInput{
 		Name: &service, NamespaceId: aws.String(op.Operation.Targets["NAMESPACE"]),
-		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{FailureThreshold: aws.Int32(1)},
+		HealthCheckCustomConfig: &types.HealthCheckCustomConfig{},
 	})
 	if err != nil {
 		t.Fatal(err)
