@@ -2,7 +2,7 @@
 """Fetches into .tools/ what the Makefile needs and does not build.
 
     fetch.py envoy      .tools/envoy/envoy, the pinned Envoy
-    fetch.py clients    .tools/clients/, the AWS CLI, boto3 and pytest
+    fetch.py clients    .tools/clients/, the AWS CLI, boto3, pytest and moto
     fetch.py model      .tools/models/, the service models of App Mesh and Cloud Map
     fetch.py lock       writes tools/clients.txt anew (after a change of versions.yaml)
 
@@ -189,7 +189,7 @@ def clients(v):
     new = tempfile.mkdtemp(prefix="new-", dir=TOOLS)
     names = " and ".join(f"{n} {v['clients'][n]}" for n in ("awscli", "boto3"))
     pip(["install", "--target", new, "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile",
-         "--no-warn-script-location", "-r", CLIENTS_LOCK], f"{names} for the tests (40 MB)")
+         "--no-warn-script-location", "-r", CLIENTS_LOCK], f"{names} for the tests (50 MB)")
     publish(new, "clients", stamp)
 
 
@@ -212,7 +212,7 @@ def model(v):
 def lock(v):
     """Downloads the clients for every Python of versions.yaml and writes down what came."""
     direct = [f"{n}=={ver}" for n, ver in v["clients"].items()]
-    found, only310 = {}, set()
+    found, pythons, only310 = {}, {}, set()
     folder = tempfile.mkdtemp(prefix="lock-", dir=TOOLS)
     for python in v["python"]["locked"].split():
         extra = ONLY_PYTHON_310 if python == "3.10" else []
@@ -224,12 +224,15 @@ def lock(v):
             project = re.sub(r"[-_.]+", "-", project).lower()
             with open(os.path.join(into, name), "rb") as f:
                 found.setdefault((project, version), set()).add(hashlib.sha256(f.read()).hexdigest())
+            pythons.setdefault(project, {}).setdefault(version, []).append(python)
             if project in extra:
                 only310.add(project)
     with open(CLIENTS_LOCK, "w", encoding="utf-8") as f:
         f.write("# Made by \"make lock\" from versions.yaml. DO NOT EDIT.\n")
         for (project, version), hashes in sorted(found.items()):
             marker = ' ; python_version < "3.11"' if project in only310 else ""
+            if len(pythons[project]) > 1:  # the newest is not for every Python
+                marker = " ; " + " or ".join(f'python_version == "{p}"' for p in pythons[project][version])
             f.write(f"{project}=={version}{marker}")
             f.writelines(f" \\\n    --hash=sha256:{h}" for h in sorted(hashes))
             f.write("\n")

@@ -19,6 +19,7 @@ type cloudMapFlags struct {
 	externalID string
 	endpoint   string
 	interval   time.Duration
+	rate       int
 }
 
 func (f *cloudMapFlags) register(fl *pflag.FlagSet) {
@@ -26,11 +27,12 @@ func (f *cloudMapFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.externalID, "cloud-map-external-id", "", "external id that the roles of --cloud-map ask for")
 	fl.StringVar(&f.endpoint, "cloud-map-endpoint", "", "URL of Cloud Map (default AWS's own)")
 	fl.DurationVar(&f.interval, "cloud-map-interval", 5*time.Second, "how often Cloud Map is asked for each service")
+	fl.IntVar(&f.rate, "cloud-map-rate", 100, "most requests a second to the Cloud Map of each account")
 }
 
 // config checks the flags.
 func (f *cloudMapFlags) config() (server.CloudMap, error) {
-	out := server.CloudMap{Endpoint: f.endpoint, Interval: f.interval}
+	out := server.CloudMap{Endpoint: f.endpoint, Interval: f.interval, Rate: float64(f.rate)}
 	known := map[string]bool{}
 	for _, s := range f.sources {
 		account, role, asRole := strings.Cut(s, "=")
@@ -48,6 +50,8 @@ func (f *cloudMapFlags) config() (server.CloudMap, error) {
 	switch {
 	case f.interval < time.Second || f.interval > time.Hour:
 		return out, fmt.Errorf("--cloud-map-interval %s is not allowed: 1s to 1h", f.interval)
+	case f.rate < 1 || f.rate > 4000:
+		return out, fmt.Errorf("--cloud-map-rate %d is not allowed: 1 to 4000", f.rate)
 	case len(f.sources) == 0 && (f.endpoint != "" || f.externalID != ""):
 		return out, errors.New("--cloud-map is required with --cloud-map-endpoint and --cloud-map-external-id: the accounts whose nodes Cloud Map discovers")
 	}

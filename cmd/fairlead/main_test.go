@@ -56,6 +56,7 @@ func TestWrongUsage(t *testing.T) {
 		{"server --data-dir x --cloud-map 000000000001=admin", 2, `"admin" is not the ARN of a role`},
 		{"server --data-dir x --cloud-map 000000000001,000000000001=arn:aws:iam::123456789012:role/r", 2, "--cloud-map has account 000000000001 twice"},
 		{"server --data-dir x --cloud-map 000000000001 --cloud-map-interval 1ms", 2, "--cloud-map-interval 1ms is not allowed: 1s to 1h"},
+		{"server --data-dir x --cloud-map 000000000001 --cloud-map-rate 0", 2, "--cloud-map-rate 0 is not allowed: 1 to 4000"},
 		{"server --data-dir x --cloud-map-external-id x", 2, "--cloud-map is required with --cloud-map-endpoint"},
 		{"server --data-dir x --cloud-map 000000000001 --cloud-map-endpoint here", 2, `--cloud-map-endpoint "here" is not allowed: a URL`},
 		{"server --etcd-endpoints y --seal-key z", 2, "--audit-file is required with --etcd-endpoints"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -52,6 +53,18 @@ func (r *Registry) Import(ctx context.Context, account, region, namespace, servi
 		}
 	}
 	return nil
+}
+
+// Imported returns what was imported for a service, in the order of the ids, and whether
+// anything was, be it that there are no instances. What is returned is not to be changed.
+func (r *Registry) Imported(k mesh.InstancesKey) ([]mesh.Instance, bool) {
+	r.table.mu.RLock()
+	defer r.table.mu.RUnlock()
+	i := r.table.area(place{k.Account, k.Region}).imported[serviceName{k.Namespace, k.Service}]
+	if i == nil {
+		return nil, false
+	}
+	return slices.SortedFunc(maps.Values(i.instances), func(a, b mesh.Instance) int { return strings.Compare(a.ID, b.ID) }), i.revision != 0
 }
 
 // Forget removes what was imported for a service, so that it does not exist any more

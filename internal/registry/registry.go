@@ -20,6 +20,9 @@ type Config struct {
 	Store *store.Store
 	// Limits bound how much an account may register; what is 0 has its default.
 	Limits Limits
+	// Imports reports whether what was imported for an account is shown; nil: that of all
+	// accounts is. It must always say the same.
+	Imports func(account string) bool
 	// ExpireEvery is how often is looked for instances whose leases are over; 0 for 1 s.
 	ExpireEvery time.Duration
 	// ExpireAtOnce is how many instances are taken out in one such look; 0 for 10.
@@ -89,7 +92,7 @@ type Registry struct {
 func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	r := &Registry{
 		store: cfg.Store, limits: cfg.Limits.withDefaults(), every: cfg.ExpireEvery, atOnce: cfg.ExpireAtOnce,
-		now: cfg.Now, log: cfg.Logger, table: newTable(),
+		now: cfg.Now, log: cfg.Logger, table: newTable(cfg.Imports),
 		subscribers: map[int]func(mesh.InstancesKey){}, done: make(chan struct{}),
 	}
 	if r.every == 0 {

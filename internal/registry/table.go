@@ -16,6 +16,7 @@ type table struct {
 	loaded   bool
 	revision int64 // of the store, that was read up to
 	areas    map[place]*area
+	imports  func(account string) bool // nil: those of all accounts are taken in
 	// changed is closed at the next batch.
 	changed chan struct{}
 }
@@ -65,8 +66,14 @@ func newArea() *area {
 	}
 }
 
-func newTable() *table {
-	return &table{areas: map[place]*area{}, changed: make(chan struct{})}
+func newTable(imports func(account string) bool) *table {
+	return &table{areas: map[place]*area{}, imports: imports, changed: make(chan struct{})}
+}
+
+// parse reads the key of a record. ok is false for one that the table does not take in.
+func (t *table) parse(key string) (k parsedKey, ok bool) {
+	k, ok = parseKey(key)
+	return k, ok && (!k.imported || t.imports == nil || t.imports(k.account))
 }
 
 // area returns what there is of a place; of one without anything an empty one. The
@@ -148,12 +155,12 @@ func (t *table) apply(b store.RecordBatch, unreadable func(store.Record, error))
 	keys := map[mesh.InstancesKey]bool{}
 	d := touched{ids: map[place]map[string]bool{}, imported: map[place]map[serviceName]bool{}}
 	for _, key := range b.Deletes {
-		if k, ok := parseKey(key); ok {
+		if k, ok := t.parse(key); ok {
 			d.note(k)
 		}
 	}
 	for _, rec := range b.Puts {
-		if k, ok := parseKey(rec.Key); ok {
+		if k, ok := t.parse(rec.Key); ok {
 			d.note(k)
 		}
 	}
@@ -163,12 +170,12 @@ func (t *table) apply(b store.RecordBatch, unreadable func(store.Record, error))
 	}
 	t.keys(&d, keys)
 	for _, key := range b.Deletes {
-		if k, ok := parseKey(key); ok {
+		if k, ok := t.parse(key); ok {
 			t.area(k.place).remove(k)
 		}
 	}
 	for _, rec := range b.Puts {
-		k, ok := parseKey(rec.Key)
+		k, ok := t.parse(rec.Key)
 		if !ok {
 			continue
 		}

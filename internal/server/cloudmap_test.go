@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -10,28 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
-	"github.com/aws/smithy-go/middleware"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
-
-// cloudMap returns AWS's client for Cloud Map, as the plane's administrator.
-func cloudMap(p *meshtest.Plane) *servicediscovery.Client {
-	// The SDK would put "data-" in front of the host's name for DiscoverInstances.
-	plain := func(stack *middleware.Stack) error {
-		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("PlainHost",
-			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-				return next.HandleInitialize(smithyhttp.DisableEndpointHostPrefix(ctx, true), in)
-			}), middleware.Before)
-	}
-	return servicediscovery.New(servicediscovery.Options{
-		Region: meshtest.Region, BaseEndpoint: aws.String(p.URL()), HTTPClient: p.HTTP(), RetryMaxAttempts: 1,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return p.Creds, nil }),
-		APIOptions:  []func(*middleware.Stack) error{plain},
-	})
-}
 
 // makeService makes a namespace and a service in it, and returns the service's id.
 func makeService(t *testing.T, c *servicediscovery.Client, namespace, service string) string {
@@ -60,7 +41,7 @@ func makeService(t *testing.T, c *servicediscovery.Client, namespace, service st
 func TestCloudMap(t *testing.T) {
 	t.Parallel()
 	p := meshtest.Start(t)
-	c := cloudMap(p)
+	c := p.CloudMap()
 	id := makeService(t, c, "shop", "cart")
 	register := func(c *servicediscovery.Client, instance string, attributes map[string]string) error {
 		_, err := c.RegisterInstance(t.Context(), &servicediscovery.RegisterInstanceInput{ServiceId: &id, InstanceId: &instance, Attributes: attributes})
@@ -86,7 +67,7 @@ func TestCloudMap(t *testing.T) {
 	wantMetric(t, p, `fairlead_registry_instances{account="000000000001",region="us-east-1",source="registered"}`, "3")
 	p.Stop(t)
 	p.Run(t)
-	c = cloudMap(p)
+	c = p.CloudMap()
 	known, ok := p.Server().Registry().Instances(mesh.InstancesKey{Account: meshtest.Account, Region: meshtest.Region, Namespace: "shop", Service: "cart"})
 	if !ok || len(known) != 3 {
 		t.Errorf("after a restart there are %v, %v", known, ok)

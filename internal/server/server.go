@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,14 @@ type CloudMap struct {
 	Endpoint string
 	// Interval is how often each service is asked for, 0 for 5 s.
 	Interval time.Duration
+	// Rate bounds the requests a second to each source, 0 for 100.
+	Rate float64
+}
+
+// has reports whether an account has a source. What was learned of one that was taken
+// away does not count any more.
+func (c CloudMap) has(account string) bool {
+	return slices.ContainsFunc(c.Sources, func(s CloudMapSource) bool { return s.Account == account })
 }
 
 // CloudMapSource is the Cloud Map of an AWS account.
@@ -188,7 +197,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the first account: %w", err)
 	}
-	s.registry, err = registry.Open(ctx, registry.Config{Store: s.store, Metrics: s.metrics, Logger: s.cfg.Log})
+	s.registry, err = registry.Open(ctx, registry.Config{
+		Store: s.store, Imports: s.cfg.CloudMap.has, Metrics: s.metrics, Logger: s.cfg.Log,
+	})
 	if err != nil {
 		return err // says that it is the registry's
 	}
@@ -227,14 +238,14 @@ func (s *Server) Store() *store.Store { return s.store }
 // outlast a restart while AWS is away.
 func (s *Server) openCloudMap() (err error) {
 	s.cloudMap, err = cloudmap.New(cloudmap.Config{
-		Sources: s.cfg.CloudMap.Sources, Endpoint: s.cfg.CloudMap.Endpoint, Interval: s.cfg.CloudMap.Interval,
-		Wanted: s.live.Wanted,
-		Known: func(k mesh.InstancesKey) []mesh.Instance {
-			known, _ := s.registry.Instances(k)
-			return known
-		},
+		Sources: s.cfg.CloudMap.Sources, Endpoint: s.cfg.CloudMap.Endpoint, Self: s.Addrs().API,
+		Interval: s.cfg.CloudMap.Interval, Rate: s.cfg.CloudMap.Rate,
+		Wanted: s.live.Wanted, Known: s.registry.Imported,
 		Import: func(ctx context.Context, k mesh.InstancesKey, all []mesh.Instance) error {
 			return s.registry.Import(ctx, k.Account, k.Region, k.Namespace, k.Service, all)
+		},
+		Forget: func(ctx context.Context, k mesh.InstancesKey) error {
+			return s.registry.Forget(ctx, k.Account, k.Region, k.Namespace, k.Service)
 		},
 		Logger: s.cfg.Log, Metrics: s.metrics,
 	})

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -28,21 +32,57 @@ const mostInstances = 1000
 
 // clients are those of one source, by region. They are made when they are first needed.
 type clients struct {
-	source   Source
-	endpoint string
+	source         Source
+	endpoint, self string
+	timeout        time.Duration
 
 	mu       sync.Mutex
-	byRegion map[string]*servicediscovery.Client
+	byRegion map[string]*client
 }
 
-// get returns the client of a region. Credentials are found where AWS's clients find
-// them, and the source's role is assumed with them.
+// client asks in one region.
+type client struct {
+	*servicediscovery.Client
+	credentials aws.CredentialsProvider
+}
+
+// get returns the client of a region, once it has credentials. They are found where AWS's
+// clients find them, and the source's role is assumed with them.
 func (c *clients) get(ctx context.Context, region string) (*servicediscovery.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	found, err := c.of(ctx, region)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := found.credentials.Retrieve(ctx); err != nil { // kept until they expire
+		if c.source.RoleARN != "" {
+			return nil, fmt.Errorf("assuming the role %s: %w", c.source.RoleARN, err)
+		}
+		return nil, fmt.Errorf("looking for credentials where AWS's clients do (variables, files, the role of the machine or task): %w", err)
+	}
+	return found.Client, nil
+}
+
+// of returns the client of a region.
+func (c *clients) of(ctx context.Context, region string) (*client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known := c.byRegion[region]; known != nil {
 		return known, nil
 	}
+	made, err := c.open(ctx, region)
+	if err != nil {
+		return nil, err
+	}
+	if c.byRegion == nil {
+		c.byRegion = map[string]*client{}
+	}
+	c.byRegion[region] = made
+	return made, nil
+}
+
+func (c *clients) open(ctx context.Context, region string) (*client, error) {
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithRetryer(func() aws.Retryer {
 		// It waits as long as the service asks for when it is throttled.
 		return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
@@ -59,21 +99,34 @@ func (c *clients) get(ctx context.Context, region string) (*servicediscovery.Cli
 				o.ExternalID = aws.String(c.source.ExternalID)
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(role)
+		cfg.Credentials = aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = time.Minute })
 	}
-	client := servicediscovery.NewFromConfig(cfg, func(o *servicediscovery.Options) {
+	var itself error
+	made := servicediscovery.NewFromConfig(cfg, func(o *servicediscovery.Options) {
 		if c.endpoint != "" {
 			o.BaseEndpoint = aws.String(c.endpoint)
 		}
 		if o.BaseEndpoint != nil { // the settings of AWS's clients can name one, too
 			o.APIOptions = append(o.APIOptions, withoutHostPrefix)
+			if leads(*o.BaseEndpoint, c.self) {
+				itself = fmt.Errorf("the endpoint of Cloud Map, %s, is this server: set --cloud-map-endpoint, or take AWS_ENDPOINT_URL_SERVICEDISCOVERY "+
+					"out of the server's variables", *o.BaseEndpoint)
+			}
 		}
 	})
-	if c.byRegion == nil {
-		c.byRegion = map[string]*servicediscovery.Client{}
+	return &client{made, cfg.Credentials}, itself
+}
+
+// leads reports whether a URL leads to an address of this machine, host:port, as far as
+// can be said without asking for names.
+func leads(endpoint, address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	u, uerr := url.Parse(endpoint)
+	if err != nil || uerr != nil || u.Port() != port {
+		return false
 	}
-	c.byRegion[region] = client
-	return client, nil
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == host || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // withoutHostPrefix keeps the SDK from writing "data-" before the host, which AWS's own
@@ -85,57 +138,66 @@ func withoutHostPrefix(stack *middleware.Stack) error {
 		}), middleware.Before)
 }
 
-// revision returns the number that grows with each change of a service's instances.
-func (p *Poller) revision(ctx context.Context, s *source, c *servicediscovery.Client, k mesh.InstancesKey) (int64, error) {
+// call makes a request when there is room for it, and bounds its time.
+func (p *Poller) call(ctx context.Context, s *source, operation string, f func(context.Context) error) error {
 	if err := s.limit.Wait(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	p.asked.WithLabelValues(s.Account, "DiscoverInstancesRevision").Inc()
-	out, err := c.DiscoverInstancesRevision(ctx, &servicediscovery.DiscoverInstancesRevisionInput{
-		NamespaceName: aws.String(k.Namespace), ServiceName: aws.String(k.Service),
-	})
-	switch {
-	case is(err, notThere...):
-		return 0, nil // as good as a change
-	case is(err, "AccessDeniedException", "UnknownOperationException", "InvalidAction", "NotImplemented"):
-		if !s.noRevisions.Swap(true) {
-			p.cfg.Logger.WarnContext(ctx, "AWS Cloud Map does not tell revisions, all instances are asked for each time",
-				"account", s.Account, "error", err)
-		}
-		return 0, nil
-	case err != nil:
-		return 0, fmt.Errorf("asking for the revision of %s in %s: %w", k.Service, k.Namespace, err)
-	}
-	return aws.ToInt64(out.InstancesRevision), nil
+	p.asked.WithLabelValues(s.Account, operation).Inc()
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	return f(ctx)
 }
 
-// discover returns a service's instances, in the order of their ids. A service that does
-// not exist has none.
-func (p *Poller) discover(ctx context.Context, s *source, c *servicediscovery.Client, k mesh.InstancesKey) ([]mesh.Instance, int64, error) {
-	if err := s.limit.Wait(ctx); err != nil {
-		return nil, 0, err
-	}
-	p.asked.WithLabelValues(s.Account, "DiscoverInstances").Inc()
-	out, err := c.DiscoverInstances(ctx, &servicediscovery.DiscoverInstancesInput{
-		NamespaceName: aws.String(k.Namespace), ServiceName: aws.String(k.Service),
-		HealthStatus: types.HealthStatusFilterAll, MaxResults: aws.Int32(mostInstances),
+// revision returns the number that grows with each change of a service's instances.
+func (p *Poller) revision(ctx context.Context, s *source, c *servicediscovery.Client, k mesh.InstancesKey) (n int64, err error) {
+	err = p.call(ctx, s, opRevision, func(ctx context.Context) error {
+		out, err := c.DiscoverInstancesRevision(ctx, &servicediscovery.DiscoverInstancesRevisionInput{
+			NamespaceName: aws.String(k.Namespace), ServiceName: aws.String(k.Service),
+		})
+		if err == nil {
+			n = aws.ToInt64(out.InstancesRevision)
+		}
+		return err
+	})
+	return n, err
+}
+
+// discover asks for a service's instances.
+func (p *Poller) discover(ctx context.Context, s *source, c *servicediscovery.Client, one *service) (answer, error) {
+	var out *servicediscovery.DiscoverInstancesOutput
+	err := p.call(ctx, s, opDiscover, func(ctx context.Context) (err error) {
+		out, err = c.DiscoverInstances(ctx, &servicediscovery.DiscoverInstancesInput{
+			NamespaceName: aws.String(one.key.Namespace), ServiceName: aws.String(one.key.Service),
+			HealthStatus: types.HealthStatusFilterAll, MaxResults: aws.Int32(mostInstances),
+		})
+		return err
 	})
 	switch {
 	case is(err, notThere...):
-		return nil, 0, nil
+		return answer{}, nil
 	case err != nil:
-		return nil, 0, fmt.Errorf("asking for the instances of %s in %s: %w", k.Service, k.Namespace, err)
+		return answer{}, err
 	}
-	if len(out.Instances) == mostInstances {
-		p.cfg.Logger.WarnContext(ctx, "AWS Cloud Map tells of no more instances of a service than these; there may be others",
-			"account", k.Account, "namespace", k.Namespace, "service", k.Service, "instances", mostInstances)
+	if full := len(out.Instances) == mostInstances; full != one.full {
+		if one.full = full; full {
+			p.cfg.Logger.WarnContext(ctx, "AWS Cloud Map tells of no more instances of a service than these; there may be others",
+				"account", one.key.Account, "namespace", one.key.Namespace, "service", one.key.Service, "instances", mostInstances)
+		}
 	}
-	found := make([]mesh.Instance, 0, len(out.Instances))
-	for _, i := range out.Instances {
-		found = append(found, instance(i))
+	return answer{exists: true, instances: instances(out.Instances), revision: aws.ToInt64(out.InstancesRevision)}, nil
+}
+
+// instances reads a list of instances, in the order of their ids. Of several with one id
+// the last counts, and one without an id counts for nothing.
+func instances(list []types.HttpInstanceSummary) []mesh.Instance {
+	byID := make(map[string]mesh.Instance, len(list))
+	for _, i := range list {
+		if id := aws.ToString(i.InstanceId); id != "" {
+			byID[id] = instance(i)
+		}
 	}
-	slices.SortFunc(found, func(a, b mesh.Instance) int { return strings.Compare(a.ID, b.ID) })
-	return found, aws.ToInt64(out.InstancesRevision), nil
+	return slices.SortedFunc(maps.Values(byID), func(a, b mesh.Instance) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // instance reads an instance. A port that is no port counts as none.
@@ -154,8 +216,19 @@ func instance(i types.HttpInstanceSummary) mesh.Instance {
 // notThere are the codes by which Cloud Map says that there is no such service.
 var notThere = []string{"NamespaceNotFound", "ServiceNotFound"}
 
+// notTold are the codes by which a caller is told that revisions are not for it.
+var notTold = []string{"AccessDeniedException", "UnknownOperationException", "InvalidAction", "NotImplemented"}
+
 // is reports whether an error of the API has one of some codes.
 func is(err error, codes ...string) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode())
+}
+
+// refused reports whether an error is an answer of Cloud Map to one request, and not that
+// it is away or that there were too many requests.
+func refused(err error) bool {
+	var response *smithyhttp.ResponseError
+	throttled := retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}.IsErrorThrottle(err)
+	return errors.As(err, &response) && throttled != aws.TrueTernary
 }

@@ -1,6 +1,7 @@
 package cloudmap
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -34,6 +35,9 @@ type cloud struct {
 	revision  int64
 	refuse    string // a code that every call is refused with
 	refuseOne map[string]string
+	broken    string // an operation that is answered with 500 and a page
+	hang      string // a service that is never answered for
+	twice     bool   // each instance is told twice
 	calls     map[string]int
 	keys      map[string]bool // that signed
 	requests  []map[string]any
@@ -51,13 +55,20 @@ func newCloud(t *testing.T) (*cloud, string) {
 }
 
 func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	c.mu.Lock()
+	hangs := c.hang != "" && strings.Contains(string(body), `"`+c.hang+`"`)
+	c.mu.Unlock()
+	if hangs {
+		<-r.Context().Done()
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	key, _, _ := strings.Cut(credential, "/")
 	c.keys[key] = true
 	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	body, _ := io.ReadAll(r.Body)
 	if operation == "" {
 		c.assumeRole(w, string(body))
 		return
@@ -72,6 +83,11 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	code := c.refuse
 	if code == "" {
 		code = c.refuseOne[operation]
+	}
+	if operation == c.broken {
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, "<!doctype html><title>500 Internal Server Error</title>")
+		return
 	}
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	if code != "" {
@@ -88,6 +104,9 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				health = "UNHEALTHY"
 			}
 			list = append(list, map[string]any{"InstanceId": id, "Attributes": attributes, "HealthStatus": health})
+			if c.twice {
+				list = append(list, list[len(list)-1])
+			}
 		}
 		out["Instances"] = list
 	}
@@ -119,21 +138,71 @@ type sink struct {
 	mu      sync.Mutex
 	known   map[mesh.InstancesKey][]mesh.Instance
 	imports int
+	forgets int
 	wanted  []mesh.InstancesKey
+	away    error // of importAll
 }
 
 func (s *sink) importAll(_ context.Context, k mesh.InstancesKey, all []mesh.Instance) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.away != nil {
+		return s.away
+	}
 	s.known[k] = all
 	s.imports++
 	return nil
 }
 
-func (s *sink) of(k mesh.InstancesKey) []mesh.Instance {
+func (s *sink) forget(_ context.Context, k mesh.InstancesKey) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known[k]
+	delete(s.known, k)
+	s.forgets++
+	return nil
+}
+
+func (s *sink) find(k mesh.InstancesKey) ([]mesh.Instance, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, ok := s.known[k]
+	return all, ok
+}
+
+func (s *sink) of(k mesh.InstancesKey) []mesh.Instance {
+	all, _ := s.find(k)
+	return all
+}
+
+// services returns how many services were imported.
+func (s *sink) services() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.known)
+}
+
+func newSink(wanted ...mesh.InstancesKey) *sink {
+	return &sink{known: map[mesh.InstancesKey][]mesh.Instance{}, wanted: wanted}
+}
+
+// record keeps what is logged.
+type record struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, string(b))
+	return len(b), nil
+}
+
+// having returns the lines that have a text.
+func (r *record) having(text string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(r.lines), func(l string) bool { return !strings.Contains(l, text) })
 }
 
 func (s *sink) ids(k mesh.InstancesKey) []string {
@@ -148,17 +217,24 @@ func (s *sink) ids(k mesh.InstancesKey) []string {
 	return ids
 }
 
-// start runs a poller until the test ends.
-func start(t *testing.T, endpoint string, s *sink, sources ...Source) *Poller {
+// start runs a poller until the test ends, and returns what it logs.
+func start(t *testing.T, endpoint string, s *sink, sources ...Source) *record {
 	t.Helper()
-	if len(sources) == 0 {
-		sources = []Source{{Account: account}}
+	return startWith(t, Config{Sources: sources, Endpoint: endpoint}, s)
+}
+
+func startWith(t *testing.T, cfg Config, s *sink) *record {
+	t.Helper()
+	if len(cfg.Sources) == 0 {
+		cfg.Sources = []Source{{Account: account}}
 	}
-	p, err := New(Config{
-		Sources: sources, Endpoint: endpoint, Interval: 10 * time.Millisecond, Rate: 10_000,
-		Wanted: func() []mesh.InstancesKey { s.mu.Lock(); defer s.mu.Unlock(); return slices.Clone(s.wanted) },
-		Known:  s.of, Import: s.importAll, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	logged := &record{}
+	cfg.Interval = 10 * time.Millisecond
+	cfg.Rate = cmp.Or(cfg.Rate, 10_000)
+	cfg.Wanted = func() []mesh.InstancesKey { s.mu.Lock(); defer s.mu.Unlock(); return slices.Clone(s.wanted) }
+	cfg.Known, cfg.Import, cfg.Forget = s.find, s.importAll, s.forget
+	cfg.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), logged), nil))
+	p, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +247,7 @@ func start(t *testing.T, endpoint string, s *sink, sources ...Source) *Poller {
 			t.Errorf("Run ended with %v", err)
 		}
 	})
-	return p
+	return logged
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -205,14 +281,16 @@ func TestInstancesComeAndGo(t *testing.T) {
 		{ID: "a", IPv6: "::2", Attributes: map[string]string{"AWS_INSTANCE_IPV6": "::2", "AWS_INSTANCE_PORT": "no port"}},
 		{ID: "b", IPv4: "10.0.0.2", Port: 8080, Zone: "a", Attributes: c.instances["b"]},
 	}
-	if d := cmp.Diff(want, s.of(cart)); d != "" {
+	if d := gocmp.Diff(want, s.of(cart)); d != "" {
 		t.Error(d)
 	}
 	c.set(func(c *cloud) { delete(c.instances, "a"); c.revision++ })
 	eventually(t, "one instance", func() bool { return len(s.of(cart)) == 1 })
-	if len(s.known) != 1 {
+	if s.services() != 1 {
 		t.Errorf("services without a source were imported: %v", s.known)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, in := range c.requests {
 		if in["NamespaceName"] != "shop.local" || in["ServiceName"] != "cart" {
 			t.Errorf("asked for %v", in)
@@ -287,7 +365,7 @@ func TestAnEmptyAnswerIsBelievedTwice(t *testing.T) {
 	c, endpoint := newCloud(t)
 	s := &sink{known: map[mesh.InstancesKey][]mesh.Instance{cart: {{ID: "a"}}}}
 	p, err := New(Config{
-		Sources: []Source{{Account: account}}, Endpoint: endpoint, Known: s.of, Import: s.importAll, Logger: slog.New(slog.DiscardHandler),
+		Sources: []Source{{Account: account}}, Endpoint: endpoint, Known: s.find, Import: s.importAll, Forget: s.forget, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -301,7 +379,7 @@ func TestAnEmptyAnswerIsBelievedTwice(t *testing.T) {
 	p.poll(t.Context(), p.sources[account], one)
 	c.set(func(c *cloud) { clear(c.instances); c.revision++ })
 	p.poll(t.Context(), p.sources[account], one)
-	if got := s.ids(cart); s.imports != 1 || !slices.Equal(got, []string{"a"}) {
+	if got := s.ids(cart); s.imports != 0 || !slices.Equal(got, []string{"a"}) {
 		t.Errorf("%d imports, the instances are %v", s.imports, got)
 	}
 }
