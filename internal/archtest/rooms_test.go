@@ -60,9 +60,11 @@ var rooms = map[string]room{
 	// A room of its own: it knows nothing of callers, and those who write to it need not know access.
 	"internal/access/audit": {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/registry":     {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/ca":           {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/quota":        {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/restapi":      {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/mesh", "internal/store"}, modules: anything},
+	// A room of its own: it asks AWS, and knows neither the store nor who keeps what it finds.
+	"internal/registry/cloudmap": {rooms: []string{"internal/mesh"}, modules: anything},
+	"internal/ca":                {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/quota":             {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/restapi":           {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/mesh", "internal/store"}, modules: anything},
 	"internal/xds": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
@@ -82,7 +84,7 @@ var rooms = map[string]room{
 	"internal/server": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
-			"internal/registry", "internal/restapi", "internal/store", "internal/ui", "internal/xds",
+			"internal/registry", "internal/registry/cloudmap", "internal/restapi", "internal/store", "internal/ui", "internal/xds",
 		},
 		modules: anything,
 	},
