@@ -21,7 +21,7 @@ const httpsPort = 443
 func (t *translator) httpsChains(all string, served bool) []*listenerv3.FilterChain {
 	var chains []*listenerv3.FilterChain
 	add := func(cluster string, names ...string) {
-		filters := t.networkFilter("envoy.filters.network.tcp_proxy", &tcpproxyv3.TcpProxy{
+		filters := t.networkFilter(tcpProxyName, &tcpproxyv3.TcpProxy{
 			StatPrefix:       egressStatPrefix,
 			ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster},
 		})
@@ -55,7 +55,7 @@ func (t *translator) emitOriginalDst(name string) bool {
 // connection was made to, and on port 443 the server name that is asked for. On other
 // ports Envoy must not wait for a client to speak: in some protocols servers speak first.
 var egressFilters = append(slices.Clone(originalDst), &listenerv3.ListenerFilter{
-	Name:       "envoy.filters.listener.tls_inspector",
+	Name:       tlsInspectorName,
 	ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: mustAny(&tlsinspectorv3.TlsInspector{})},
 	FilterDisabled: &listenerv3.ListenerFilterChainMatchPredicate{
 		Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: &listenerv3.ListenerFilterChainMatchPredicate{
