@@ -32,7 +32,7 @@ LINT := .tools/bin/golangci-lint
 	need-go need envoy test-go test-race test-fuzz test-clients lint check-generated check-tidy
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: need envoy build ## set everything up on this machine and show a canary on real Envoys
 	@bin/fairlead demo $(ARGS)
@@ -43,8 +43,8 @@ test-versions: need envoy ## fetch each older Envoy that versions.yaml names, an
 	@$(PYTHON) tools/fetch.py older
 	@echo "== older Envoys beside the newest"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 10m ./test/envoy -run '^TestEnvoysOfSeveralVersions$$'
-	@for envoy in "$(CURDIR)"/.tools/envoy-1.*/envoy; do echo "== $$("$$envoy" --version | tr -d '\n')"; \
-		ENVOY_PATH="$$envoy" $(PYTHON) tools/gotest.py -count=1 -timeout 20m $(ENVOY_ROOMS) || exit 1; done
+	@bad=0; for envoy in "$(CURDIR)"/.tools/envoy-1.*/envoy; do echo "== $$("$$envoy" --version | tr -d '\n')"; \
+		ENVOY_PATH="$$envoy" $(PYTHON) tools/gotest.py -count=1 -timeout 20m $(ENVOY_ROOMS) || bad=1; done; exit $$bad
 
 check: need check-fast check-tidy check-generated lint ## all that must hold before a commit, tests aside
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -84,18 +85,18 @@ var features = []feature{
 // envoyOf returns what a proxy's Envoy can do. One that lists no extensions is taken to
 // have those of a stock Envoy. It is an error to list some and to lack an essential one.
 func envoyOf(node *corev3.Node, bound bool) (Features, error) {
-	needed := map[string]bool{originalDstName: !bound}
-	for _, name := range essential {
-		needed[name] = true
+	needed := essential
+	if !bound {
+		needed = slices.Concat([]string{originalDstName}, essential)
 	}
 	listed := map[string]bool{}
 	for _, e := range node.GetExtensions() {
 		listed[e.GetName()] = listed[e.GetName()] || !e.GetDisabled()
 	}
 	has := func(name string) bool { return len(listed) == 0 || listed[name] }
-	for name, need := range needed {
-		if need && !has(name) {
-			return 0, fmt.Errorf("node.extensions is without %s, an Envoy must have %s", name, strings.Join(append(essential, originalDstName), ", "))
+	for _, name := range needed {
+		if !has(name) {
+			return 0, fmt.Errorf("node.extensions is without %s, an Envoy must have %s", name, strings.Join(needed, ", "))
 		}
 	}
 	var out Features
