@@ -21,21 +21,30 @@ export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath $(she
 # The rooms whose code is mostly concurrency are tested once more under the race detector.
 RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/...
 PACKAGES ?= ./...
+# What runs an Envoy and depends on its version.
+ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/telemetry
 CLIENTS := .tools/clients
 LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check check-fast build generate bench fuzz soak lock clean \
+.PHONY: help demo test test-versions check check-fast build generate bench fuzz soak lock clean \
 	need-go need envoy test-go test-race test-fuzz test-clients lint check-generated check-tidy
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: need envoy build ## set everything up on this machine and show a canary on real Envoys
 	@bin/fairlead demo $(ARGS)
 
 test: need envoy build test-go test-race test-fuzz test-clients ## run all tests (15 minutes at most)
+
+test-versions: need envoy ## fetch each older Envoy that versions.yaml names, and test with it (5 minutes each)
+	@$(PYTHON) tools/fetch.py older
+	@echo "== older Envoys beside the newest"
+	@$(PYTHON) tools/gotest.py -count=1 -timeout 10m ./test/envoy -run '^TestEnvoysOfSeveralVersions$$'
+	@bad=0; for envoy in "$(CURDIR)"/.tools/envoy-1.*/envoy; do echo "== $$("$$envoy" --version | tr -d '\n')"; \
+		ENVOY_PATH="$$envoy" $(PYTHON) tools/gotest.py -count=1 -timeout 20m $(ENVOY_ROOMS) || bad=1; done; exit $$bad
 
 check: need check-fast check-tidy check-generated lint ## all that must hold before a commit, tests aside
 
@@ -61,12 +70,13 @@ bench: need envoy build ## run the benchmarks (BENCH=name picks some)
 	@tools/each.sh Benchmark | while read -r dir names; do \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
 
-fuzz: need envoy test-fuzz ## fuzz each target for FUZZTIME (3s), the server with REQUESTS (1000000), Envoys with MESHES (2000); take each field out
+fuzz: need envoy test-fuzz ## fuzz each target for FUZZTIME (3s), the server with REQUESTS (1000000), Envoys with MESHES (2000) and of older versions; take each field out
 	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
 	@tools/fuzz.sh $(REQUESTS)x FuzzRequests
 	@echo "== $(MESHES) random meshes, checked by an Envoy and taken by running ones (some minutes)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/envoy -run '^Test(Random|Odd)Meshes$$' -meshes $(MESHES)
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy -run '^TestRandomMeshesAreTaken$$' -meshes $(MESHES)
+	@$(MAKE) --no-print-directory test-versions
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 240m ./test/takeout -all
 

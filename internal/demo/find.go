@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
@@ -46,18 +44,11 @@ func findPrograms(ctx context.Context) (programs, error) {
 	return p, cmp.Or(agentErr, envoyErr)
 }
 
-var versionForm = regexp.MustCompile(`/(\d+\.\d+\.\d+[^/]*)/`)
-
 // askVersion runs Envoy once, which shows that this machine can.
 func askVersion(ctx context.Context, envoy string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, envoy, "--version").CombinedOutput()
+	version, err := envoybin.Version(ctx, envoy)
 	if err != nil {
-		return "", fmt.Errorf("%s does not run on this machine: %w %s", envoy, err, firstLine(out))
+		return "", err
 	}
-	if m := versionForm.FindSubmatch(out); m != nil {
-		return string(m[1]), nil
-	}
-	return "of an unknown version", nil
+	return cmp.Or(version, "of an unknown version"), nil
 }

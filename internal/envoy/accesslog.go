@@ -23,6 +23,10 @@ func (t *translator) accessLogs(l *mesh.Logging) accessLogs {
 	}
 	const field = "logging.accessLog.file"
 	file := l.AccessLog.File
+	if t.lacks(fileLogs) {
+		t.problem(t.self(), field, "there is no access log: the proxy's Envoy was built without %s", fileLogger)
+		return nil
+	}
 	if strings.ContainsFunc(file.Path, unicode.IsControl) {
 		t.problem(t.self(), field+".path", "%q is not a path: there is no access log", file.Path)
 		return nil
@@ -40,7 +44,7 @@ func (t *translator) accessLogs(l *mesh.Logging) accessLogs {
 		return nil
 	}
 	return accessLogs{{
-		Name:       "envoy.access_loggers.file",
+		Name:       fileLogger,
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: packed},
 	}}
 }

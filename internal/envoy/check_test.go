@@ -217,21 +217,29 @@ func unpack(t *testing.T, a *anypb.Any) proto.Message {
 // validateWithEnvoy has an Envoy check the resources, as a configuration of its own.
 func validateWithEnvoy(t *testing.T, resources []Resource) {
 	t.Helper()
-	envoy, file := findEnvoy(t), writeBootstrap(t, resources)
+	envoy, file := needEnvoy(t), writeBootstrap(t, resources)
 	check := exec.Command(envoy, "--mode", "validate", "-l", "warning", "-c", file)
 	check.Env = append(os.Environ(), "OTEL_RESOURCE_ATTRIBUTES=service.name=test") // as the agent has it
 	out, err := check.CombinedOutput()
 	if err != nil {
 		t.Errorf("Envoy refuses the resources: %v\n%s", err, out)
-	} else if strings.Contains(string(out), "[warning]") {
-		t.Errorf("Envoy warns of the resources:\n%s", out)
+	}
+	for line := range strings.Lines(string(out)) {
+		// Envoy 1.37 says so of the logger that its later versions call stable.
+		unfinished := strings.Contains(line, "'envoy.extensions.access_loggers.stats.v3.Config' is marked as work-in-progress")
+		if strings.Contains(line, "[warning]") && !unfinished {
+			t.Errorf("Envoy warns of the resources: %s", line)
+		}
 	}
 }
 
-// findEnvoy returns the Envoy to test with, and skips the test if there is none.
-func findEnvoy(t *testing.T) string {
+// findEnvoy returns the Envoy to test with.
+func findEnvoy() (string, error) { return envoybin.Find(os.Getenv("ENVOY_PATH"), "../..") }
+
+// needEnvoy returns the Envoy to test with, and skips the test if there is none.
+func needEnvoy(t *testing.T) string {
 	t.Helper()
-	envoy, err := envoybin.Find(os.Getenv("ENVOY_PATH"), "../..")
+	envoy, err := findEnvoy()
 	if errors.Is(err, envoybin.ErrNone) {
 		t.Skip(err)
 	}

@@ -85,7 +85,7 @@ func (t *translator) downstreamTLS(l *mesh.Listener, field string) (socket *core
 		return nil, false
 	}
 	return &corev3.TransportSocket{
-		Name:       "envoy.transport_sockets.tls",
+		Name:       tlsSocket,
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
 	}, true
 }

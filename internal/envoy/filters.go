@@ -18,13 +18,13 @@ import (
 var httpFilters = []*hcmv3.HttpFilter{
 	// Last, because it ends the chain: it chooses the upstream by the route that all
 	// filters before it have seen. Envoy refuses a chain that ends otherwise.
-	httpFilter("envoy.filters.http.router", &routerv3.Router{}),
+	httpFilter(routerName, &routerv3.Router{}),
 }
 
 // originalDst are the listener filters of a redirected proxy: they bring back the
 // address that the connection was made to, by which its filter chain is chosen.
 var originalDst = []*listenerv3.ListenerFilter{{
-	Name:       "envoy.filters.listener.original_dst",
+	Name:       originalDstName,
 	ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: mustAny(&originaldstv3.OriginalDst{})},
 }}
 
@@ -86,7 +86,7 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 		config.NormalizePath, config.MergeSlashes = wrapperspb.Bool(true), true
 		config.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_KEEP_UNCHANGED
 	}
-	return t.networkFilter("envoy.filters.network.http_connection_manager", config)
+	return t.networkFilter(managerName, config)
 }
 
 // tellCertificates sets what the application is told of its clients' certificates, in
@@ -122,8 +122,6 @@ func (t *translator) networkFilter(name string, config message) []*listenerv3.Fi
 	}
 	return []*listenerv3.Filter{{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}
 }
-
-const tcpProxyName = "envoy.filters.network.tcp_proxy"
 
 // tcpProxy returns the network filter that hands connections on, with the node's access
 // log. It returns nil, and notes a problem of the node, if Envoy would refuse it.

@@ -20,7 +20,7 @@ import (
 // of Envoy's routes.
 func TestOnePassIsTwoOnEnvoy(t *testing.T) {
 	t.Parallel()
-	program := findEnvoy(t)
+	program := needEnvoy(t)
 	nodes := map[string]uint32{} // the ports of the nodes' applications
 	for _, s := range []string{"s1", "s2"} {
 		for i := range 4 {

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/tools/txtar"
@@ -30,7 +28,8 @@ var update = flag.Bool("update", false, "write what Translate returns into testd
 // TestGolden translates every case in testdata. A case is one txtar file:
 //
 //	Why the case is there.
-//	-- proxy.yaml --   the node, or virtualGateway/NAME, and the metadata of its proxy if it has any
+//	-- proxy.yaml --   the node, or virtualGateway/NAME; of its proxy the metadata, the version of Envoy if it
+//	                   is not the newest, and extensions that it is without
 //	-- mesh.yaml --    the objects: kind, name, parent for a route or gateway route, spec as the API takes it
 //	-- instances.yaml -- the services of the registry with their instances, if there are any
 //	-- resources.json --
@@ -58,7 +57,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 			c.checkShuffled(t, got)
-			t.Run("envoy", func(t *testing.T) { validateWithEnvoy(t, resources) })
+			t.Run("envoy", func(t *testing.T) { validateWithEnvoy(t, c.forEnvoy(t)) })
 		})
 	}
 }
@@ -67,13 +66,21 @@ func TestGolden(t *testing.T) {
 type goldenCase struct {
 	file    string
 	archive *txtar.Archive
-	node    string
+	proxy   caseProxy
 	profile Profile
 	objects []caseObject
 	// services are those of the registry.
 	services map[mesh.InstancesKey][]mesh.Instance
 	// change may change each spec before the view is built.
 	change func(mesh.Kind, any)
+}
+
+// caseProxy is the proxy of a case.
+type caseProxy struct {
+	Node     string
+	Version  string // of Envoy, such as 1.37
+	Without  []string
+	Metadata map[string]any
 }
 
 // caseService is a service of the registry, of the mesh's account unless another is named.
@@ -115,19 +122,17 @@ func readCase(t testing.TB, file string) *goldenCase {
 	if strings.TrimSpace(string(archive.Comment)) == "" {
 		t.Error("the case does not say why it is there")
 	}
-	var proxy struct {
-		Node     string
-		Metadata map[string]any
-	}
-	if err := yaml.Unmarshal([]byte(c.section("proxy.yaml")), &proxy); err != nil {
+	d := yaml.NewDecoder(strings.NewReader(c.section("proxy.yaml")))
+	d.KnownFields(true)
+	if err := d.Decode(&c.proxy); err != nil {
 		t.Fatalf("proxy.yaml: %v", err)
 	}
-	if proxy.Metadata == nil {
-		proxy.Metadata = map[string]any{"fairlead": map[string]any{}}
+	if c.proxy.Metadata == nil {
+		c.proxy.Metadata = map[string]any{"fairlead": map[string]any{}}
 	}
-	c.node, c.profile = proxy.Node, parseMetadata(t, proxy.Metadata)
+	c.profile = c.proxy.profile(t)
 	c.readInstances(t)
-	d := yaml.NewDecoder(strings.NewReader(c.section("mesh.yaml")))
+	d = yaml.NewDecoder(strings.NewReader(c.section("mesh.yaml")))
 	d.KnownFields(true)
 	for {
 		var o caseObject
@@ -162,30 +167,6 @@ func (c *goldenCase) readInstances(t testing.TB) {
 func (c *goldenCase) instances(k mesh.InstancesKey) ([]mesh.Instance, bool) {
 	all, ok := c.services[k]
 	return all, ok
-}
-
-// metricExtensions are what a proxy must have to keep aggregate metrics.
-var metricExtensions = []*corev3.Extension{{Name: statsLogger}, {Name: celFilter}, {Name: limitFilter}}
-
-func parseMetadata(t testing.TB, metadata map[string]any) Profile {
-	t.Helper()
-	raw, err := json.Marshal(map[string]any{"metadata": metadata})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var node corev3.Node
-	if err := protojson.Unmarshal(raw, &node); err != nil {
-		t.Fatal(err)
-	}
-	node.Extensions = metricExtensions
-	node.UserAgentVersionType = &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
-		Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40},
-	}}
-	p, err := ParseProfile(&node)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 func (c *goldenCase) section(name string) string {
@@ -237,8 +218,8 @@ func (c *goldenCase) view(t *testing.T, chance *rand.Rand) *mesh.View {
 		}
 		edit.Put(item)
 	}
-	key := mesh.Key{Kind: mesh.KindVirtualNode, Name: c.node}
-	if gateway, ok := strings.CutPrefix(c.node, "virtualGateway/"); ok {
+	key := mesh.Key{Kind: mesh.KindVirtualNode, Name: c.proxy.Node}
+	if gateway, ok := strings.CutPrefix(c.proxy.Node, "virtualGateway/"); ok {
 		key = mesh.Key{Kind: mesh.KindVirtualGateway, Name: gateway}
 	}
 	r := mesh.NewReader(edit.Done(1))

@@ -35,7 +35,7 @@ func inspect(l *listenerv3.Listener) {
 		return
 	}
 	inspector := &listenerv3.ListenerFilter{
-		Name:       "envoy.filters.listener.tls_inspector",
+		Name:       tlsInspectorName,
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: tlsInspector},
 	}
 	if !everywhere {

@@ -22,8 +22,8 @@ import (
 // is reached within the process: no socket is opened that others could call.
 func (g *gateway) secondPass(r *gatewayRoute, path gatewayPath, p *servicePort) *routev3.Route {
 	if !g.profile.Internal {
-		g.problem(r.key, r.member+".match", "together with the routes of virtual service %q the route needs Envoy's internal listener, which the proxy's bootstrap does not have (envoy.bootstrap.internal_listener): what needs it is answered with 503", r.service)
-		return r.refuse(path, "Fairlead: this gateway route needs Envoy's internal listener, which the proxy's bootstrap does not have.\n")
+		g.problem(r.key, r.member+".match", "together with the routes of virtual service %q the route needs Envoy's internal listener, which the proxy's bootstrap or its Envoy does not have (envoy.bootstrap.internal_listener): what needs it is answered with 503", r.service)
+		return r.refuse(path, "Fairlead: this gateway route needs Envoy's internal listener, which the proxy does not have.\n")
 	}
 	cluster := g.internalListener(p)
 	if cluster == "" {
@@ -63,7 +63,7 @@ func (g *gateway) internalListener(p *servicePort) string {
 	}
 	g.second[name] = nil
 	routes, key := internalRoutesName(p.service, p.port), serviceKey(p.service)
-	filters := g.networkFilter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
+	filters := g.networkFilter(managerName, &hcmv3.HttpConnectionManager{
 		StatPrefix: egressStatPrefix,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: routes},
@@ -128,10 +128,10 @@ func internalCluster(name, listener string) *clusterv3.Cluster {
 
 // internalUpstream carries bytes to an internal listener as they are.
 var internalUpstream = &corev3.TransportSocket{
-	Name: "envoy.transport_sockets.internal_upstream",
+	Name: internalSocket,
 	ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: mustAny(&internalv3.InternalUpstreamTransport{
 		TransportSocket: &corev3.TransportSocket{
-			Name:       "envoy.transport_sockets.raw_buffer",
+			Name:       rawSocket,
 			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: mustAny(&rawv3.RawBuffer{})},
 		},
 	})},

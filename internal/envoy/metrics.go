@@ -35,30 +35,11 @@ const (
 	tagNode    = "TargetVirtualNode"
 )
 
-// The extensions that the metrics are made with.
-const (
-	statsLogger = "envoy.access_loggers.stats"
-	celFilter   = "envoy.access_loggers.extension_filters.cel"
-	limitFilter = "envoy.filters.network.connection_limit"
-)
-
-// metricsOf returns which aggregate metrics a proxy keeps: those that it asks for in
-// the words of App Mesh's own agent, if its Envoy can make them. The Envoy of App
-// Mesh's last images cannot: it would refuse every listener.
-func metricsOf(node *corev3.Node) Metrics {
+// metricsAsked reports whether a proxy asks for aggregate metrics, in the words of App
+// Mesh's own agent.
+func metricsAsked(node *corev3.Node) bool {
 	level := node.GetMetadata().GetFields()["aws.appmesh.metric_filter"].GetStructValue().GetFields()["level"]
-	if level.GetStringValue() != "1" && level.GetNumberValue() != 1 {
-		return MetricsOff
-	}
-	for _, name := range []string{statsLogger, celFilter, limitFilter} {
-		if !slices.ContainsFunc(node.GetExtensions(), func(e *corev3.Extension) bool { return e.GetName() == name && !e.GetDisabled() }) {
-			return MetricsOff
-		}
-	}
-	if v := node.GetUserAgentBuildVersion().GetVersion(); v.GetMajorNumber() > 1 || v.GetMajorNumber() == 1 && v.GetMinorNumber() >= 40 {
-		return MetricsScoped
-	}
-	return MetricsPrefixed
+	return level.GetStringValue() == "1" || level.GetNumberValue() == 1
 }
 
 // metricPrefix begins the names of the metrics; sinks put "envoy." before it.
@@ -106,7 +87,7 @@ func (t *translator) metricLogs() *metricLogs {
 
 // counter makes the logs of one proxy.
 type counter struct {
-	// base holds the prefix, in the field that the Envoy has for it: Envoy 1.40 has a
+	// base holds the prefix, in the field that the Envoy has for it: Envoy 1.39 has a
 	// new one and warns of the old.
 	base *statsv3.Config
 	// own are the tags that say whose metrics they are. The bootstrap has them too, as
@@ -117,7 +98,7 @@ type counter struct {
 func (t *translator) newCounter() *counter {
 	c := &counter{base: &statsv3.Config{StatsScope: &typev3.Scope{Prefix: metricPrefix}}}
 	if t.profile.Metrics == MetricsPrefixed {
-		c.base = &statsv3.Config{StatPrefix: metricPrefix} //nolint:staticcheck // Envoys before 1.40 know no other
+		c.base = &statsv3.Config{StatPrefix: metricPrefix} //nolint:staticcheck // Envoys before 1.39 know no other
 	}
 	kind := "VirtualNode"
 	if t.view.Node == nil {

@@ -26,13 +26,27 @@ const (
 //
 // Without it the proxy is redirected, its application is on loopback, and it may have
 // a tracer, as App Mesh's own agent has it. That agent's {"aws.appmesh.metric_filter":
-// {"level": "1"}} asks for the aggregate metrics. The error names the field, what was
-// given and what is allowed.
+// {"level": "1"}} asks for the aggregate metrics. The version and the extensions that
+// Envoy puts into its node say what the profile cannot have. The error names the field,
+// what was given and what is allowed.
 func ParseProfile(node *corev3.Node) (Profile, error) {
-	metrics := metricsOf(node)
+	p, err := parseFairlead(node)
+	if err != nil {
+		return Profile{}, err
+	}
+	have, err := envoyOf(node, p.Bound)
+	if err != nil {
+		return Profile{}, err
+	}
+	p.fit(have, metricsAsked(node))
+	return p, nil
+}
+
+// parseFairlead reads what the agent's bootstrap says.
+func parseFairlead(node *corev3.Node) (Profile, error) {
 	value, ok := node.GetMetadata().GetFields()["fairlead"]
 	if !ok {
-		return Profile{Tracing: true, Metrics: metrics}, nil
+		return Profile{Tracing: true}, nil
 	}
 	if _, ok := value.GetKind().(*structpb.Value_StructValue); !ok {
 		return Profile{}, fmt.Errorf("node metadata fairlead must be an object")
@@ -42,7 +56,7 @@ func ParseProfile(node *corev3.Node) (Profile, error) {
 	if err != nil {
 		return Profile{}, err
 	}
-	p := Profile{Metrics: metrics}
+	p := Profile{}
 	switch placement {
 	case placementRedirected:
 	case placementBound:

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -39,6 +38,7 @@ func TestParseProfile(t *testing.T) {
 				GRPC:          LogService{Cluster: "als", Name: "shop"},
 				OpenTelemetry: LogService{Cluster: "otlp", Name: "fairlead", URI: "http://h:4318/v1/logs"},
 			},
+			Lacks: logResources, // the node says no version
 		},
 	} {
 		got, err := ParseProfile(nodeWith(t, metadata))
@@ -123,30 +123,22 @@ func TestProfileForPeople(t *testing.T) {
 // knows, and not by one that would refuse them.
 func TestParseProfileMetrics(t *testing.T) {
 	t.Parallel()
-	version := func(minor uint32) *corev3.Node_UserAgentBuildVersion {
-		return &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: minor}}}
+	level := func(l any) map[string]any {
+		return map[string]any{"aws.appmesh.metric_filter": map[string]any{"level": l}, "fairlead": map[string]any{}}
 	}
 	for name, c := range map[string]struct {
-		metadata   string
-		extensions []*corev3.Extension
-		version    *corev3.Node_UserAgentBuildVersion
-		want       Metrics
+		proxy caseProxy
+		want  Profile
 	}{
-		"asked for":         {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions, version(40), MetricsScoped},
-		"asked as a number": {`{"aws.appmesh.metric_filter": {"level": 1}, "fairlead": {}}`, metricExtensions, version(40), MetricsScoped},
-		"older Envoy":       {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions, version(37), MetricsPrefixed},
-		"no version":        {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions, nil, MetricsPrefixed},
-		"no logger":         {`{"aws.appmesh.metric_filter": {"level": "1"}}`, metricExtensions[1:], version(40), MetricsOff},
-		"another level":     {`{"aws.appmesh.metric_filter": {"level": "0"}}`, metricExtensions, version(40), MetricsOff},
-		"not asked for":     {`{}`, metricExtensions, version(40), MetricsOff},
+		"asked for":         {caseProxy{Metadata: level("1")}, Profile{Metrics: MetricsScoped}},
+		"asked as a number": {caseProxy{Metadata: level(1)}, Profile{Metrics: MetricsScoped}},
+		"older Envoy":       {caseProxy{Metadata: level("1"), Version: "1.38"}, Profile{Metrics: MetricsPrefixed}},
+		"no logger":         {caseProxy{Metadata: level("1"), Without: []string{statsLogger}}, Profile{Lacks: aggregateMetrics}},
+		"no gauge":          {caseProxy{Metadata: level("1"), Without: []string{limitFilter}}, Profile{Lacks: aggregateMetrics}},
+		"another level":     {caseProxy{Metadata: level("0"), Without: []string{statsLogger}}, Profile{}},
 	} {
-		node := nodeWith(t, c.metadata)
-		node.Extensions = c.extensions
-		if c.version != nil {
-			node.UserAgentVersionType = c.version
-		}
-		if got, err := ParseProfile(node); err != nil || got.Metrics != c.want {
-			t.Errorf("%s: metrics %d, %v, want %d", name, got.Metrics, err, c.want)
+		if got := c.proxy.profile(t); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
 }

@@ -57,7 +57,16 @@ func (g *generator) profile(reload string) Profile {
 	}
 	g.maybe(2, o, "internalListeners", g.coin())
 	g.maybe(2, o, "clientCertificate", pick(g, "remove", "set", "append"))
-	return parseMetadata(g.t, object{"fairlead": o})
+	metadata := object{"fairlead": o}
+	if g.coin() {
+		metadata["aws.appmesh.metric_filter"] = object{"level": "1"}
+	}
+	if g.coin() {
+		records := object{"cluster": "fairlead_otlp_logs"}
+		g.maybe(2, records, "uri", "http://127.0.0.1:4318/v1/logs")
+		o["accessLogs"] = object{"grpc": object{"cluster": "fairlead_access_log"}, "openTelemetry": records}
+	}
+	return caseProxy{Version: testedVersion(g.t), Metadata: metadata}.profile(g.t)
 }
 
 func (g *generator) coin() bool { return g.IntN(2) == 0 }

@@ -15,22 +15,46 @@ import (
 // hostPicks is how often a retry looks for a host that was not tried before.
 const hostPicks = 5
 
-// otherHosts makes a retry prefer a host that was not tried before.
-var otherHosts = []*routev3.RetryPolicy_RetryHostPredicate{{
-	Name: "envoy.retry_host_predicates.previous_hosts",
+// untriedHosts makes a retry prefer a host that was not tried before.
+var untriedHosts = []*routev3.RetryPolicy_RetryHostPredicate{{
+	Name: previousHosts,
 	ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
 		TypedConfig: mustAny(&previoushostsv3.PreviousHostsPredicate{}),
 	},
 }}
 
+// The policies of defaultRetries.
+var (
+	retriesElsewhere = &routev3.RetryPolicy{
+		RetryOn:                       "connect-failure,refused-stream,reset,unavailable,retriable-status-codes",
+		RetriableStatusCodes:          []uint32{503},
+		NumRetries:                    wrapperspb.UInt32(2),
+		RetryHostPredicate:            untriedHosts,
+		HostSelectionRetryMaxAttempts: hostPicks,
+	}
+	retriesAnywhere = &routev3.RetryPolicy{
+		RetryOn:              retriesElsewhere.RetryOn,
+		RetriableStatusCodes: retriesElsewhere.RetriableStatusCodes,
+		NumRetries:           retriesElsewhere.NumRetries,
+	}
+)
+
 // defaultRetries holds for routes without a policy and for services that a virtual
 // node provides.
-var defaultRetries = &routev3.RetryPolicy{
-	RetryOn:                       "connect-failure,refused-stream,reset,unavailable,retriable-status-codes",
-	RetriableStatusCodes:          []uint32{503},
-	NumRetries:                    wrapperspb.UInt32(2),
-	RetryHostPredicate:            otherHosts,
-	HostSelectionRetryMaxAttempts: hostPicks,
+func (t *translator) defaultRetries() *routev3.RetryPolicy {
+	if t.lacks(otherHosts) {
+		return retriesAnywhere
+	}
+	return retriesElsewhere
+}
+
+// elsewhere has a new policy's retries prefer a host that was not tried before, if the
+// proxy's Envoy can.
+func (t *translator) elsewhere(p *routev3.RetryPolicy) *routev3.RetryPolicy {
+	if p != nil && !t.lacks(otherHosts) {
+		p.RetryHostPredicate, p.HostSelectionRetryMaxAttempts = untriedHosts, hostPicks
+	}
+	return p
 }
 
 // retryEvent is what an event of the API stands for.
@@ -74,24 +98,24 @@ var retriableCodes = []uint32{409, 500, 501, 502, 503, 504, 505, 506, 507, 508, 
 // httpRetries returns the retry policy of an HTTP route at a place; nil for none.
 func (t *translator) httpRetries(at place, p *mesh.HttpRetryPolicy) *routev3.RetryPolicy {
 	if p == nil {
-		return defaultRetries
+		return t.defaultRetries()
 	}
 	on := retryOn{}
 	t.addEvents(&on, at.in("retryPolicy.httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
 	t.addEvents(&on, at.in("retryPolicy.tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
-	return on.policy(p.MaxRetries, p.PerRetryTimeout)
+	return t.elsewhere(on.policy(p.MaxRetries, p.PerRetryTimeout))
 }
 
 // grpcRetries returns the retry policy of a gRPC route at a place; nil for none.
 func (t *translator) grpcRetries(at place, p *mesh.GrpcRetryPolicy) *routev3.RetryPolicy {
 	if p == nil {
-		return defaultRetries
+		return t.defaultRetries()
 	}
 	on := retryOn{}
 	t.addEvents(&on, at.in("retryPolicy.grpcRetryEvents"), grpcRetryEvents, p.GrpcRetryEvents)
 	t.addEvents(&on, at.in("retryPolicy.httpRetryEvents"), httpRetryEvents, p.HttpRetryEvents)
 	t.addEvents(&on, at.in("retryPolicy.tcpRetryEvents"), tcpRetryEvents, p.TcpRetryEvents)
-	return on.policy(p.MaxRetries, p.PerRetryTimeout)
+	return t.elsewhere(on.policy(p.MaxRetries, p.PerRetryTimeout))
 }
 
 // retryOn collects what a request is tried again for.
@@ -134,11 +158,7 @@ func (r *retryOn) policy(most int64, perTry *mesh.Duration) *routev3.RetryPolicy
 	if most <= 0 || len(r.conditions) == 0 {
 		return nil
 	}
-	out := &routev3.RetryPolicy{
-		NumRetries:                    wrapperspb.UInt32(clampUint32(most)),
-		RetryHostPredicate:            otherHosts,
-		HostSelectionRetryMaxAttempts: hostPicks,
-	}
+	out := &routev3.RetryPolicy{NumRetries: wrapperspb.UInt32(clampUint32(most))}
 	conditions := make([]string, 0, len(r.conditions))
 	for _, c := range retryConditions {
 		if r.conditions[c] {

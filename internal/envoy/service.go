@@ -125,7 +125,7 @@ func (t *translator) nodePort(s *mesh.Service, port uint32, protocol string) ser
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
 				Timeout:          defaultPerRequest,
 				IdleTimeout:      defaultIdle,
-				RetryPolicy:      defaultRetries,
+				RetryPolicy:      t.defaultRetries(),
 			}},
 		}}
 	}

@@ -66,7 +66,7 @@ func (t *translator) tcpRoute(s *mesh.Service, m *mesh.PortMapping, sorted []mes
 
 // closing returns the network filter that closes each connection at once.
 func (t *translator) closing() []*listenerv3.Filter {
-	return t.networkFilter("envoy.filters.network.direct_response", &networkdirectv3.Config{})
+	return t.networkFilter(closingName, &networkdirectv3.Config{})
 }
 
 // boundTCP emits the listener of a service for TCP.
@@ -82,7 +82,7 @@ func (t *translator) tcpFilters(p *servicePort) []*listenerv3.Filter {
 	if p.tcp == nil {
 		return t.closing()
 	}
-	return t.networkFilter("envoy.filters.network.tcp_proxy", p.tcp)
+	return t.networkFilter(tcpProxyName, p.tcp)
 }
 
 // tcpPorts returns the service for TCP of each port that has one. Connections are told

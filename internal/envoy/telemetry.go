@@ -12,6 +12,7 @@ import (
 	otellogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	detectorsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -53,15 +54,20 @@ func (t *translator) managerLogs(statPrefix string) accessLogs {
 // serviceLogs returns the access logs that go to services.
 func (t *translator) serviceLogs() accessLogs {
 	var out accessLogs
-	if s := t.profile.Logs.GRPC; s.Cluster != "" {
-		out = append(out, t.serviceLog("envoy.access_loggers.http_grpc", &grpclogv3.HttpGrpcAccessLogConfig{
+	if s := t.profile.Logs.GRPC; s.Cluster != "" && !t.lacks(grpcLogs) {
+		out = append(out, t.serviceLog(grpcLogger, &grpclogv3.HttpGrpcAccessLogConfig{
 			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 				LogName: s.Name, GrpcService: grpcService(s.Cluster), TransportApiVersion: corev3.ApiVersion_V3,
 			},
 		})...)
 	}
-	if s := t.profile.Logs.OpenTelemetry; s.Cluster != "" {
-		config := &otellogv3.OpenTelemetryAccessLogConfig{LogName: s.Name, ResourceDetectors: fromEnvironment}
+	if s := t.profile.Logs.OpenTelemetry; s.Cluster != "" && !t.lacks(otelLogs) {
+		config := &otellogv3.OpenTelemetryAccessLogConfig{LogName: s.Name}
+		if t.lacks(logResources) {
+			t.nameService(config)
+		} else {
+			config.ResourceDetectors = fromEnvironment
+		}
 		if s.URI != "" {
 			config.HttpService = &corev3.HttpService{HttpUri: &corev3.HttpUri{
 				Uri: s.URI, Timeout: logTimeout,
@@ -70,7 +76,7 @@ func (t *translator) serviceLogs() accessLogs {
 		} else {
 			config.GrpcService = grpcService(s.Cluster)
 		}
-		out = append(out, t.serviceLog("envoy.access_loggers.open_telemetry", config)...)
+		out = append(out, t.serviceLog(otelLogger, config)...)
 	}
 	return out
 }
@@ -82,9 +88,24 @@ var logTimeout = durationpb.New(5 * time.Second)
 // OTEL_RESOURCE_ATTRIBUTES of its own, so that proxies that differ in nothing else
 // need no resources of their own.
 var fromEnvironment = []*corev3.TypedExtensionConfig{{
-	Name:        "envoy.tracers.opentelemetry.resource_detectors.environment",
+	Name:        envDetector,
 	TypedConfig: mustAny(&detectorsv3.EnvironmentResourceDetectorConfig{}),
 }}
+
+// nameService has a proxy name itself in its log records as the agent does in the
+// environment unless it is told otherwise. The messages are OpenTelemetry's, which is why
+// they are made through Envoy's.
+func (t *translator) nameService(config *otellogv3.OpenTelemetryAccessLogConfig) {
+	field := func(m protoreflect.Message, name protoreflect.Name) protoreflect.FieldDescriptor {
+		return m.Descriptor().Fields().ByName(name)
+	}
+	m := config.ProtoReflect()
+	m = m.Mutable(field(m, "resource_attributes")).Message()
+	m = m.Mutable(field(m, "values")).List().AppendMutable().Message()
+	m.Set(field(m, "key"), protoreflect.ValueOfString("service.name"))
+	m = m.Mutable(field(m, "value")).Message()
+	m.Set(field(m, "string_value"), protoreflect.ValueOfString(t.mesh+"/"+t.view.Key.Name))
+}
 
 func grpcService(cluster string) *corev3.GrpcService {
 	return &corev3.GrpcService{

@@ -117,7 +117,7 @@ func (t *translator) upstreamTLS(use upstreamUse, g *target) *corev3.TransportSo
 		return nil
 	}
 	return &corev3.TransportSocket{
-		Name:       "envoy.transport_sockets.tls",
+		Name:       tlsSocket,
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
 	}
 }

@@ -18,6 +18,7 @@ import (
 // changed while the resources are in use.
 func Translate(v *mesh.View, p Profile) (resources []Resource, problems []Problem) {
 	t := newTranslator(v, p)
+	t.missed()
 	if v.Gateway != nil {
 		t.gateway()
 	} else {

@@ -118,6 +118,8 @@ type Profile struct {
 	Metrics Metrics
 	// Logs are where requests are logged beside the files that the API names.
 	Logs LogServices
+	// Lacks is what the proxy's Envoy is without, of what it would get else.
+	Lacks Features
 }
 
 // Metrics says whether a proxy keeps App Mesh's aggregate metrics, and how.
@@ -127,9 +129,9 @@ type Metrics uint8
 const (
 	// MetricsOff is without.
 	MetricsOff Metrics = iota
-	// MetricsPrefixed is in the form that Envoys before 1.40 know.
+	// MetricsPrefixed is in the form that Envoys before 1.39 know.
 	MetricsPrefixed
-	// MetricsScoped is in the form of Envoy 1.40.
+	// MetricsScoped is in the form of Envoy 1.39 and later.
 	MetricsScoped
 )
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -56,6 +57,44 @@ func EnvoyPath(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// EnvoyMinor returns which Envoy 1.x the tests run, for those in which versions differ; one
+// of no known version counts as the newest.
+func EnvoyMinor(t testing.TB) int {
+	t.Helper()
+	version, err := envoybin.Version(t.Context(), EnvoyPath(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if minor, ok := envoybin.Minor(version); ok {
+		return minor
+	}
+	return math.MaxInt
+}
+
+// OlderEnvoys returns the programs of the older Envoys that "make test-versions" fetches,
+// by their minor versions. It skips the test if there are none.
+func OlderEnvoys(t testing.TB) map[int]string {
+	t.Helper()
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(root, ".tools", "envoy-1.*", "envoy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[int]string{}
+	for _, path := range paths {
+		if minor, ok := envoybin.Minor(strings.TrimPrefix(filepath.Base(filepath.Dir(path)), "envoy-")); ok {
+			out[minor] = path
+		}
+	}
+	if len(out) == 0 {
+		t.Skip("no older Envoy is here; \"make test-versions\" fetches them")
+	}
+	return out
 }
 
 // AgentVariable names a fairlead-agent for this package to use, in place of one that it

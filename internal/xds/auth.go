@@ -80,7 +80,7 @@ func (one *session) identify(node *corev3.Node) error {
 	}
 	profile, err := envoy.ParseProfile(node)
 	if err != nil {
-		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node.metadata: %v", err)
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node: %v", err)
 	}
 	one.key = feedKey{id: id, owner: owner, profile: profile}
 	return nil

@@ -231,7 +231,7 @@ func (x *taker) refused() error {
 		}
 	}
 	x.read = max(0, strings.LastIndexByte(log, '\n'))
-	stats, err := x.Admin("/stats?usedonly&filter=update_rejected|listener_create_failure|key_rotation_failed")
+	stats, err := x.Admin("/stats?usedonly&filter=update_rejected|listener_create_failure|key_rotation_failed|unknown_fields")
 	if err != nil {
 		return nil // serves has seen it
 	}
