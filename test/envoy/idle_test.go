@@ -70,8 +70,9 @@ func (s *inboundStage) stalledAnswer(t *testing.T, http2 bool, port int) {
 // whileTalking calls talk every 100 ms until done is closed, and once more after that.
 func whileTalking(t *testing.T, done <-chan struct{}, talk func() error) {
 	t.Helper()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick, end := time.NewTicker(100*time.Millisecond), time.NewTimer(deadline)
 	defer tick.Stop()
+	defer end.Stop()
 	for over := false; ; {
 		if err := talk(); err != nil {
 			t.Errorf("what talks was ended: %v", err)
@@ -84,7 +85,7 @@ func whileTalking(t *testing.T, done <-chan struct{}, talk func() error) {
 		case <-tick.C:
 		case <-done:
 			over = true
-		case <-time.After(deadline):
+		case <-end.C:
 			t.Error("what is silent was not ended")
 			return
 		}

@@ -1,8 +1,10 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,17 +12,16 @@ import (
 )
 
 // verdict is what becomes of a health check.
-type verdict string
+type verdict int
 
 const (
-	pass  verdict = "pass"
-	fail  verdict = "fail"  // an answer that says so, which counts at once
-	cut   verdict = "cut"   // the connection ends, which counts towards the threshold
-	hangs verdict = "hangs" // no answer, for as long as Envoy waits
+	pass verdict = iota
+	fail         // an answer that says so, which counts at once
+	cut          // the connection ends, which counts towards the threshold
 )
 
 // checkedApp is an instance that holds each health check until the test says what becomes
-// of it. While one is held Envoy makes no other, and changes its mind of the instance
+// of it. While one is held Envoy makes no other, and it changes its mind of the instance
 // only after it.
 type checkedApp struct{ held chan chan verdict }
 
@@ -33,14 +34,11 @@ func (a *checkedApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	select {
 	case v := <-said:
-		switch v {
-		case fail:
-			w.WriteHeader(http.StatusServiceUnavailable)
-		case cut:
+		if v == cut {
 			panic(http.ErrAbortHandler)
-		case hangs:
-			<-r.Context().Done()
-		case pass:
+		}
+		if v == fail {
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	case <-r.Context().Done():
 	}
@@ -58,75 +56,68 @@ func (a *checkedApp) next(t *testing.T) chan<- verdict {
 	}
 }
 
+// first says what becomes of the first check, which alone decides of a new instance.
+func (a *checkedApp) first(t *testing.T, v verdict) {
+	go func() {
+		select {
+		case said := <-a.held:
+			said <- v
+		case <-t.Context().Done():
+		}
+	}()
+}
+
+// answersOnce passes its first check, and never answers another.
+func answersOnce() http.Handler {
+	var checks atomic.Int64
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if checks.Add(1) > 1 {
+			<-r.Context().Done()
+		}
+	})
+}
+
 // TestHealthCheckNumbers has three nodes of one instance each, checked every 5 seconds: one
-// comes into its service, two go out of it, the second of those for want of answers.
+// comes into its service, one goes out of it, and one goes out because it does not answer
+// in time. Envoy changes its mind with the second check, not with one.
 func TestHealthCheckNumbers(t *testing.T) {
 	t.Parallel()
 	covers(t, "VirtualNode.listeners.healthCheck.{healthyThreshold,unhealthyThreshold,intervalMillis,timeoutMillis}")
 	s := newStage(t)
 	names := newZone(t, 0)
-	apps := map[string]*checkedApp{}
+	comes, goes := &checkedApp{make(chan chan verdict)}, &checkedApp{make(chan chan verdict)}
+	comes.first(t, fail)
+	goes.first(t, pass)
 	var services []string
 	for name, c := range map[string]struct {
+		app                         http.Handler
 		timeout, healthy, unhealthy int
-		first                       verdict
 	}{
-		"comes": {60000, 2, 10, fail},
-		"goes":  {60000, 10, 2, pass},
-		"hangs": {2000, 10, 2, pass},
+		"comes": {comes, 60000, 2, 10},
+		"goes":  {goes, 60000, 10, 2},
+		"hangs": {answersOnce(), 2000, 10, 2},
 	} {
-		app := &checkedApp{held: make(chan chan verdict)}
-		apps[name] = app
-		names.set(name+".test", serveCleartext(t, app))
+		names.set(name+".test", serveCleartext(t, c.app))
 		s.node(name, poolAt(name+".test", "http", fmt.Sprintf(
 			`,"healthCheck":{"protocol":"http","path":"/ping","healthyThreshold":%d,"unhealthyThreshold":%d,"timeoutMillis":%d,"intervalMillis":5000}`,
 			c.healthy, c.unhealthy, c.timeout)))
 		s.provided(name+".local", name)
 		services = append(services, name+".local")
-		go func() { // the first check alone decides of a new instance
-			select {
-			case said := <-app.held:
-				said <- c.first
-			case <-t.Context().Done():
-			}
-		}()
 	}
 	s.startFrontWith(s.defineCaller("", services...), names.resolver)
 
-	t.Run("at work", func(t *testing.T) {
-		in := func(t *testing.T, name string, want int) {
-			t.Helper()
-			meshtest.Eventually(t, fmt.Sprintf("%d instances are in the service", want), func() error {
-				return s.isHealthy(name, "http", want, 1)
-			})
+	for range 2 {
+		in, out := comes.next(t), goes.next(t)
+		if err := errors.Join(s.isHealthy("comes", "http", 0, 1), s.isHealthy("goes", "http", 1, 1)); err != nil {
+			t.Error(err)
 		}
-		// changes answers two checks. Envoy changes its mind with the second.
-		changes := func(t *testing.T, name string, v verdict, before int) {
-			t.Helper()
-			for range 2 {
-				said := apps[name].next(t)
-				if err := s.isHealthy(name, "http", before, 1); err != nil {
-					t.Error(err)
-				}
-				said <- v
-			}
-			in(t, name, 1-before)
-		}
-		t.Run("comes", func(t *testing.T) {
-			t.Parallel()
-			changes(t, "comes", pass, 0)
-		})
-		t.Run("goes", func(t *testing.T) {
-			t.Parallel()
-			in(t, "goes", 1)
-			changes(t, "goes", cut, 1)
-		})
-		t.Run("hangs", func(t *testing.T) {
-			t.Parallel()
-			in(t, "hangs", 1)
-			apps["hangs"].next(t) <- hangs
-			apps["hangs"].next(t) <- hangs // the first has timed out
-			in(t, "hangs", 0)
-		})
-	})
+		in <- pass
+		out <- cut
+	}
+	for name, want := range map[string]int{"comes": 1, "goes": 0, "hangs": 0} {
+		meshtest.Eventually(t, "Envoy changes its mind of "+name, func() error { return s.isHealthy(name, "http", want, 1) })
+	}
+	if n, err := stat(s.front, fmt.Sprintf("cluster.cds_egress_test_hangs_http_%d.health_check.success", port)); err != nil || n != 1 {
+		t.Errorf("%d checks of the instance that does not answer passed, %v; want the first", n, err)
+	}
 }
