@@ -50,6 +50,7 @@ func newApply() *cobra.Command {
 	fileFlags(cmd, &cfg)
 	cmd.Flags().BoolVar(&cfg.DryRun, "dry-run", false, "tell what would be done, and do nothing")
 	cmd.Flags().BoolVar(&cfg.Prune, "prune", false, "delete what is in the files' meshes and not in the files; the meshes themselves must be in them")
+	cmd.Flags().BoolVar(&cfg.Replace, "replace", false, "delete routes and make them anew where nothing else leads to what the files say; this interrupts their traffic")
 	cmd.Flags().IntVar(&cfg.Parallel, "parallel", cli.DefaultParallel, "how many calls are made at the same time")
 	return cmd
 }

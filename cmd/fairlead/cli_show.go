@@ -18,7 +18,8 @@ func newGet() *cobra.Command {
 		Short:   "List objects, or print them as files for apply",
 		Long: "List objects. Without --mesh, those of all meshes. '-o yaml' prints documents that apply\n" +
 			"takes back; '-o json' has each object's metadata, too. 'get proxies' and 'get problems' are\n" +
-			"the commands of these names.\n\nKinds:\n" + cli.KindHelp(),
+			"the commands of these names; 'get instances' lists the account's services in the registry\n" +
+			"(AWS Cloud Map) with their instances, and with --mesh those that its nodes are found by.\n\nKinds:\n" + cli.KindHelp(),
 		Example: "  fairlead get routes --mesh shop\n  fairlead get node cart --mesh shop -o yaml\n  fairlead get --all --mesh shop -o yaml > shop.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.Args = args

@@ -36,7 +36,11 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newScript(t, meshtest.Start(t), archive.Files)
+			plane := meshtest.Start(t)
+			if strings.HasSuffix(file, "instances.txtar") {
+				registerInstances(t, plane)
+			}
+			s := newScript(t, plane, archive.Files)
 			for i, f := range archive.Files {
 				if f.Name != "script" {
 					continue

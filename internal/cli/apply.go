@@ -1,6 +1,9 @@
 package cli
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // FilesConfig says which documents a command works on.
 type FilesConfig struct {
@@ -8,6 +11,9 @@ type FilesConfig struct {
 	Paths []string
 	// Prune deletes what is in the documents' meshes and in no document.
 	Prune bool
+	// Replace allows that routes are deleted and made anew where nothing else leads to what
+	// the documents say.
+	Replace bool
 	// DryRun tells what would be done, and does nothing.
 	DryRun bool
 	// Complete says that the documents are all there is: Validate then refuses references
@@ -18,8 +24,10 @@ type FilesConfig struct {
 }
 
 // Apply makes a server's objects what documents say. All documents are checked first, and
-// nothing is sent if one is wrong. It returns *InvalidError then, and *FailedError if the
-// server refused something; the lines of both are on the terminal's error output.
+// nothing is sent if one is wrong. It returns *InvalidError then, *ReplaceError if a route
+// would have to be deleted and made anew and that is not allowed, *StuckError if not even
+// that would help, and *FailedError if the server refused something; the lines of the first
+// and the last are on the terminal's error output.
 func Apply(ctx context.Context, s *Session, term Terminal, cfg FilesConfig) error {
 	docs, bad, err := readDocuments(term.In, cfg.Paths)
 	if err != nil {
@@ -36,23 +44,28 @@ func Apply(ctx context.Context, s *Session, term Terminal, cfg FilesConfig) erro
 	if err := report(term, bad, len(docs)); err != nil {
 		return err
 	}
-	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun})
+	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun, replace: cfg.Replace})
 }
 
 // execute plans changes and does them.
 func execute(ctx context.Context, inv *inventory, term Terminal, changes []*change, x *executor) error {
 	x.inventory, x.term = inv, term
-	var todo []*change
+	p, err := plan(inv.world, changes)
+	if err != nil {
+		return err
+	}
+	if len(p.replaced) > 0 && !x.replace {
+		slices.SortFunc(p.replaced, compareRefs)
+		return &ReplaceError{p.replaced}
+	}
 	same := 0
 	for _, c := range changes {
-		if c.verb == unchanged {
+		if p.known[c.Ref].verb == unchanged {
 			same++
 			x.tell(c.Ref, unchanged)
-			continue
 		}
-		todo = append(todo, c)
 	}
-	if err := x.run(ctx, plan(inv.world, todo)); err != nil {
+	if err := x.run(ctx, p.waves); err != nil {
 		return err
 	}
 	x.counts[unchanged] = same

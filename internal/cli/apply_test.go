@@ -99,19 +99,24 @@ func TestRandomMeshes(t *testing.T) {
 			})
 		}
 	})
-	u := newUser(t, plane)
+	newUser(t, plane).noneRefused()
+}
+
+// noneRefused fails the test if the server has refused anything.
+func (u *user) noneRefused() {
+	u.t.Helper()
 	refused := 0
-	for raw, err := range u.own.AllEvents(t.Context(), &client.ListEventsInput{}) {
+	for raw, err := range u.own.AllEvents(u.t.Context(), &client.ListEventsInput{}) {
 		if err != nil {
-			t.Fatal(err)
+			u.t.Fatal(err)
 		}
 		var e event
 		if err := json.Unmarshal(raw, &e); err != nil {
-			t.Fatal(err)
+			u.t.Fatal(err)
 		}
 		if e.ErrorCode != "" && e.ErrorCode != codeNotFound {
 			refused++
-			t.Errorf("refused: %s", raw)
+			u.t.Errorf("refused: %s", raw)
 		}
 		if refused > 5 {
 			break
@@ -131,11 +136,11 @@ func roundTrip(u *user, seed uint64) {
 	for step := range uint64(3) {
 		docs := newGenerator(seed*1000+step, name).documents()
 		before := u.get(name, FormJSON)
-		planned := u.apply(file(docs), FilesConfig{Prune: true, DryRun: true})
+		planned := u.apply(file(docs), FilesConfig{Prune: true, Replace: true, DryRun: true})
 		if diff := cmp.Diff(before, u.get(name, FormJSON)); diff != "" {
 			u.t.Errorf("a dry run has changed something:\n%s", diff)
 		}
-		done := u.apply(file(docs), FilesConfig{Prune: true, Parallel: 3})
+		done := u.apply(file(docs), FilesConfig{Prune: true, Replace: true, Parallel: 3})
 		planned = strings.ReplaceAll(strings.ReplaceAll(planned, " (dry run)", ""), "; dry run: nothing was changed", "")
 		if diff := cmp.Diff(planned, done); diff != "" {
 			u.t.Errorf("what was done is not what the dry run told (-told +done):\n%s", diff)

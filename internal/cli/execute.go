@@ -13,9 +13,13 @@ type executor struct {
 	*inventory
 	term   Terminal
 	dryRun bool
+	// replace allows that what stays is deleted and made anew.
+	replace bool
 
 	mu     sync.Mutex
-	broken map[Ref]bool // what failed or was left out
+	broken map[Ref]bool  // what failed or was left out
+	noRoom map[Ref]bool  // what failed because a quota is used up: deletions help it
+	gone   map[Ref]*step // what was deleted to be made anew, and is not there yet
 	counts map[verb]int
 	failed []Ref
 	left   int // how many were left out
@@ -31,14 +35,30 @@ func (e *FailedError) Error() string { return e.what }
 
 // run does all waves. What does not depend on a failure is still done.
 func (x *executor) run(ctx context.Context, waves [][]step) error {
-	x.broken, x.counts = map[Ref]bool{}, map[verb]int{}
+	x.broken, x.noRoom, x.gone, x.counts = map[Ref]bool{}, map[Ref]bool{}, map[Ref]*step{}, map[verb]int{}
 	for _, wave := range waves {
 		if ctx.Err() != nil {
-			return fmt.Errorf("%w: what has had its line is done, all else is as it was", errInterrupted)
+			return x.interrupted(context.WithoutCancel(ctx))
 		}
 		x.wave(ctx, wave)
 	}
 	return nil
+}
+
+// interrupted puts back what was deleted to be made anew, and returns the error that says how
+// far it went.
+func (x *executor) interrupted(ctx context.Context) error {
+	var lost []Ref
+	for _, s := range x.gone {
+		if _, err := x.create(ctx, s.Ref, s.have.Spec, s.have.Tags); err != nil {
+			lost = append(lost, s.Ref)
+		}
+	}
+	if len(lost) == 0 {
+		return fmt.Errorf("%w: what has had its line is done; apply again for the rest", errInterrupted)
+	}
+	slices.SortFunc(lost, compareRefs)
+	return fmt.Errorf("%w: %s deleted to be made anew, and not put back; apply again", errInterrupted, listed(lost))
 }
 
 // wave does the steps of a wave at the same time; their lines are printed in order.
@@ -66,7 +86,7 @@ func (x *executor) wave(ctx context.Context, wave []step) {
 // step does one step and returns what prints its line.
 func (x *executor) step(ctx context.Context, s *step) func() {
 	if because, ok := x.blocked(s); ok {
-		return x.skip(s, because)
+		return x.skip(s, because, x.putBack(ctx, s))
 	}
 	if x.dryRun {
 		return x.done(s)
@@ -75,16 +95,13 @@ func (x *executor) step(ctx context.Context, s *step) func() {
 	if err == nil {
 		return x.done(s)
 	}
+	note := x.putBack(ctx, s)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.broken[s.Ref] {
 		x.failed = append(x.failed, s.Ref)
 	}
-	x.broken[s.Ref] = true
-	note := ""
-	if s.change.verb == replaced && s.verb == created {
-		note = " (it was deleted to be made anew: apply again)"
-	}
+	x.broken[s.Ref], x.noRoom[s.Ref] = true, code(err) == codeLimit
 	return func() {
 		fmt.Fprintf(x.term.Err, "%s failed: %s%s\n", printable(s.String()), printable(err.Error()), note)
 	}
@@ -94,27 +111,9 @@ func (x *executor) step(ctx context.Context, s *step) func() {
 func (x *executor) do(ctx context.Context, s *step) error {
 	switch {
 	case s.verb == deleted:
-		if s.between && s.doc.tags == nil {
-			tags, err := x.tagsOf(ctx, s.have.ARN)
-			if err != nil {
-				return err
-			}
-			s.have.Tags = tags
-		}
-		if err := x.remove(ctx, s.Ref); !isNotFound(err) {
-			return err
-		}
-		return nil // somebody else was quicker
+		return x.delete(ctx, s)
 	case s.verb == created:
-		tags := map[string]string(nil)
-		if s.doc != nil {
-			tags = s.doc.tags
-		}
-		if tags == nil && s.have != nil {
-			tags = s.have.Tags // made anew: it keeps them
-		}
-		_, err := x.create(ctx, s.Ref, s.raw, tags)
-		return err
+		return x.make(ctx, s)
 	case s.raw != nil:
 		if _, err := x.update(ctx, s.Ref, s.raw); err != nil {
 			return err
@@ -122,6 +121,44 @@ func (x *executor) do(ctx context.Context, s *step) error {
 	}
 	if s.retag && !s.between {
 		return x.setTags(ctx, s.have.ARN, s.have.Tags, s.doc.tags)
+	}
+	return nil
+}
+
+// make creates an object. What is made anew keeps its tags.
+func (x *executor) make(ctx context.Context, s *step) error {
+	tags := map[string]string(nil)
+	if s.doc != nil {
+		tags = s.doc.tags
+	}
+	if tags == nil && s.have != nil {
+		tags = s.have.Tags // made anew: it keeps them
+	}
+	if _, err := x.create(ctx, s.Ref, s.raw, tags); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.gone, s.Ref)
+	return nil
+}
+
+// delete deletes an object. Of one that is to be made anew, the tags are noted.
+func (x *executor) delete(ctx context.Context, s *step) error {
+	if s.between && s.have != nil && s.have.Tags == nil {
+		tags, err := x.tagsOf(ctx, s.have.ARN)
+		if err != nil {
+			return err
+		}
+		s.have.Tags = tags
+	}
+	if err := x.remove(ctx, s.Ref); err != nil && !isNotFound(err) {
+		return err // if it is not there, somebody else was quicker
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if s.between && s.have != nil {
+		x.gone[s.Ref] = s
 	}
 	return nil
 }
@@ -135,20 +172,44 @@ func (x *executor) blocked(s *step) (Ref, bool) {
 			return r, true
 		}
 	}
+	for _, r := range s.beside {
+		if x.broken[r] && !x.noRoom[r] {
+			return r, true
+		}
+	}
 	return Ref{}, false
 }
 
-func (x *executor) skip(s *step, because Ref) func() {
+// putBack makes what was deleted to be made anew what it was, if it could not be made anew.
+// It returns what is to be said of it.
+func (x *executor) putBack(ctx context.Context, s *step) string {
+	if s.verb != created {
+		return ""
+	}
+	x.mu.Lock()
+	_, gone := x.gone[s.Ref]
+	delete(x.gone, s.Ref)
+	x.mu.Unlock()
+	if !gone {
+		return ""
+	}
+	if _, err := x.create(ctx, s.Ref, s.have.Spec, s.have.Tags); err != nil {
+		return " (it was deleted to be made anew, and cannot be put back: apply again)"
+	}
+	return " (it was deleted to be made anew, and is put back as it was)"
+}
+
+func (x *executor) skip(s *step, because Ref, note string) func() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	known := x.broken[s.Ref]
 	x.broken[s.Ref] = true
-	if known {
+	if known && note == "" {
 		return func() {} // it has its line
 	}
 	x.left++
 	return func() {
-		fmt.Fprintf(x.term.Err, "%s not tried: it needs %s\n", printable(s.String()), printable(because.String()))
+		fmt.Fprintf(x.term.Err, "%s not tried: it needs %s%s\n", printable(s.String()), printable(because.String()), note)
 	}
 }
 
@@ -170,6 +231,9 @@ func (x *executor) tell(r Ref, v verb) {
 	note := ""
 	if x.dryRun && v != unchanged {
 		note = " (dry run)"
+	}
+	if v == replaced {
+		note = ": deleted and made anew" + note
 	}
 	x.term.printf("%s %s%s\n", printable(r.String()), x.term.paint(verbColours[v], string(v)), note)
 }
@@ -194,15 +258,7 @@ func (x *executor) summary() error {
 		return nil
 	}
 	slices.SortFunc(x.failed, compareRefs)
-	const most = 5
-	var names []string
-	for _, r := range x.failed[:min(most, len(x.failed))] {
-		names = append(names, printable(r.String()))
-	}
-	text := strings.Join(names, ", ")
-	if n := len(x.failed) - most; n > 0 {
-		text += fmt.Sprintf(" and %d more", n)
-	}
+	text := listed(x.failed)
 	text += " failed"
 	if x.left > 0 {
 		text += fmt.Sprintf("; %s not tried, needing what failed", plural(x.left, "more object was", "more objects were"))

@@ -27,6 +27,8 @@ func Get(ctx context.Context, s *Session, term Terminal, sel Selection) error {
 			return ListProblems(ctx, s, term, sel.Scope, sel.Output)
 		case "proxies":
 			return ListProxies(ctx, s, term, sel.Scope, sel.Output)
+		case "instances":
+			return ListInstances(ctx, s, term, sel.Scope, sel.Output)
 		}
 	}
 	if err := checkForm(sel.Output, FormTable, FormWide, FormJSON, FormYAML, FormName); err != nil {

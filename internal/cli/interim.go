@@ -3,41 +3,74 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // Specs that objects have for a moment, between what they were and what they become.
 
-// bothListeners returns a spec with its own listeners and those of the old one on other ports.
-func bothListeners(k mesh.Kind, old, spec any) (any, json.RawMessage, bool) {
+// bothListeners returns a spec with the listeners of the old one, and beside them its own on
+// further ports. On the port turned (0 for none) it has its own listener already.
+func bothListeners(k mesh.Kind, old, spec any, turned int64) (any, json.RawMessage, bool) {
 	switch s := spec.(type) {
 	case *mesh.VirtualNodeSpec:
 		both := *s
-		both.Listeners = merged(s.Listeners, old.(*mesh.VirtualNodeSpec).Listeners, func(l mesh.Listener) int64 { return l.PortMapping.Port })
+		both.Listeners = merged(s.Listeners, old.(*mesh.VirtualNodeSpec).Listeners, turned, func(l mesh.Listener) int64 { return l.PortMapping.Port })
 		return typed(k, &both)
 	case *mesh.VirtualRouterSpec:
 		both := *s
-		both.Listeners = merged(s.Listeners, old.(*mesh.VirtualRouterSpec).Listeners, func(l mesh.VirtualRouterListener) int64 { return l.PortMapping.Port })
+		both.Listeners = merged(s.Listeners, old.(*mesh.VirtualRouterSpec).Listeners, turned, func(l mesh.VirtualRouterListener) int64 { return l.PortMapping.Port })
 		return typed(k, &both)
 	case *mesh.VirtualGatewaySpec:
 		both := *s
-		both.Listeners = merged(s.Listeners, old.(*mesh.VirtualGatewaySpec).Listeners, func(l mesh.VirtualGatewayListener) int64 { return l.PortMapping.Port })
+		both.Listeners = merged(s.Listeners, old.(*mesh.VirtualGatewaySpec).Listeners, turned, func(l mesh.VirtualGatewayListener) int64 { return l.PortMapping.Port })
 		return typed(k, &both)
 	}
 	return nil, nil, false
 }
 
-// merged returns the old listeners, as they were, and then the new ones on further ports.
-func merged[L any](now, old []L, port func(L) int64) []L {
+// merged returns the old listeners, as they were but for that on the port turned, and then
+// the new ones on further ports.
+func merged[L any](now, old []L, turned int64, port func(L) int64) []L {
 	out := append([]L(nil), old...)
-	has := map[int64]bool{}
-	for _, l := range old {
-		has[port(l)] = true
+	at := map[int64]int{}
+	for i, l := range old {
+		at[port(l)] = i
 	}
 	for _, l := range now {
-		if !has[port(l)] {
+		i, has := at[port(l)]
+		switch {
+		case !has:
 			out = append(out, l)
+		case port(l) == turned:
+			out[i] = l
+		}
+	}
+	return out
+}
+
+// reached is where a virtual node, router or gateway is reached.
+type reached struct {
+	port     int64
+	protocol string
+}
+
+// listenersOf returns the listeners of a spec that has some.
+func listenersOf(spec any) []reached {
+	var out []reached
+	switch s := spec.(type) {
+	case *mesh.VirtualNodeSpec:
+		for _, l := range s.Listeners {
+			out = append(out, reached{l.PortMapping.Port, l.PortMapping.Protocol})
+		}
+	case *mesh.VirtualRouterSpec:
+		for _, l := range s.Listeners {
+			out = append(out, reached{l.PortMapping.Port, l.PortMapping.Protocol})
+		}
+	case *mesh.VirtualGatewaySpec:
+		for _, l := range s.Listeners {
+			out = append(out, reached{l.PortMapping.Port, l.PortMapping.Protocol})
 		}
 	}
 	return out
@@ -64,65 +97,83 @@ func encode(v any) (json.RawMessage, error) {
 	return bytes.TrimSpace(b.Bytes()), nil
 }
 
-// withPorts returns a route's or gateway route's spec with the port of the only listener
-// wherever it could be named and is not; false if there is nothing to name.
-func (w *world) withPorts(r Ref, spec any) (any, json.RawMessage, bool) {
+// copied returns a copy of a spec that can be changed by itself; nil if there is none.
+func copied(k mesh.Kind, spec any) any {
 	raw, err := encode(spec)
 	if err != nil {
-		return nil, nil, false
+		return nil
 	}
-	copied := r.Kind.NewSpec()
-	if err := json.Unmarshal(raw, copied); err != nil {
-		return nil, nil, false
+	out := k.NewSpec()
+	if err := json.Unmarshal(raw, out); err != nil {
+		return nil
 	}
-	only := func(k mesh.Kind, name string) *int64 { return onlyPort(w.specs[r.in(mesh.Key{Kind: k, Name: name})]) }
-	switch s := copied.(type) {
+	return out
+}
+
+// use is a place where a route or gateway route can name a port, and what it chooses from.
+type use struct {
+	port     **int64
+	from     []reached
+	protocol string // that a listener must have, "" for any
+}
+
+// uses returns the places of a spec, in an order that is the same in all worlds.
+func (w *world) uses(r Ref, spec any) []use {
+	at := func(k mesh.Kind, name string) []reached {
+		return listenersOf(w.specs[r.in(mesh.Key{Kind: k, Name: name})])
+	}
+	switch s := spec.(type) {
 	case *mesh.RouteSpec:
-		fill(matchPort(s), only(mesh.KindVirtualRouter, r.Parent))
+		out := []use{{matchPort(s), at(mesh.KindVirtualRouter, r.Parent), protocol(s)}}
 		targets := s.Targets()
 		for i := range targets {
-			fill(&targets[i].Port, only(mesh.KindVirtualNode, targets[i].VirtualNode))
+			out = append(out, use{&targets[i].Port, at(mesh.KindVirtualNode, targets[i].VirtualNode), protocol(s)})
 		}
+		return out
 	case *mesh.GatewayRouteSpec:
 		provider, _ := w.provider(r, s)
 		match, target := gatewayPorts(s)
-		fill(match, only(mesh.KindVirtualGateway, r.Parent))
-		fill(target, onlyPort(provider))
+		return []use{{match, at(mesh.KindVirtualGateway, r.Parent), protocol(s)}, {target, listenersOf(provider), ""}}
 	}
-	after, err := encode(copied)
-	if err != nil || bytes.Equal(raw, after) {
-		return nil, nil, false
-	}
-	return typed(r.Kind, copied)
+	return nil
 }
 
-func fill(port **int64, value *int64) {
-	if port != nil && *port == nil {
-		*port = value
+// takes reports whether a port, or none, names one listener.
+func (u use) takes(port *int64) bool {
+	if len(u.from) == 0 {
+		return true
 	}
+	if port == nil {
+		return len(u.from) == 1 && u.fits(u.from[0])
+	}
+	return slices.ContainsFunc(u.from, func(l reached) bool { return l.port == *port && u.fits(l) })
 }
 
-// onlyPort returns the port of a spec's listener if there is one only.
-func onlyPort(spec any) *int64 {
-	var ports []int64
-	switch s := spec.(type) {
-	case *mesh.VirtualNodeSpec:
-		for _, l := range s.Listeners {
-			ports = append(ports, l.PortMapping.Port)
+func (u use) fits(l reached) bool { return u.protocol == "" || u.protocol == l.protocol }
+
+// aim names ports that are right now and later wherever those that are named are not, if
+// there are any that mean the same where they are meant: the port of the only listener is
+// named, or not named any more.
+func aim(now, later, meant []use) bool {
+	for i, u := range now {
+		if u.port == nil {
+			continue
 		}
-	case *mesh.VirtualRouterSpec:
-		for _, l := range s.Listeners {
-			ports = append(ports, l.PortMapping.Port)
+		own, other := *u.port, (*int64)(nil)
+		only := len(meant[i].from) == 1
+		if own == nil && only {
+			other = &meant[i].from[0].port
 		}
-	case *mesh.VirtualGatewaySpec:
-		for _, l := range s.Listeners {
-			ports = append(ports, l.PortMapping.Port)
+		same := own == nil || only && meant[i].from[0].port == *own
+		switch {
+		case u.takes(own) && later[i].takes(own):
+		case same && u.takes(other) && later[i].takes(other):
+			*u.port = other
+		default:
+			return false
 		}
 	}
-	if len(ports) != 1 {
-		return nil
-	}
-	return &ports[0]
+	return true
 }
 
 // matchPort returns where a route's match has its port.

@@ -16,7 +16,7 @@ const (
 	updated   verb = "updated"
 	deleted   verb = "deleted"
 	unchanged verb = "unchanged"
-	// replaced is deleted and created anew: what a route and its router ask of each other
+	// replaced is deleted and created anew: what a route and its neighbours ask of each other
 	// can leave no other way.
 	replaced verb = "replaced"
 )
@@ -31,8 +31,6 @@ type change struct {
 	spec  any
 	raw   json.RawMessage
 	retag bool
-	// What it has been given already, on the way to the change.
-	pinned, wide, aimed bool
 }
 
 // step is one thing to do, on the way to a change or all of it.
@@ -45,31 +43,112 @@ type step struct {
 	between bool
 	// after are the objects without which it cannot be done.
 	after []Ref
+	// beside are the objects without which a deletion would leave a gap.
+	beside []Ref
 }
 
 // planner puts changes into an order that the rules between objects allow, so that nothing is
 // broken in between: new things before what leads to them, old things after what led there.
 type planner struct {
-	now     *world
-	before  *world // the first one
-	final   *world // the last one
-	pending []*change
-	waves   [][]step
+	now      *world
+	before   *world // the first one
+	final    *world // the last one
+	known    map[Ref]*change
+	pending  []*change
+	waves    [][]step
+	replaced []Ref        // what is deleted and made anew, though it stays
+	spared   map[Ref]bool // what must not be
+	// routes are those of a router or gateway that change, and stay.
+	routes map[Ref][]Ref
 }
 
-// plan returns steps in waves. The steps of a wave do not bear on each other; a wave begins
-// when the one before has ended.
-func plan(w *world, changes []*change) [][]step {
-	p := &planner{now: w.clone(), before: w, final: w.after(changes), pending: slices.Clone(changes)}
-	slices.SortStableFunc(p.pending, compareChanges)
-	for len(p.pending) > 0 {
-		wave := p.wave()
-		if len(wave) == 0 {
-			wave = p.unstick()
-		}
-		p.take(wave)
+// plan returns a planner that has put its steps into waves. The steps of a wave do not bear on
+// each other; a wave begins when the one before has ended. The changes themselves are left as
+// they are. The error is a *StuckError.
+//
+// The planner makes as few routes anew as it can see on its way. Whether one less would do is
+// then tried with each of them.
+func plan(w *world, changes []*change) (*planner, error) {
+	const most = 32 // tries
+	best, err := planWithout(w, changes, nil)
+	if err != nil || len(best.replaced) > most {
+		return best, err
 	}
-	return p.waves
+	spared := map[Ref]bool{}
+	for _, r := range slices.Clone(best.replaced) {
+		if !slices.Contains(best.replaced, r) {
+			continue
+		}
+		spared[r] = true
+		if p, err := planWithout(w, changes, spared); err == nil && len(p.replaced) < len(best.replaced) {
+			best = p
+			continue
+		}
+		delete(spared, r)
+	}
+	return best, nil
+}
+
+// planWithout plans without making some routes anew.
+func planWithout(w *world, changes []*change, spared map[Ref]bool) (*planner, error) {
+	p := &planner{
+		now: w.clone(), before: w, final: w.after(changes),
+		known: map[Ref]*change{}, routes: map[Ref][]Ref{}, spared: spared,
+	}
+	for _, c := range changes {
+		own := *c
+		p.known[c.Ref] = &own
+		if c.verb != unchanged {
+			p.add(&own)
+		}
+	}
+	for len(p.pending) > 0 {
+		switch {
+		case p.take(p.wave(p.makes)):
+		case p.clear(func(c *change, w way) bool { return w.cost() == 0 && !p.waits(c) }):
+		case p.take(p.wave(func(c *change) bool { return c.verb != deleted })):
+		case p.clear(func(*change, way) bool { return true }):
+		case p.take(p.wave(func(c *change) bool { return c.verb == deleted })):
+		default:
+			if err := p.stuck(); err != nil {
+				return nil, err
+			}
+			// Something that is not known here uses what is deleted: the server decides.
+			p.take([]step{p.whole(p.pending[0])})
+		}
+	}
+	return p, nil
+}
+
+// add puts a change among those that are to be made.
+func (p *planner) add(c *change) {
+	p.queue(c)
+	parent, ok := c.ParentKey()
+	if !ok || c.verb == deleted {
+		return
+	}
+	if above := c.in(parent); !slices.Contains(p.routes[above], c.Ref) {
+		p.routes[above] = append(p.routes[above], c.Ref)
+	}
+}
+
+// again puts a change among those that are to be made once more, if it is not there: what has
+// been made stood in the way of something else.
+func (p *planner) again(c *change) {
+	if slices.Contains(p.pending, c) {
+		return
+	}
+	for _, wave := range p.waves {
+		for i := range wave {
+			wave[i].between = wave[i].between || wave[i].change == c
+		}
+	}
+	p.queue(c)
+}
+
+func (p *planner) queue(c *change) {
+	at, _ := slices.BinarySearchFunc(p.pending, c, compareChanges)
+	p.pending = slices.Insert(p.pending, at, c)
 }
 
 // compareChanges puts what is made or changed first, in the order in which objects can be
@@ -87,23 +166,74 @@ func compareChanges(a, b *change) int {
 	return compareRefs(a.Ref, b.Ref)
 }
 
-// wave returns what can be done now, all at the same time.
-func (p *planner) wave() []step {
+// wave returns those of some changes that can be made now, all at the same time.
+func (p *planner) wave(of func(*change) bool) []step {
 	var out []step
-	written, around := map[Ref]bool{}, map[Ref]bool{}
+	t := touched{}
 	for _, c := range p.pending {
-		s := p.whole(c)
-		near := p.now.around(s.Ref, s.spec)
-		if around[s.Ref] || slices.ContainsFunc(near, func(r Ref) bool { return written[r] }) || !p.allowed(s) {
+		if !of(c) {
 			continue
 		}
-		out = append(out, s)
-		written[s.Ref] = true
-		for _, r := range near {
-			around[r] = true
+		s := p.whole(c)
+		if near := p.now.around(s.Ref, s.spec); t.free([]Ref{s.Ref}, near) && p.allowed(s) {
+			out = append(out, s)
+			t.add([]Ref{s.Ref}, near)
 		}
 	}
 	return out
+}
+
+// touched is what the steps of a wave have to do with.
+type touched struct{ written, around map[Ref]bool }
+
+// free reports whether a further step may write some objects and have others around it.
+func (t *touched) free(write, near []Ref) bool {
+	return !slices.ContainsFunc(write, func(r Ref) bool { return t.written[r] || t.around[r] }) &&
+		!slices.ContainsFunc(near, func(r Ref) bool { return t.written[r] })
+}
+
+func (t *touched) add(write, near []Ref) {
+	if t.written == nil {
+		t.written, t.around = map[Ref]bool{}, map[Ref]bool{}
+	}
+	for _, r := range write {
+		t.written[r] = true
+	}
+	for _, r := range near {
+		t.around[r] = true
+	}
+}
+
+// makes reports whether a change makes or updates an object, and need not wait.
+func (p *planner) makes(c *change) bool { return c.verb != deleted && !p.waits(c) }
+
+// waits reports whether a change would lead traffic to where nothing is yet: a service to a
+// router whose routes are still to be made, a node to backends that are.
+func (p *planner) waits(c *change) bool {
+	switch spec := c.spec.(type) {
+	case *mesh.VirtualServiceSpec:
+		return slices.ContainsFunc(mesh.References(spec), func(k mesh.Key) bool {
+			return slices.ContainsFunc(p.routes[c.in(k)], func(r Ref) bool { return !p.now.has(r) })
+		})
+	case *mesh.VirtualNodeSpec:
+		return c.verb == updated && slices.ContainsFunc(spec.Backends, func(b mesh.Backend) bool {
+			service := p.known[c.backend(b)]
+			return service != nil && service.verb == created && !p.now.has(service.Ref)
+		})
+	}
+	return false
+}
+
+// backend returns the service that a backend of a node means: by its name, or an ARN.
+func (r Ref) backend(b mesh.Backend) Ref {
+	if b.VirtualService == nil {
+		return Ref{}
+	}
+	name := b.VirtualService.VirtualServiceName
+	if named, err := ParseRef(name); err == nil && named.Kind == mesh.KindVirtualService && named.Mesh == r.Mesh {
+		name = named.Name
+	}
+	return r.in(mesh.Key{Kind: mesh.KindVirtualService, Name: name})
 }
 
 // whole returns the step that makes a change in one go, or what is left of it.
@@ -112,6 +242,8 @@ func (p *planner) whole(c *change) step {
 	switch {
 	case c.verb == replaced:
 		s.verb = created
+	case c.verb == created && p.now.has(c.Ref):
+		s.verb = updated // it has been made, and moved out of the way since
 	case c.verb == updated && c.spec == nil:
 		s.spec = p.now.specs[c.Ref]
 	}
@@ -123,58 +255,72 @@ func (p *planner) allowed(s step) bool {
 	if s.verb == deleted {
 		return len(p.now.usedBy[s.Ref]) == 0
 	}
-	for _, n := range needs(s.Ref, s.spec) {
-		if !p.now.has(n) {
-			return false
-		}
+	if !p.now.hasAll(needs(s.Ref, s.spec)) {
+		return false
 	}
-	routes := []Ref{s.Ref}
-	old, was := p.now.specs[s.Ref]
-	if s.Kind == mesh.KindVirtualService || was && !mesh.SameListeners(old, s.spec) {
-		routes = append(routes, p.now.routesAt(s.Ref)...)
+	if s.Kind.Parent() == 0 {
+		return len(p.inTheWay(s)) == 0
 	}
-	return p.fits(s, routes, old, was)
+	fits := false
+	p.suppose(s, func() { fits = len(p.now.breaches(s.Ref)) == 0 })
+	return fits
 }
 
-// fits reports whether a step leaves no route with a breach that it does not have already.
-func (p *planner) fits(s step, routes []Ref, old any, was bool) bool {
+// inTheWay returns the routes and gateway routes that a step would leave with a breach of a
+// rule that they do not have already.
+func (p *planner) inTheWay(s step) []Ref {
+	if old, was := p.now.specs[s.Ref]; !was || s.Kind != mesh.KindVirtualService && mesh.SameListeners(old, s.spec) {
+		return nil
+	}
+	routes := p.now.routesAt(s.Ref)
 	bad := make([]int, len(routes))
 	for i, r := range routes {
 		bad[i] = len(p.now.breaches(r))
 	}
-	p.now.put(s.Ref, s.spec)
-	defer func() {
-		if was {
-			p.now.put(s.Ref, old)
-		} else {
-			p.now.drop(s.Ref)
-		}
-	}()
-	for i, r := range routes {
-		now := len(p.now.breaches(r))
-		if now > bad[i] || r == s.Ref && now > 0 {
-			return false
-		}
-	}
 	router, ok := s.spec.(*mesh.VirtualRouterSpec)
-	return !ok || len(router.Listeners) > 0 || len(p.now.users(s.Ref, mesh.KindRoute)) == 0
+	bare := ok && len(router.Listeners) == 0 // it must have no routes then
+	var out []Ref
+	p.suppose(s, func() {
+		for i, r := range routes {
+			if bare && r.Kind == mesh.KindRoute || len(p.now.breaches(r)) > bad[i] {
+				out = append(out, r)
+			}
+		}
+	})
+	return out
 }
 
-// take notes that a wave is done.
-func (p *planner) take(wave []step) {
+// suppose calls f as if a step had been done that makes or updates an object.
+func (p *planner) suppose(s step, f func()) {
+	old, was := p.now.specs[s.Ref]
+	p.now.put(s.Ref, s.spec)
+	f()
+	if was {
+		p.now.put(s.Ref, old)
+	} else {
+		p.now.drop(s.Ref)
+	}
+}
+
+// take notes that a wave is done, and reports whether there was one.
+func (p *planner) take(wave []step) bool {
+	done := map[*change]bool{}
 	for i := range wave {
 		s := &wave[i]
-		s.after = p.after(*s)
+		s.after, s.beside = append(s.after, p.after(*s)...), p.beside(*s)
 		if s.verb == deleted {
 			p.now.drop(s.Ref)
 		} else {
 			p.now.put(s.Ref, s.spec)
 		}
-		if !s.between {
-			p.pending = slices.DeleteFunc(p.pending, func(c *change) bool { return c == s.change })
-		}
+		done[s.change] = !s.between
 	}
+	if len(wave) == 0 {
+		return false
+	}
+	p.pending = slices.DeleteFunc(p.pending, func(c *change) bool { return done[c] })
 	p.waves = append(p.waves, wave)
+	return true
 }
 
 // after returns the objects whose failure makes a step pointless.
@@ -189,71 +335,11 @@ func (p *planner) after(s step) []Ref {
 	return out
 }
 
-// unstick returns a wave that makes others possible, where nothing that is pending can be
-// done as it is.
-func (p *planner) unstick() []step {
-	for _, way := range []func(*change) (step, bool){p.pin, p.widen, p.aim} {
-		for _, c := range p.pending {
-			if s, ok := way(c); ok {
-				return []step{s}
-			}
-		}
+// beside returns the objects that are to take the place of what a step deletes.
+func (p *planner) beside(s step) []Ref {
+	above, ok := s.ParentKey()
+	if !ok || s.verb != deleted || s.between {
+		return nil
 	}
-	for _, stuck := range []func(*change) bool{p.turns, func(*change) bool { return true }} {
-		if out := p.replace(stuck); len(out) > 0 {
-			return out
-		}
-	}
-	// What is not known here may make it possible: the server decides.
-	return []step{p.whole(p.pending[0])}
-}
-
-// replace deletes stuck routes and gateway routes, which are then created as they shall be.
-func (p *planner) replace(stuck func(*change) bool) []step {
-	var out []step
-	for _, c := range p.pending {
-		if c.verb == updated && c.spec != nil && c.Kind.Parent() != 0 && stuck(c) {
-			c.verb = replaced
-			out = append(out, step{change: c, verb: deleted, between: true})
-		}
-	}
-	return out
-}
-
-// turns reports whether a route changes its protocol, so that it fits its router either
-// before or after.
-func (p *planner) turns(c *change) bool { return protocol(p.now.specs[c.Ref]) != protocol(c.spec) }
-
-// widen gives a node, router or gateway its new listeners beside its old ones, so that what
-// leads to the old ones can move.
-func (p *planner) widen(c *change) (step, bool) {
-	old, ok := p.now.specs[c.Ref]
-	if c.wide || c.verb != updated || c.spec == nil || !ok || mesh.SameListeners(old, c.spec) {
-		return step{}, false
-	}
-	spec, raw, ok := bothListeners(c.Kind, old, c.spec)
-	s := step{change: c, verb: updated, spec: spec, raw: raw, between: true}
-	c.wide = ok && p.allowed(s)
-	return s, c.wide
-}
-
-// pin gives a route or gateway route the ports that it means already, so that there can be
-// several.
-func (p *planner) pin(c *change) (step, bool) {
-	return p.ported(c, p.now, p.now.specs[c.Ref], &c.pinned)
-}
-
-// aim gives a route or gateway route its new spec with the ports that it will mean, so that
-// it can move while there are several.
-func (p *planner) aim(c *change) (step, bool) { return p.ported(c, p.final, c.spec, &c.aimed) }
-
-// ported gives a route or gateway route a spec with the ports of the only listeners of w.
-func (p *planner) ported(c *change, w *world, spec any, done *bool) (step, bool) {
-	if *done || c.verb != updated || c.spec == nil || c.Kind.Parent() == 0 {
-		return step{}, false
-	}
-	spec, raw, ok := w.withPorts(c.Ref, spec)
-	s := step{change: c, verb: updated, spec: spec, raw: raw, between: true}
-	*done = ok && p.allowed(s)
-	return s, *done
+	return p.routes[s.in(above)]
 }

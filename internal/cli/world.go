@@ -64,6 +64,10 @@ func (w *world) has(r Ref) bool {
 	return ok
 }
 
+func (w *world) hasAll(all []Ref) bool {
+	return !slices.ContainsFunc(all, func(r Ref) bool { return !w.has(r) })
+}
+
 // put notes that an object is there with a spec.
 func (w *world) put(r Ref, spec any) {
 	w.drop(r)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +47,6 @@ func TestRandomMeshesAreTaken(t *testing.T) {
 			r.settled(*first+i, m, x)
 		}
 	}
-	t.Logf("%d meshes, %d of them by way of a mesh without routes", *meshes, r.detours)
 }
 
 // random is a mesh that becomes one random mesh after the other.
@@ -60,7 +58,6 @@ type random struct {
 	dir     string // of the certificates
 	socket  string // of the source of secrets
 	dns     int    // port of the name server
-	detours int
 }
 
 func newRandom(t *testing.T) *random {
@@ -99,30 +96,14 @@ func (r *random) mesh(seed uint64) *randmesh.Mesh {
 	return m
 }
 
-// apply makes the mesh a random one: in place as far as "fairlead apply" finds a way, else
-// without the routes of the mesh before.
+// apply makes the mesh a random one, in place.
 func (r *random) apply(m *randmesh.Mesh) {
 	r.t.Helper()
-	if err := r.try(m); err == nil {
-		return
-	}
-	r.detours++
-	bare := *m
-	bare.Objects = slices.DeleteFunc(slices.Clone(m.Objects), func(o randmesh.Object) bool { return o.Parent != "" })
-	for _, m := range []*randmesh.Mesh{&bare, m} {
-		if err := r.try(m); err != nil {
-			r.t.Fatalf("%v\n%s", err, m.Documents())
-		}
-	}
-}
-
-func (r *random) try(m *randmesh.Mesh) error {
 	var errs strings.Builder
 	term := cli.Terminal{In: strings.NewReader(m.Documents()), Out: io.Discard, Err: &errs}
-	if err := cli.Apply(r.t.Context(), r.session, term, cli.FilesConfig{Paths: []string{"-"}, Prune: true}); err != nil {
-		return fmt.Errorf("%w\n%s", err, errs.String())
+	if err := cli.Apply(r.t.Context(), r.session, term, cli.FilesConfig{Paths: []string{"-"}, Prune: true, Replace: true}); err != nil {
+		r.t.Fatalf("%v\n%s\n%s", err, errs.String(), m.Documents())
 	}
-	return nil
 }
 
 // taker is an Envoy that must take what it is sent.
