@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plane := meshtest.Start(t)
+			plane := meshtest.StartWith(t, meshtest.Options{Change: meshtest.Importing})
 			if strings.HasSuffix(file, "instances.txtar") {
 				registerInstances(t, plane)
 			}

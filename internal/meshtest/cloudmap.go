@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/servicediscovery/types"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/fairlead-mesh/fairlead/internal/server"
 )
 
 // CloudMap returns AWS's client for Cloud Map, as the plane's administrator.
@@ -99,4 +101,10 @@ func (s *CloudMapService) Health(t testing.TB, id string, status types.CustomHea
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Importing is an Options.Change for tests that import instances: those of an account
+// without a Cloud Map in AWS do not count. Nobody answers at this one.
+func Importing(c *server.Config) {
+	c.CloudMap = server.CloudMap{Sources: []server.CloudMapSource{{Account: Account}}, Endpoint: "http://127.0.0.1:1"}
 }

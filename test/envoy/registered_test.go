@@ -9,7 +9,6 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
-	"github.com/fairlead-mesh/fairlead/internal/server"
 )
 
 // registered is a stage whose virtual node colour is discovered by the control plane's own
@@ -22,10 +21,7 @@ type registered struct {
 func newRegistered(t *testing.T) *registered {
 	t.Helper()
 	meshtest.EnvoyPath(t) // skips before anything is started
-	s := &stage{t: t, plane: meshtest.StartWith(t, meshtest.Options{Change: func(c *server.Config) {
-		// What was imported of an account without a source does not count. Nobody answers here.
-		c.CloudMap = server.CloudMap{Sources: []server.CloudMapSource{{Account: meshtest.Account}}, Endpoint: "http://127.0.0.1:1"}
-	}})}
+	s := &stage{t: t, plane: meshtest.StartWith(t, meshtest.Options{Change: meshtest.Importing})}
 	s.plane.Put(t, "/meshes", `{"meshName":"test"}`)
 	s.plane.Put(t, "/meshes/test/virtualNodes", `{"virtualNodeName":"colour","spec":`+
 		mappedSpec("", `,"attributes":[{"key":"version","value":"v1"}]`)+`}`)
