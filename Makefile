@@ -10,6 +10,7 @@ ARGS ?=
 FUZZTIME ?= 3s
 REQUESTS ?= 1000000
 MESHES ?= 2000
+EDITS ?= 200
 SOAKTIME ?= 60s
 BENCH ?= .
 
@@ -19,7 +20,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
 
 # The rooms whose code is mostly concurrency are tested once more under the race detector.
-RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/...
+RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/...
 PACKAGES ?= ./...
 # What runs an Envoy and depends on its version.
 ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/telemetry
@@ -70,12 +71,14 @@ bench: need envoy build ## run the benchmarks (BENCH=name picks some)
 	@tools/each.sh Benchmark | while read -r dir names; do \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
 
-fuzz: need envoy test-fuzz ## fuzz each target for FUZZTIME (3s), the server with REQUESTS (1000000), Envoys with MESHES (2000) and of older versions; take each field out
+fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits under load, older Envoys, each field taken out (hours)
 	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
 	@tools/fuzz.sh $(REQUESTS)x FuzzRequests
 	@echo "== $(MESHES) random meshes, checked by an Envoy and taken by running ones (some minutes)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/envoy -run '^Test(Random|Odd)Meshes$$' -meshes $(MESHES)
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy -run '^TestRandomMeshesAreTaken$$' -meshes $(MESHES)
+	@echo "== $(EDITS) edits of each kind under load (half an hour)"
+	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy ./test/redirected -run 'UnderLoad|AreReplaced' -edits $(EDITS)
 	@$(MAKE) --no-print-directory test-versions
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 240m ./test/takeout -all
