@@ -16,7 +16,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/meshtest/randmesh"
 )
 
-var transitions = flag.Int("transitions", 300, "how many random meshes of each sort TestPlan makes of one another in memory")
+var transitions = flag.Int("transitions", 100, "how many random meshes of each sort TestPlan makes of one another in memory")
 
 // TestPlan makes random meshes out of one another on a server that has nothing but the rules
 // between objects. Whatever the two are, there is an order of steps of which the server

@@ -12,7 +12,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
-var pruned = flag.Int("pruned", 16, "how many random meshes TestPruneRandom makes of one another")
+var pruned = flag.Int("pruned", 12, "how many random meshes TestPruneRandom makes of one another")
 
 // TestPruneRandom makes a mesh on a server into one random mesh after the other, with all
 // fields and protocols. Each must come about, though one may have to be asked for with
@@ -101,6 +101,28 @@ func TestReplaceRefused(t *testing.T) {
 	}
 	if out := u.differs(two, true); out != "" {
 		t.Errorf("after apply, diff shows:\n%s", out)
+	}
+}
+
+// TestStuck takes all listeners from a router that has a route which no document has. The
+// server would refuse that, whatever the order: nothing is begun.
+func TestStuck(t *testing.T) {
+	t.Parallel()
+	u := newUser(t, meshtest.Start(t))
+	u.apply(turned("http", `{"prefix": "/"}`), FilesConfig{})
+	before := u.get("m", FormJSON)
+	_, err := u.does(`[{"kind": "VirtualRouter", "mesh": "m", "name": "r", "spec": {}}, {"kind": "VirtualNode", "mesh": "m", "name": "new", "spec": {}}]`,
+		func(term Terminal) error {
+			return Apply(t.Context(), u.Session, term, FilesConfig{Paths: []string{"-"}, Replace: true})
+		})
+	const want = "mesh/m/virtualRouter/r cannot be changed step by step, as mesh/m/virtualRouter/r/route/x would not fit in between " +
+		"and no document has it, so that it is not touched; nothing was changed"
+	var stuck *StuckError
+	if !errors.As(err, &stuck) || err.Error() != want {
+		t.Errorf("apply returns %v", err)
+	}
+	if diff := cmp.Diff(before, u.get("m", FormJSON)); diff != "" {
+		t.Errorf("what was refused has changed something:\n%s", diff)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -15,17 +16,25 @@ type Terminal struct {
 	Out, Err io.Writer
 	// Colour allows colours on Out.
 	Colour bool
+	// Width is how many characters a line of Out has before long ones are broken; 0 leaves
+	// them as they are.
+	Width int
 	// Now is the clock that ages are told by; nil is the system's.
 	Now func() time.Time
 }
 
 // NewTerminal returns the terminal of a process. There are colours only if out is a terminal
-// and neither NO_COLOR is set nor TERM=dumb.
+// and neither NO_COLOR is set nor TERM=dumb. Lines are broken only if out is a terminal and
+// COLUMNS says how wide it is.
 func NewTerminal(in io.Reader, out, err io.Writer) Terminal {
 	t := Terminal{In: in, Out: out, Err: err}
 	if f, ok := out.(*os.File); ok {
 		info, statErr := f.Stat()
-		t.Colour = statErr == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		terminal := statErr == nil && info.Mode()&os.ModeCharDevice != 0
+		t.Colour = terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		if width, err := strconv.Atoi(os.Getenv("COLUMNS")); terminal && err == nil && width > 0 {
+			t.Width = width
+		}
 	}
 	return t
 }
@@ -54,6 +63,35 @@ func (t Terminal) paint(colour int, s string) string {
 }
 
 func (t Terminal) printf(format string, args ...any) { fmt.Fprintf(t.Out, format, args...) }
+
+// fold breaks a line at its spaces so that no part of it is wider than the terminal, if that
+// can be. What follows the first part is indented deeper than the line itself.
+func (t Terminal) fold(line string) string {
+	text := strings.TrimLeft(line, " ")
+	indent := len(line) - len(text)
+	if room := t.Width - indent; room < 40 || utf8.RuneCountInString(text) <= room {
+		return line // there is no width, or none that more lines would help
+	}
+	const deeper = 4
+	var b strings.Builder
+	b.WriteString(line[:indent])
+	column := indent
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > t.Width:
+			b.WriteString("\n" + strings.Repeat(" ", indent+deeper))
+			column = indent + deeper
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
 
 // printable replaces what could control a terminal. Names of virtual services and texts that
 // come from proxies are others' words.

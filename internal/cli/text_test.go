@@ -265,3 +265,23 @@ func TestProxies(t *testing.T) {
 		}
 	}
 }
+
+// TestFold breaks long lines of an explanation at the terminal's width, and at spaces only.
+func TestFold(t *testing.T) {
+	t.Parallel()
+	long := "    1. every request: to " + strings.Repeat("x", 60) + " and then to another one; timeout 15s; idle 5m0s   ← virtualRouter/cart/route/ünï"
+	for _, c := range []struct {
+		width int
+		want  string
+	}{
+		{0, long},
+		{30, long},
+		{1000, long},
+		{70, "    1. every request: to\n        " + strings.Repeat("x", 60) +
+			"\n        and then to another one; timeout 15s; idle 5m0s   ←\n        virtualRouter/cart/route/ünï"},
+	} {
+		if diff := cmp.Diff(c.want, Terminal{Width: c.width}.fold(long)); diff != "" {
+			t.Errorf("width %d (-want +got):\n%s", c.width, diff)
+		}
+	}
+}

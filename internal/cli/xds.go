@@ -129,13 +129,13 @@ func Explain(ctx context.Context, s *Session, term Terminal, q ProxyQuery) error
 			line += "   ← " + e.Object
 		}
 		before = e.Object
-		term.printf("%s\n", printable(line))
+		term.printf("%s\n", term.fold(printable(line)))
 	}
 	if len(c.Problems) > 0 {
 		term.printf("%s\n", term.paint(red, "problems"))
 	}
 	for _, p := range c.Problems {
-		term.printf("  %s\n", printable(problemLine(p)))
+		term.printf("%s\n", term.fold("  "+printable(problemLine(p))))
 	}
 	return nil
 }
