@@ -50,7 +50,7 @@ func explainCase(t *testing.T, c *goldenCase) {
 		if p.Metadata == nil {
 			p.Metadata = map[string]any{"fairlead": map[string]any{}}
 		}
-		c.node, c.profile = p.Node, parseMetadata(t, p.Metadata)
+		c.proxy.Node, c.profile = p.Node, parseMetadata(t, p.Metadata)
 		text := explained(c.view(t, nil), c.profile)
 		if diff := cmp.Diff(text, explained(c.view(t, rand.New(rand.NewPCG(1, 1))), c.profile)); diff != "" {
 			t.Errorf("%s: the order of the input changes the explanation:\n%s", p.Name, diff)
