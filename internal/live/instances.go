@@ -1,6 +1,8 @@
 package live
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -125,9 +127,5 @@ func (i *instances) index(w *Watch, before, reads map[mesh.InstancesKey]struct{}
 func (i *instances) wanted() []mesh.InstancesKey {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	out := make([]mesh.InstancesKey, 0, len(i.readers))
-	for k := range i.readers {
-		out = append(out, k)
-	}
-	return out
+	return slices.Collect(maps.Keys(i.readers))
 }

@@ -10,6 +10,8 @@ package live
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -135,9 +137,5 @@ func (l *Live) apply(b store.Batch) {
 func (l *Live) ids() []mesh.MeshID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ids := make([]mesh.MeshID, 0, len(l.meshes))
-	for id := range l.meshes {
-		ids = append(ids, id)
-	}
-	return ids
+	return slices.Collect(maps.Keys(l.meshes))
 }

@@ -173,12 +173,7 @@ func (c *call) updateInstanceCustomHealthStatus(ctx context.Context, in *UpdateI
 		return nil, mesh.Errorf(ErrCustomHealthNotFound, "service %s has no HealthCheckCustomConfig, so that its instances have no health", s.id)
 	}
 	err = c.change(ctx, func() (store.RecordChange, error) {
-		key := c.place.own(instanceKind, s.id, in.InstanceID)
-		found, _, err := c.store.ReadRecords(ctx, self, c.place.own(serviceKind, s.id), key)
-		if err != nil {
-			return store.RecordChange{}, err
-		}
-		rec, err := c.instanceFound(found, s, in.InstanceID)
+		rec, err := c.readInstance(ctx, s, in.InstanceID)
 		if err != nil {
 			return store.RecordChange{}, err
 		}
@@ -187,7 +182,7 @@ func (c *call) updateInstanceCustomHealthStatus(ctx context.Context, in *UpdateI
 			return store.RecordChange{}, err
 		}
 		v.Unhealthy = in.Status == unhealthy
-		changed, err := put(key, rec.Revision, v)
+		changed, err := put(rec.Key, rec.Revision, v)
 		return store.RecordChange{Puts: []store.Record{changed}}, err
 	})
 	return struct{}{}, err

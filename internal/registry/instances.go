@@ -137,12 +137,7 @@ func (c *call) deregisterInstance(ctx context.Context, in *DeregisterInstanceReq
 	}
 	op := c.newOperation("DEREGISTER_INSTANCE", "", "", map[string]string{"INSTANCE": in.InstanceID, "SERVICE": s.id})
 	err = c.change(ctx, func() (store.RecordChange, error) {
-		key := c.place.own(instanceKind, s.id, in.InstanceID)
-		found, _, err := c.store.ReadRecords(ctx, self, c.place.own(serviceKind, s.id), key)
-		if err != nil {
-			return store.RecordChange{}, err
-		}
-		rec, err := c.instanceFound(found, s, in.InstanceID)
+		rec, err := c.readInstance(ctx, s, in.InstanceID)
 		if err != nil {
 			return store.RecordChange{}, err
 		}
@@ -165,15 +160,20 @@ func (p place) without(service, id string, revision int64) (store.RecordChange, 
 	}, err
 }
 
-// instanceFound returns the record of an instance among those that were read, or what is
-// missing.
-func (c *call) instanceFound(found map[string]store.Record, s *service, id string) (store.Record, error) {
-	if _, ok := found[c.place.own(serviceKind, s.id)]; !ok {
-		return store.Record{}, noService(s.id)
+// readInstance reads the record of an instance; the error says if it, or its service, is
+// gone.
+func (c *call) readInstance(ctx context.Context, s *service, id string) (none store.Record, err error) {
+	owner, key := c.place.own(serviceKind, s.id), c.place.own(instanceKind, s.id, id)
+	found, _, err := c.store.ReadRecords(ctx, self, owner, key)
+	if err != nil {
+		return none, err
 	}
-	rec, ok := found[c.place.own(instanceKind, s.id, id)]
+	if _, ok := found[owner]; !ok {
+		return none, noService(s.id)
+	}
+	rec, ok := found[key]
 	if !ok {
-		return store.Record{}, c.noInstance(s, id)
+		return none, c.noInstance(s, id)
 	}
 	return rec, nil
 }

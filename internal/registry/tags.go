@@ -121,26 +121,24 @@ func (c *call) editTags(ctx context.Context, t tagged, edit func([]Tag) ([]Tag, 
 		if !ok {
 			return none, t.missing()
 		}
-		var changed store.Record
 		if t.kind == namespaceKind {
-			v, err := read[namespaceValue](rec)
-			if err != nil {
-				return none, err
-			}
-			if v.Tags, err = edit(v.Tags); err != nil {
-				return none, err
-			}
-			changed, err = put(key, rec.Revision, v)
-			return store.RecordChange{Puts: []store.Record{changed}}, err
+			return retag(rec, func(v *namespaceValue) *[]Tag { return &v.Tags }, edit)
 		}
-		v, err := read[serviceValue](rec)
-		if err != nil {
-			return none, err
-		}
-		if v.Tags, err = edit(v.Tags); err != nil {
-			return none, err
-		}
-		changed, err = put(key, rec.Revision, v)
-		return store.RecordChange{Puts: []store.Record{changed}}, err
+		return retag(rec, func(v *serviceValue) *[]Tag { return &v.Tags }, edit)
 	})
+}
+
+// retag returns the change that edits the tags in a record's value, which stand where
+// tags points.
+func retag[V any](rec store.Record, tags func(*V) *[]Tag, edit func([]Tag) ([]Tag, error)) (none store.RecordChange, err error) {
+	v, err := read[V](rec)
+	if err != nil {
+		return none, err
+	}
+	at := tags(&v)
+	if *at, err = edit(*at); err != nil {
+		return none, err
+	}
+	changed, err := put(rec.Key, rec.Revision, v)
+	return store.RecordChange{Puts: []store.Record{changed}}, err
 }
