@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -25,18 +25,11 @@ func signInFrom(t testing.TB, a *Service, c Credentials, ip string, secure bool)
 	return a.Verify(r)
 }
 
-// clockwork is a clock that is set by hand.
-type clockwork struct{ offset atomic.Int64 }
-
-func (c *clockwork) now() time.Time { return testNow.Add(time.Duration(c.offset.Load())) }
-
-func (c *clockwork) move(d time.Duration) { c.offset.Add(int64(d)) }
-
 // openClocked opens a Service with a clock that is set by hand.
-func openClocked(t *testing.T, s *store.Store) (*Service, *clockwork) {
+func openClocked(t *testing.T, s *store.Store) (*Service, *clock.Fake) {
 	t.Helper()
-	c := &clockwork{}
-	a, err := Open(t.Context(), Config{Store: s, Regions: []string{testRegion}, Now: c.now})
+	c := clock.New(testNow)
+	a, err := Open(t.Context(), Config{Store: s, Regions: []string{testRegion}, Now: c.Now})
 	ok(t, err)
 	t.Cleanup(func() { ok(t, a.Close()) })
 	return a, c
@@ -66,7 +59,7 @@ func withDeployer(t testing.TB, a *Service, policy string) {
 func TestRoleSession(t *testing.T) {
 	t.Parallel()
 	s := openStore(t)
-	a, clock := openClocked(t, s)
+	a, now := openClocked(t, s)
 	other := openService(t, s, nil)
 	ann, err := signIn(t, a, withAnn(t, a, allowing("appmesh:DeleteMesh")))
 	ok(t, err)
@@ -106,11 +99,11 @@ func TestRoleSession(t *testing.T) {
 	ok(t, err)
 	ok(t, caller.Allow(Question{Action: "appmesh:DeleteMesh", Resource: shop}))
 	// It ends.
-	clock.move(time.Hour - time.Second)
-	_, err = signInAt(t, a, creds, clock.now())
+	now.Advance(time.Hour - time.Second)
+	_, err = signInAt(t, a, creds, now.Now())
 	ok(t, err)
-	clock.move(time.Second)
-	if _, err := signInAt(t, a, creds, clock.now()); codeOf(t, err) != mesh.ErrExpiredToken || !strings.Contains(err.Error(), "expired") {
+	now.Advance(time.Second)
+	if _, err := signInAt(t, a, creds, now.Now()); codeOf(t, err) != mesh.ErrExpiredToken || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("after its time: %v", err)
 	}
 	if err := caller.Allow(Question{Action: "appmesh:DeleteMesh", Resource: shop}); a.Valid(caller) || codeOf(t, err) != mesh.ErrForbidden || !strings.Contains(err.Error(), "its session has expired") {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -178,24 +179,6 @@ func TestUptime(t *testing.T) {
 	}
 }
 
-// clock is a clock that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // A server that comes back finds leases that were over while it was away. It leaves the
 // instances alone until it has been there for a whole lease.
 func TestRestart(t *testing.T) {
@@ -214,7 +197,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openStore(t, dir)
-	now := &clock{now: time.Now().Add(365 * 24 * time.Hour)}
+	now := clock.New(time.Now().Add(365 * 24 * time.Hour))
 	w.r = openRegistry(t, s, Config{ExpireEvery: 2 * time.Millisecond, Now: now.Now})
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error)
@@ -262,9 +245,9 @@ func TestRestart(t *testing.T) {
 
 // advance moves the clock and waits until a look for what is over has begun and ended
 // since: the store is asked at each.
-func (w *world) advance(c *clock, d time.Duration) {
+func (w *world) advance(c *clock.Fake, d time.Duration) {
 	w.t.Helper()
-	c.add(d)
+	c.Advance(d)
 	seen := w.r.looks.Load()
 	eventually(w.t, "two more looks", func() error {
 		if w.r.looks.Load() < seen+2 {

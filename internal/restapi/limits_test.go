@@ -4,38 +4,20 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/api/client"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 )
-
-// stopped is a clock that stands still until a test moves it.
-type stopped struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (s *stopped) now() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.at
-}
-
-func (s *stopped) pass(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.at = s.at.Add(d)
-}
 
 // TestRateLimits holds the quotas of rates through the whole server: shared by both APIs,
 // one account's not another's, changed while it runs, and in the audit log.
 func TestRateLimits(t *testing.T) {
 	t.Parallel()
-	clock := &stopped{at: time.Now()}
-	p := newPlane(t, func(cfg *restapi.Config) { cfg.Now = clock.now })
+	now := clock.New(time.Now())
+	p := newPlane(t, func(cfg *restapi.Config) { cfg.Now = now.Now })
 	second := p.account(t, "000000000002")
 	set := func(name string, value int) {
 		t.Helper()
@@ -46,7 +28,7 @@ func TestRateLimits(t *testing.T) {
 	p.must(t, second, http.MethodGet, "/v1/caller", "")
 	set("read-rate", 2)
 	set("write-rate", 1)
-	clock.pass(time.Minute)
+	now.Advance(time.Minute)
 	for range 2 {
 		p.must(t, second, http.MethodGet, "/v1/caller", "")
 		p.must(t, second, http.MethodGet, "/v20190125/meshes", "")
@@ -58,14 +40,14 @@ func TestRateLimits(t *testing.T) {
 	p.must(t, second, http.MethodPut, "/v1/users", `{"userName":"a"}`)
 	wantRefusal(t, p.do(t, second, http.MethodPut, "/v20190125/meshes", `{"meshName":"b"}`), 429, "TooManyRequestsException", "write-rate")
 	p.must(t, p.admin, http.MethodGet, "/v1/caller", "")
-	clock.pass(time.Second)
+	now.Advance(time.Second)
 	p.must(t, second, http.MethodGet, "/v1/caller", "")
 	p.must(t, second, http.MethodGet, "/v1/caller", "")
 	wantRefusal(t, p.do(t, second, http.MethodGet, "/v1/caller", ""), 429, "TooManyRequestsException", "")
 	set("read-rate", 1000)
-	clock.pass(time.Second)
+	now.Advance(time.Second)
 	p.must(t, second, http.MethodGet, "/v1/caller", "")
-	clock.pass(time.Second)
+	now.Advance(time.Second)
 	for range 20 {
 		p.must(t, second, http.MethodGet, "/v1/caller", "")
 	}
@@ -78,8 +60,8 @@ func TestRateLimits(t *testing.T) {
 // them is not.
 func TestGuessing(t *testing.T) {
 	t.Parallel()
-	clock := &stopped{at: time.Now()}
-	p := newPlane(t, func(cfg *restapi.Config) { cfg.Now = clock.now })
+	now := clock.New(time.Now())
+	p := newPlane(t, func(cfg *restapi.Config) { cfg.Now = now.Now })
 	p.must(t, p.admin, http.MethodGet, "/v1/caller", "")
 	stranger := func() answer {
 		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, p.srv.URL+"/v1/caller", nil)
@@ -99,7 +81,7 @@ func TestGuessing(t *testing.T) {
 		}
 	}
 	p.must(t, p.admin, http.MethodGet, "/v1/caller", "")
-	clock.pass(time.Minute)
+	now.Advance(time.Minute)
 	if a := stranger(); a.code() != "MissingAuthenticationTokenException" {
 		t.Errorf("a minute later: %d %s", a.Status, a.Body)
 	}

@@ -5,32 +5,15 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
 )
 
-// clock is a clock that a test sets.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func newClock() *clock { return &clock{at: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)} }
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
-}
+// newClock returns a clock that stands on a full minute.
+func newClock() *clock.Fake { return clock.New(time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)) }
 
 // count returns how many of n calls are admitted.
 func count(n int, call func() error) (admitted int) {
@@ -48,7 +31,7 @@ func TestRates(t *testing.T) {
 	t.Parallel()
 	c, q := newClock(), mesh.DefaultQuotas()
 	q[mesh.QuotaReadRate], q[mesh.QuotaWriteRate] = 10, 3
-	r := newRates(c.now, func(string) mesh.Quotas { return q })
+	r := newRates(c.Now, func(string) mesh.Quotas { return q })
 	read := func() error { return r.admit("a", "k", true) }
 	write := func() error { return r.admit("a", "k", false) }
 	if n := count(100, read); n != 20 {
@@ -65,20 +48,20 @@ func TestRates(t *testing.T) {
 	if n := count(100, func() error { return r.admit("b", "", false) }); n != 6 {
 		t.Errorf("%d writes of another account, want 6", n)
 	}
-	c.pass(time.Second)
+	c.Advance(time.Second)
 	if n := count(100, read); n != 10 {
 		t.Errorf("%d reads after a second, want 10", n)
 	}
-	c.pass(time.Hour)
+	c.Advance(time.Hour)
 	if n := count(100, read); n != 20 {
 		t.Errorf("%d reads after an hour, want 20", n)
 	}
 	q[mesh.QuotaReadRate] = 1
-	c.pass(time.Second)
+	c.Advance(time.Second)
 	if n := count(100, read); n > 2 {
 		t.Errorf("%d reads with a quota of 1", n)
 	}
-	c.pass(2 * time.Second)
+	c.Advance(2 * time.Second)
 	if n := count(100, read); n != 2 {
 		t.Errorf("%d reads after two seconds with a quota of 1, want 2", n)
 	}
@@ -88,28 +71,28 @@ func TestRates(t *testing.T) {
 func TestRatesForget(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	r := newRates(c.now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
+	r := newRates(c.Now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
 	for i := range 100 {
 		if err := r.admit(fmt.Sprint(i), fmt.Sprint(i), true); err != nil {
 			t.Fatal(err)
 		}
 		r.failed(r.source(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), ""))
 	}
-	c.pass(idleTime / 2)
+	c.Advance(idleTime / 2)
 	if err := r.admit("last", "k", true); err != nil {
 		t.Fatal(err)
 	}
 	if len(r.accounts) != 101 || len(r.keys) != 101 || len(r.sources) != 100 {
 		t.Errorf("%d accounts, %d keys, %d sources", len(r.accounts), len(r.keys), len(r.sources))
 	}
-	c.pass(idleTime / 2)
+	c.Advance(idleTime / 2)
 	if err := r.admit("last", "k", true); err != nil {
 		t.Fatal(err)
 	}
 	if len(r.accounts) != 1 || len(r.keys) != 101 || len(r.sources) != 0 {
 		t.Errorf("%d accounts, %d keys, %d sources are left", len(r.accounts), len(r.keys), len(r.sources))
 	}
-	c.pass(keyTime - time.Second)
+	c.Advance(keyTime - time.Second)
 	if err := r.admit("last", "k", true); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +107,7 @@ func TestRatesForget(t *testing.T) {
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	r := newRates(c.now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
+	r := newRates(c.Now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
 	if err := r.admit("a", "GOODKEY", true); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +138,7 @@ func TestFailures(t *testing.T) {
 	if err := r.blocked(r.source(netip.MustParseAddr("10.0.0.2"), good)); err != nil {
 		t.Errorf("the owner elsewhere: %v", err)
 	}
-	c.pass(time.Second)
+	c.Advance(time.Second)
 	if n := count(2*failureBurst, func() error { return try("10.0.0.1", "x") }); n != failureRate {
 		t.Errorf("%d failures a second later, want %d", n, failureRate)
 	}
@@ -173,7 +156,7 @@ func TestFailures(t *testing.T) {
 func TestFailuresAreBounded(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	r := newRates(c.now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
+	r := newRates(c.Now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
 	for i := range maxSources + 100 {
 		r.failed(r.source(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), ""))
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
 )
 
 // openLog opens a log in a directory of its own until the test ends.
@@ -189,24 +191,6 @@ func TestNilDropsEverything(t *testing.T) {
 	}
 }
 
-// clock is a clock that tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // counter returns the value of one of the log's counters.
 func counter(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Helper()
@@ -230,7 +214,7 @@ func TestFailuresAreCountedAndToldOnceAMinute(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
 	path := filepath.Join(dir, "audit.log")
 	var told bytes.Buffer
-	c := &clock{now: time.Unix(1_800_000_000, 0)}
+	c := clock.New(time.Unix(1_800_000_000, 0))
 	reg := prometheus.NewRegistry()
 	l := openLog(t, Config{Path: path, Logger: slog.New(slog.NewTextHandler(&told, nil)), Metrics: reg, Now: c.Now})
 	l.Write(named(alice, "before"))
@@ -238,13 +222,13 @@ func TestFailuresAreCountedAndToldOnceAMinute(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		c.add(2 * time.Second)
+		c.Advance(2 * time.Second)
 		l.Write(named(alice, "lost"))
 	}
 	if n := strings.Count(told.String(), "cannot be written"); n != 1 {
 		t.Errorf("told %d times: %s", n, told.String())
 	}
-	c.add(time.Minute)
+	c.Advance(time.Minute)
 	l.Write(named(alice, "lost"))
 	if n := strings.Count(told.String(), "cannot be written"); n != 2 || !strings.Contains(told.String(), "failures=3") {
 		t.Errorf("told %d times after a minute: %s", n, told.String())
@@ -252,7 +236,7 @@ func TestFailuresAreCountedAndToldOnceAMinute(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c.add(2 * time.Second)
+	c.Advance(2 * time.Second)
 	l.Write(named(alice, "again"))
 	if got := names(t, all(t, l, Query{Account: alice})); got != "again" {
 		t.Errorf("found %s", got)
@@ -298,7 +282,7 @@ func TestAFullDiskLeavesNoHalfLine(t *testing.T) {
 
 func TestAFileThatWasMovedAwayIsMadeAnew(t *testing.T) {
 	t.Parallel()
-	c := &clock{now: time.Unix(1_800_000_000, 0)}
+	c := clock.New(time.Unix(1_800_000_000, 0))
 	path := filepath.Join(t.TempDir(), "audit.log")
 	l := openLog(t, Config{Path: path, Now: c.Now})
 	l.Write(named(alice, "before"))
@@ -308,7 +292,7 @@ func TestAFileThatWasMovedAwayIsMadeAnew(t *testing.T) {
 	if got := names(t, all(t, l, Query{Account: alice})); got != "" {
 		t.Errorf("found %s", got)
 	}
-	c.add(2 * time.Second)
+	c.Advance(2 * time.Second)
 	l.Write(named(alice, "after"))
 	if got := names(t, all(t, l, Query{Account: alice})); got != "after" {
 		t.Errorf("found %s", got)

@@ -14,15 +14,16 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
 )
 
 func TestConditions(t *testing.T) {
 	t.Parallel()
-	c := &clock{now: time.Unix(1_800_000_000, 0)}
-	start := c.now
+	c := clock.New(time.Unix(1_800_000_000, 0))
+	start := c.Now()
 	l := openLog(t, Config{Now: c.Now})
 	write := func(name string, change func(*Event)) {
-		c.add(10 * time.Second)
+		c.Advance(10 * time.Second)
 		e := named(alice, name)
 		if change != nil {
 			change(&e)
@@ -72,14 +73,14 @@ func TestConditions(t *testing.T) {
 // Events that are hours apart let a query pass over whole files; it finds the same.
 func TestTimeBoundsOverManyFiles(t *testing.T) {
 	t.Parallel()
-	c := &clock{now: time.Unix(1_800_000_000, 0)}
-	start := c.now
+	c := clock.New(time.Unix(1_800_000_000, 0))
+	start := c.Now()
 	l := openLog(t, Config{Now: c.Now, MaxBytes: 3000, MaxFiles: 100})
 	for i := range 100 {
 		e := named(alice, fmt.Sprint(i))
-		e.Time = c.now.Add(time.Duration(rand.IntN(3600)-1800) * time.Second) // out of order
+		e.Time = c.Now().Add(time.Duration(rand.IntN(3600)-1800) * time.Second) // out of order
 		l.Write(e)
-		c.add(20 * time.Minute)
+		c.Advance(20 * time.Minute)
 	}
 	everything := all(t, l, Query{Account: alice})
 	for range 50 {
