@@ -142,21 +142,12 @@ func (h *Hosts) relay(address string) string {
 	l, err := h.middle.listen(middle4 + ":0")
 	h.must(err)
 	h.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			from, err := l.Accept()
-			if err != nil {
-				return
-			}
-			to, err := net.Dial("tcp", address)
-			if err != nil {
-				_ = from.Close()
-				continue
-			}
+	go HandleConns(l, func(from net.Conn) {
+		if to, err := net.Dial("tcp", address); err == nil {
 			go pass(to, from)
-			go pass(from, to)
+			pass(from, to)
 		}
-	}()
+	})
 	h.relayed[address] = l.Addr().String()
 	return l.Addr().String()
 }

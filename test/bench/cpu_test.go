@@ -12,8 +12,8 @@ import (
 )
 
 // envoys returns the process ids of the Envoys that this process has started, itself or
-// through an agent.
-func envoys(b *testing.B) []int {
+// through an agent, but for some others.
+func envoys(b *testing.B, others ...int) []int {
 	b.Helper()
 	parents, names := map[int]int{}, map[int]string{}
 	all, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -31,7 +31,7 @@ func envoys(b *testing.B) []int {
 		for p := pid; p > 1 && !ours; p = parents[p] {
 			ours = p == os.Getpid()
 		}
-		if ours && name == "envoy" {
+		if ours && name == "envoy" && !slices.Contains(others, pid) {
 			out = append(out, pid)
 		}
 	}

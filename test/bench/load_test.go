@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
 // side is one of two things that are compared under the same load.
@@ -123,21 +125,12 @@ func responder(b *testing.B, addr string, body int) string {
 	}
 	b.Cleanup(func() { _ = lis.Close() })
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s", body, bytes.Repeat([]byte("a"), body))
-	go func() {
-		for {
-			conn, err := lis.Accept()
-			if err != nil {
-				return
-			}
-			go respond(conn, answer)
-		}
-	}()
+	go meshtest.HandleConns(lis, func(conn net.Conn) { respond(conn, answer) })
 	return lis.Addr().String()
 }
 
 // respond answers requests without bodies until the connection ends.
 func respond(conn net.Conn, answer []byte) {
-	defer conn.Close()
 	in := bufio.NewReader(conn)
 	for {
 		line, err := in.ReadSlice('\n')

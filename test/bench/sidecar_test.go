@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,9 +45,9 @@ func BenchmarkSidecar(b *testing.B) {
 		{"accesslog", `,"logging":{"accessLog":{"file":{"path":"/dev/null"}}}`, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			fairlead := &side{name: "fairlead", addr: meshed(b, app, c.with), request: request("app.local:8080"), envoys: envoys(b)}
-			plain := &side{name: "plain", addr: plainHops(b, net.JoinHostPort(app, "8080"), c.log), request: request("app.local:8080"), envoys: envoys(b)}
-			plain.envoys = slices.DeleteFunc(plain.envoys, func(pid int) bool { return slices.Contains(fairlead.envoys, pid) })
+			fairlead := &side{name: "fairlead", addr: meshed(b, app, c.with), request: request("GET /", "app.local:8080"), envoys: envoys(b)}
+			plain := &side{name: "plain", addr: plainHops(b, net.JoinHostPort(app, "8080"), c.log), request: request("GET /", "app.local:8080")}
+			plain.envoys = envoys(b, fairlead.envoys...)
 			for _, s := range []*side{fairlead, plain} {
 				if len(s.envoys) != 2 {
 					b.Fatalf("%s has the Envoys %v, want two", s.name, s.envoys)
@@ -62,8 +61,8 @@ func BenchmarkSidecar(b *testing.B) {
 }
 
 // request is one with the headers that clients send.
-func request(host string) []byte {
-	return fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n", host)
+func request(what, host string) []byte {
+	return fmt.Appendf(nil, "%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n", what, host)
 }
 
 // awaitAnswer waits until requests are answered.
@@ -127,6 +126,14 @@ func plainEnvoy(b *testing.B, to string, log bool) string {
 	bind := meshtest.Address(b)
 	config := filepath.Join(b.TempDir(), "envoy.json")
 	meshtest.WriteFile(b, config, plainConfig(b, bind, to, log))
+	runEnvoy(b, bind, config)
+	return net.JoinHostPort(bind, "10000")
+}
+
+// runEnvoy runs an Envoy with one worker on a configuration of its own until the benchmark
+// ends, and waits until it is ready. Its administration listens on port 9901 of bind.
+func runEnvoy(b *testing.B, bind, config string) {
+	b.Helper()
 	cmd := exec.Command(meshtest.EnvoyPath(b), "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "error")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr
@@ -144,7 +151,6 @@ func plainEnvoy(b *testing.B, to string, log bool) string {
 		}
 		return err
 	})
-	return net.JoinHostPort(bind, "10000")
 }
 
 // plainConfig is the least that hands requests on, with an access log to nowhere if one is

@@ -94,26 +94,19 @@ func refuser(t *testing.T) (addr string) {
 	t.Cleanup(func() { _ = l.Close() })
 	var mu sync.Mutex
 	refused := false
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go refuseOnce(c, func() bool {
-				mu.Lock()
-				defer mu.Unlock()
-				first := !refused
-				refused = true
-				return first
-			})
-		}
-	}()
+	go meshtest.HandleConns(l, func(c net.Conn) {
+		refuseOnce(c, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			first := !refused
+			refused = true
+			return first
+		})
+	})
 	return addr
 }
 
 func refuseOnce(c net.Conn, refuse func() bool) {
-	defer c.Close()
 	preface := make([]byte, len(http2.ClientPreface))
 	if _, err := c.Read(preface); err != nil {
 		return

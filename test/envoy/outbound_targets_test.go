@@ -47,16 +47,7 @@ func greeter(t *testing.T, addr string, port int, name string) {
 	t.Helper()
 	l := listen(t, addr, port)
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, name+"\n")
-			_ = c.Close()
-		}
-	}()
+	go meshtest.HandleConns(l, func(c net.Conn) { _, _ = io.WriteString(c, name+"\n") })
 }
 
 // TestTargetsOfRoutes has a router of each protocol with two ports. Each of its routes is

@@ -68,7 +68,7 @@ func newRandom(t *testing.T) *random {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.socket = serveRandomSecrets(t, files.Secrets)
+	r.socket = serveSecrets(t, files.Secrets)
 	names := meshtest.NewNames()
 	names.Set(slowName, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	r.dns = int(names.Listen(t).Port())
@@ -81,6 +81,21 @@ func newRandom(t *testing.T) *random {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// serveSecrets runs a source of the secrets that random meshes name, and returns its
+// socket.
+func serveSecrets(t *testing.T, all map[string]randmesh.Secret) string {
+	t.Helper()
+	source, socket := startSecrets(t)
+	for name, s := range all {
+		if s.Key == nil {
+			source.put(trustSecret(name, s.Certificate))
+		} else {
+			source.put(certificateSecret(name, s.Certificate, s.Key))
+		}
+	}
+	return socket
 }
 
 // mesh returns the random mesh of a seed.
@@ -127,9 +142,7 @@ func (r *random) taker(key mesh.Key) *taker {
 			"resolvers": []any{map[string]any{"socket_address": map[string]any{"protocol": "UDP", "address": "127.0.0.1", "port_value": r.dns}}},
 		},
 	}
-	static := b["static_resources"].(map[string]any)
-	clusters, _ := static["clusters"].([]any)
-	static["clusters"] = append(clusters, secretsCluster(r.socket))
+	withSecrets(r.socket)(b)
 	text, err := json.Marshal(b)
 	if err != nil {
 		r.t.Fatal(err)

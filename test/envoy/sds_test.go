@@ -103,9 +103,7 @@ func inlineBytes(raw []byte) *corev3.DataSource {
 func (s *secrets) issue(t *testing.T, a *meshtest.Authority, name string, leaf meshtest.Leaf) {
 	t.Helper()
 	cert, key := a.IssueLeaf(t, leaf)
-	s.put(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
-		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inlineBytes(cert), PrivateKey: inlineBytes(key)},
-	}})
+	s.put(certificateSecret(name, cert, key))
 }
 
 // trust puts an authority under a name.
@@ -115,9 +113,21 @@ func (s *secrets) trust(t *testing.T, a *meshtest.Authority, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.put(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlineBytes(raw)},
-	}})
+	s.put(trustSecret(name, raw))
+}
+
+// certificateSecret returns a certificate with its key, in PEM, as Envoy takes it.
+func certificateSecret(name string, cert, key []byte) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{
+		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inlineBytes(cert), PrivateKey: inlineBytes(key)},
+	}}
+}
+
+// trustSecret returns the certificates of authorities, in PEM, as Envoy takes them.
+func trustSecret(name string, authorities []byte) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{
+		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlineBytes(authorities)},
+	}}
 }
 
 // withSecrets adds the cluster of a source of secrets to a bootstrap, in the form of App
@@ -125,7 +135,8 @@ func (s *secrets) trust(t *testing.T, a *meshtest.Authority, name string) {
 func withSecrets(socket string) func(map[string]any) {
 	return func(b map[string]any) {
 		static := b["static_resources"].(map[string]any)
-		static["clusters"] = append(static["clusters"].([]any), map[string]any{
+		clusters, _ := static["clusters"].([]any)
+		static["clusters"] = append(clusters, map[string]any{
 			"name": "static_cluster_sds_unix_socket", "type": "STATIC", "connect_timeout": "1s",
 			"typed_extension_protocol_options": map[string]any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": map[string]any{
 				"@type":                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
