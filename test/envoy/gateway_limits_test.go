@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -39,8 +38,7 @@ func TestGatewayPoolHealthAndAccessLog(t *testing.T) {
 	// A check in gRPC's own protocol asks for a service, not for a path.
 	d.versions()["http2"].wants(map[string]any{"GET a /ping": 404})
 
-	// One connection and one request that waits for it; a third is turned away.
-	d.refuses(g, 3, 5, "/app/hold")
+	d.oneAtATime(g, "/app/hold")
 	d.logs("gateway a 404")
 	s.plane.Put(t, "/meshes/test/virtualGateways/edge", `{"spec":`+spec(`{"json":[{"key":"host","value":"%REQ(:AUTHORITY)%"},{"key":"status","value":"%RESPONSE_CODE%"}]}`)+`}`)
 	line := d.logs(`{"`)
@@ -53,44 +51,41 @@ func TestGatewayPoolHealthAndAccessLog(t *testing.T) {
 	}
 }
 
-// refuses fails the test unless so many of a number of requests that are made at once are
-// turned away, and all others wait for the gate, which is opened then.
-func (d *door) refuses(g *gate, refused, all int, path string) {
+// oneAtATime fails the test unless the application has one connection, on which one
+// request is held, one more waits for it and all others are turned away.
+func (d *door) oneAtATime(g *gate, path string) {
 	d.t.Helper()
-	var wg sync.WaitGroup
-	codes := make(chan int, all)
-	for range all {
-		wg.Go(func() {
-			status, _, err := meshtest.Get(d.client, fmt.Sprintf("http://%s:%d%s", d.proxy.Bind, d.port, path))
-			if err != nil {
-				d.t.Error(err)
-			}
-			codes <- status
-		})
-	}
-	timer := time.NewTimer(10 * time.Second)
-	defer timer.Stop()
-	for n := range refused {
-		select {
-		case code := <-codes:
-			if code != http.StatusServiceUnavailable {
-				d.t.Errorf("a request was answered with %d, want 503", code)
-			}
-		case <-timer.C:
-			d.t.Errorf("%d of %d requests were turned away, want %d", n, all, refused)
-			g.open()
-			wg.Wait()
-			return
+	first := d.later(path)
+	g.await(d.t)
+	second := d.later(path)
+	d.awaits(`cluster\.cds_egress_test_app_.*\.upstream_rq_pending_active$`, 1)
+	for range 3 {
+		status, _, err := meshtest.Get(d.client, fmt.Sprintf("http://%s:%d%s", d.proxy.Bind, d.port, path))
+		if err != nil || status != http.StatusServiceUnavailable {
+			d.t.Errorf("a third request: %d %v, want 503", status, err)
 		}
+	}
+	d.awaits(`cluster\.cds_egress_test_app_.*\.upstream_cx_active$`, 1)
+	if len(g.arrived) > 0 {
+		d.t.Error("a second request has reached the application")
 	}
 	g.open()
-	wg.Wait()
-	close(codes)
-	for code := range codes {
-		if code != http.StatusOK {
-			d.t.Errorf("a request that had waited was answered with %d, want 200", code)
+	for _, answer := range []<-chan string{first, second} {
+		if got := <-answer; got != "ok" {
+			d.t.Errorf("a request that had waited was answered %q", got)
 		}
 	}
+}
+
+// awaits waits until the sum of statistics is what it should be.
+func (d *door) awaits(pattern string, want int) {
+	d.t.Helper()
+	meshtest.Eventually(d.t, fmt.Sprintf("%s is %d", pattern, want), func() error {
+		if got := sum(d.t, d.proxy, pattern); got != want {
+			return fmt.Errorf("it is %d", got)
+		}
+		return nil
+	})
 }
 
 // logs calls the gateway until its access log has a line that begins so: the first calls
