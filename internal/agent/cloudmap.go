@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +17,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // callTimeout bounds one call of the API.
@@ -24,11 +29,11 @@ const callTimeout = 4 * time.Second
 // without AWS's client, of which the agent links nothing.
 type cloudMap struct {
 	endpoint, region string
-	key              func() (accessKey, error) // asked at each call: the key may be replaced
+	key              func() (aws.Credentials, error) // asked at each call: the key may be replaced
 	http             *http.Client
 }
 
-func newCloudMap(r Registration, region string, key func() (accessKey, error)) (*cloudMap, error) {
+func newCloudMap(r Registration, region string, key func() (aws.Credentials, error)) (*cloudMap, error) {
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if r.CAFile != "" && strings.HasPrefix(r.Endpoint, "https:") {
 		text, err := os.ReadFile(r.CAFile)
@@ -93,7 +98,9 @@ func (c *cloudMap) call(ctx context.Context, operation string, in, out any) erro
 	if err != nil {
 		return err
 	}
-	key.sign(req, body, "servicediscovery", c.region, time.Now())
+	if err := v4.NewSigner().SignHTTP(ctx, key, req, digest(body), "servicediscovery", c.region, time.Now()); err != nil {
+		return fmt.Errorf("signing: %w", err)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return err
@@ -196,4 +203,9 @@ func (c *cloudMap) deregister(ctx context.Context, service, id string) error {
 		return nil
 	}
 	return err
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }

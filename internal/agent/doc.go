@@ -4,6 +4,6 @@
 // words how it stands with the control plane.
 //
 // It runs once per workload, so it is small: it may import the standard library,
-// the Envoy protos and protobuf, a YAML decoder, internal/intercept and api/client, and neither
-// etcd nor Kubernetes nor the AWS SDK.
+// the Envoy protos and protobuf, a YAML decoder, AWS's signer, internal/intercept and
+// api/client, and neither etcd nor Kubernetes nor the AWS SDK's clients.
 package agent

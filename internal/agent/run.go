@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // RunConfig is what Run needs. Nothing in it is optional but Environ.
@@ -103,7 +105,7 @@ func prepareRegistration(cfg RunConfig, admin *adminClient) (*registrar, error) 
 		return nil, err
 	}
 	environ := envoyEnviron(cfg)
-	key := func() (accessKey, error) { return s.XDS.Credentials.read(environ) }
+	key := func() (aws.Credentials, error) { return s.XDS.Credentials.read(environ) }
 	api, err := newCloudMap(plan, s.XDS.Region, key)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -234,13 +235,13 @@ func TestBackOff(t *testing.T) {
 func TestReadCredentials(t *testing.T) {
 	t.Parallel()
 	key, err := Credentials{}.read([]string{"AWS_ACCESS_KEY_ID=old", "AWS_SECRET_ACCESS_KEY=s", "AWS_SESSION_TOKEN=t", "AWS_ACCESS_KEY_ID=new"})
-	if err != nil || key != (accessKey{"new", "s", "t"}) {
-		t.Errorf("read %v %v", key.id, err)
+	if err != nil || key != (aws.Credentials{AccessKeyID: "new", SecretAccessKey: "s", SessionToken: "t"}) {
+		t.Errorf("read %v %v", key.AccessKeyID, err)
 	}
 	_, err = Credentials{File: "testdata/credentials", Profile: "half"}.read(nil)
 	checkRefusal(t, err, "half")
 	key, err = Credentials{File: "testdata/credentials", Profile: "shop"}.read(nil)
-	if err != nil || key.id == "" || key.secret == "" {
-		t.Errorf("read %v %v", key.id, err)
+	if err != nil || key.AccessKeyID == "" || key.SecretAccessKey == "" {
+		t.Errorf("read %v %v", key.AccessKeyID, err)
 	}
 }
