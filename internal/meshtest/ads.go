@@ -85,6 +85,11 @@ func openDelta(ctx context.Context, addr string, c aws.Credentials, transport cr
 	if err != nil {
 		return nil, err
 	}
+	return DeltaOver(ctx, conn)
+}
+
+// DeltaOver opens a delta stream on a connection, which ends with it, and signs nothing.
+func DeltaOver(ctx context.Context, conn *grpc.ClientConn) (*Delta, error) {
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		return nil, err
