@@ -35,6 +35,7 @@ const usage = `fairlead-agent runs an Envoy as the proxy of a virtual node or vi
 Usage:
   fairlead-agent run                              write the bootstrap, run Envoy, drain it on SIGTERM, exit as it exits
   fairlead-agent bootstrap [--format yaml|json]   print the bootstrap that run would use
+  fairlead-agent relay                            serve the Envoys of a host at a Unix socket, and run none
   fairlead-agent version                          print the version
   fairlead-agent help                             print this text
 
@@ -68,7 +69,7 @@ func command(args []string, stdout, stderr *os.File) int {
 		return exitDone
 	case "bootstrap":
 		flags.StringVar(&format, "format", format, "yaml or json")
-	case "run", "version":
+	case "run", "relay", "version":
 	default:
 		return misused(stderr, fmt.Sprintf("there is no command %q", name))
 	}
@@ -86,6 +87,8 @@ func command(args []string, stdout, stderr *os.File) int {
 		return bootstrap(format, stdout, stderr)
 	case "run":
 		return run(stdout, stderr)
+	case "relay":
+		return relay(stderr)
 	}
 	fmt.Fprintf(stdout, "fairlead-agent %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return exitDone
@@ -107,10 +110,14 @@ func settings(logger *slog.Logger) (agent.Settings, error) {
 	if err != nil {
 		return s, err
 	}
+	warn(logger, warnings)
+	return s.Resolve()
+}
+
+func warn(logger *slog.Logger, warnings []agent.Warning) {
 	for _, w := range warnings {
 		logger.Warn("a variable is not obeyed yet", "variable", w.Variable, "effect", w.Effect)
 	}
-	return s.Resolve()
 }
 
 func bootstrap(format string, stdout, stderr *os.File) int {
@@ -148,6 +155,11 @@ func run(stdout, stderr *os.File) int {
 	signal.Notify(signals, agent.Signals...)
 	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads ends nothing
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	if wanted, err := agent.RelayWanted(os.LookupEnv); err != nil {
+		return failed(stderr, err)
+	} else if wanted {
+		return relay(stderr)
+	}
 	s, err := settings(logger)
 	if err != nil {
 		return failed(stderr, err)
@@ -163,6 +175,25 @@ func run(stdout, stderr *os.File) int {
 		return failed(stderr, err)
 	}
 	return code
+}
+
+// relay serves the Envoys of a host until it is told to end.
+func relay(stderr *os.File) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT)
+	defer stop()
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	s, warnings, err := agent.ReadRelaySettings(os.LookupEnv)
+	if err != nil {
+		return failed(stderr, err)
+	}
+	warn(logger, warnings)
+	if s, err = s.Resolve(); err != nil {
+		return failed(stderr, err)
+	}
+	if err := agent.RunRelay(ctx, s, nil, logger); err != nil {
+		return failed(stderr, err)
+	}
+	return exitDone
 }
 
 // versionText is the release's version, or what the Go tool knows of the source.

@@ -41,7 +41,7 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the admin interface: %w", err)
 	}
-	cluster, err := xdsCluster(s.XDS)
+	cluster, err := xdsCluster(s.reached())
 	if err != nil {
 		return nil, fmt.Errorf("making the control plane's cluster: %w", err)
 	}
@@ -58,7 +58,7 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
 			LdsConfig: ads,
 			CdsConfig: proto.CloneOf(ads),
-			AdsConfig: adsSource(s.XDS),
+			AdsConfig: adsSource(s.reached()),
 		},
 		ClusterManager: &bootstrapv3.ClusterManager{
 			OutlierDetection: &bootstrapv3.ClusterManager_OutlierDetection{EventLogPath: s.OutlierLog},
@@ -70,7 +70,7 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		return nil, fmt.Errorf("making the extensions: %w", err)
 	}
 	if s.SDSSocket != "" {
-		sds, err := sdsCluster(s.SDSSocket)
+		sds, err := socketCluster(sdsClusterName, s.SDSSocket)
 		if err != nil {
 			return nil, fmt.Errorf("making the cluster of the secret socket: %w", err)
 		}

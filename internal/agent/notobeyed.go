@@ -6,13 +6,9 @@ type Warning struct {
 	Effect   string // what therefore does not happen
 }
 
-// Variables of App Mesh's agent that are not obeyed yet. Where silence would change
-// what Envoy serves or whom it trusts, the start is refused; where something beside
-// the traffic is missing, a warning says so.
+// Variables of App Mesh's agent that are not obeyed yet: something beside the traffic is
+// missing.
 var (
-	refusedSwitches = [][2]string{
-		{"APPNET_ENABLE_RELAY_MODE_FOR_XDS", "the relay is not supported yet; set FAIRLEAD_XDS_ENDPOINT to host:port and unset it"},
-	}
 	warnedValues = []Warning{
 		{"APPNET_AGENT_ADMIN_MODE", "the agent serves no status; ask Envoy's admin interface"},
 		{"APPNET_ENVOY_LOG_DESTINATION", "logs go to standard output and standard error"},
@@ -29,15 +25,6 @@ var (
 		{"APPMESH_PREVIEW", "there is no preview channel; endpoint and signing name stay"},
 	}
 )
-
-// refuseBootstrap refuses what would have to stand in the bootstrap that we write.
-func (e *env) refuseBootstrap() {
-	for _, v := range refusedSwitches {
-		if e.yes(v[0], false) {
-			e.refuse("%s is on, but %s", v[0], v[1])
-		}
-	}
-}
 
 // warn returns what is set and has no effect.
 func (e *env) warn() []Warning {

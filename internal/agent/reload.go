@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -277,7 +278,7 @@ func (d reloadDir) path() string { return filepath.Join(d.base, "reload") }
 // the control plane, which then makes their configuration once. Where another agent
 // has that name in use, or another user, it is one at random.
 func newReloadDir(s Settings) (reloadDir, error) {
-	temp, err := filepath.Abs(os.TempDir())
+	temp, err := filepath.Abs(cmp.Or(s.CacheDir, os.TempDir())) // what is in a copy names it
 	if err != nil {
 		return reloadDir{}, err
 	}

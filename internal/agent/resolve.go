@@ -43,7 +43,7 @@ func (s Settings) Resolve() (Settings, error) {
 	if s.Telemetry, err = s.Telemetry.resolve(); err != nil {
 		return s, err
 	}
-	if s.XDS.Plaintext {
+	if s.XDS.Plaintext || s.XDS.Socket != "" {
 		return s, nil
 	}
 	s.XDS.CAFile, err = findRoots(s.XDS.CAFile, rootFiles, "FAIRLEAD_XDS_CA_FILE")

@@ -67,6 +67,13 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if err := raiseFileLimit(); err != nil {
 		cfg.Logger.Warn("raising the limit of open files failed", "error", err)
 	}
+	own, err := ownRelay(ctx, cfg)
+	if err != nil {
+		return 1, err
+	}
+	if own != nil {
+		defer func() { err = errors.Join(err, own.stop()) }()
+	}
 	child, err := startChild(childConfig{
 		path: cfg.Envoy, args: envoyArgs(cfg.Settings, config), environ: envoyEnviron(cfg), stdout: cfg.Stdout, stderr: cfg.Stderr,
 	})
@@ -82,7 +89,9 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, logger: cfg.Logger}
 		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
 		var background sync.WaitGroup
-		background.Go(func() { w.run(ctx) })
+		if own == nil { // else the relay says how it stands
+			background.Go(func() { w.run(ctx) })
+		}
 		background.Go(func() { r.run(ctx) })
 		defer func() { cancel(); background.Wait() }()
 	}

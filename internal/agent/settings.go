@@ -24,6 +24,7 @@ type Settings struct {
 	OutlierLog         string        // file of the outlier detection events
 	RequestsPerIOCycle int           // runtime key http.max_requests_per_io_cycle; 0 leaves it to Envoy
 
+	CacheDir          string            // where a relay of the agent's own keeps what Envoy has accepted; "" for no relay
 	Telemetry         Telemetry         // zero with ConfigFile, as all below
 	SDSSocket         string            // Unix socket of a source of certificates; "" for none
 	ClientCertificate string            // what is told of clients' certificates: remove, set, append; "" for the default
@@ -75,6 +76,7 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.Cluster = s.Resource.ARN
 		}
 		s.XDS = readXDS(e, s.Resource)
+		s.CacheDir = readCacheDir(e, s.XDS)
 		s.OverlayFiles = readOverlays(e)
 		s.Telemetry = readTelemetry(e, s.Resource, s.OverlayFiles)
 		s.SDSSocket = e.absolute("APPMESH_SDS_SOCKET_PATH")
@@ -82,7 +84,6 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.ClientCertificate = e.oneOf("FAIRLEAD_CLIENT_CERTIFICATE", "remove", "remove", "set", "append")
 		}
 		s.Registration = readRegistration(e, s.Placement, s.XDS)
-		e.refuseBootstrap()
 	} else if e.text(registerService, "") != "" {
 		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which the agent does not know the control plane; unset one of them", registerService)
 	}

@@ -187,7 +187,10 @@ func TestReadSettingsRefuses(t *testing.T) {
 		"bad region":         {vars{"APPMESH_RESOURCE_ARN": "arn:aws:appmesh::000000000001:mesh/shop/virtualNode/a"}, []string{`region ""`}},
 		"another service":    {vars{"APPMESH_RESOURCE_ARN": "arn:aws:ecs:us-east-1:000000000001:mesh/shop/virtualNode/a"}, []string{"not an ARN of App Mesh"}},
 		"no endpoint":        {vars{"FAIRLEAD_XDS_ENDPOINT": ""}, []string{"FAIRLEAD_XDS_ENDPOINT is not set", "host:port"}},
-		"relay":              {vars{"FAIRLEAD_XDS_ENDPOINT": "", "APPMESH_XDS_ENDPOINT": "unix:///tmp/x.sock"}, []string{"APPMESH_XDS_ENDPOINT", "not supported yet", "host:port"}},
+		"relative socket":    {vars{"FAIRLEAD_XDS_ENDPOINT": "", "APPMESH_XDS_ENDPOINT": "unix://x.sock"}, []string{`APPMESH_XDS_ENDPOINT is "unix://x.sock"`, "absolute path"}},
+		"relative cache":     {vars{"FAIRLEAD_CACHE_DIR": "cache"}, []string{`FAIRLEAD_CACHE_DIR is "cache", allowed is an absolute path`}},
+		"long cache":         {vars{"FAIRLEAD_CACHE_DIR": "/" + strings.Repeat("a", 100)}, []string{"FAIRLEAD_CACHE_DIR", "91 bytes at most"}},
+		"two caches":         {vars{"FAIRLEAD_XDS_ENDPOINT": "unix:///tmp/x.sock", "FAIRLEAD_CACHE_DIR": "/tmp/x"}, []string{"FAIRLEAD_CACHE_DIR", "unset one of them"}},
 		"endpoint as URL":    {vars{"FAIRLEAD_XDS_ENDPOINT": "https://fairlead.example.com:443"}, []string{"FAIRLEAD_XDS_ENDPOINT", "without a scheme"}},
 		"no port":            {vars{"FAIRLEAD_XDS_ENDPOINT": "fairlead.example.com"}, []string{"allowed is host:port"}},
 		"port too high":      {vars{"FAIRLEAD_XDS_ENDPOINT": "fairlead.example.com:65536"}, []string{"allowed is host:port"}},
@@ -219,7 +222,6 @@ func TestReadSettingsRefuses(t *testing.T) {
 		"line break":         {vars{"APPMESH_RESOURCE_CLUSTER": "a\nb"}, []string{"APPMESH_RESOURCE_CLUSTER holds a line break"}},
 		"SDS socket":         {vars{"APPMESH_SDS_SOCKET_PATH": "x"}, []string{`APPMESH_SDS_SOCKET_PATH is "x", allowed is an absolute path`}},
 		"client certificate": {vars{"FAIRLEAD_CLIENT_CERTIFICATE": "keep"}, []string{`FAIRLEAD_CLIENT_CERTIFICATE is "keep", allowed are remove, set, append`}},
-		"relay mode":         {vars{"APPNET_ENABLE_RELAY_MODE_FOR_XDS": "1"}, []string{"APPNET_ENABLE_RELAY_MODE_FOR_XDS"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

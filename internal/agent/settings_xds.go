@@ -13,6 +13,7 @@ import (
 
 // XDS is how Envoy reaches the control plane and signs to it.
 type XDS struct {
+	Socket       string // Unix socket of a relay, which signs; "" for Host and Port. Then nothing below is set but FetchTimeout
 	Host         string // DNS name or IP address
 	Port         int
 	Plaintext    bool          // no TLS
@@ -23,8 +24,13 @@ type XDS struct {
 	FetchTimeout time.Duration // initial_fetch_timeout of listeners and clusters; 0 waits for ever
 }
 
-// Address returns host:port.
-func (x XDS) Address() string { return net.JoinHostPort(x.Host, strconv.Itoa(x.Port)) }
+// Address returns host:port, or the path of the socket.
+func (x XDS) Address() string {
+	if x.Socket != "" {
+		return x.Socket
+	}
+	return net.JoinHostPort(x.Host, strconv.Itoa(x.Port))
+}
 
 func readXDS(e *env, r Resource) XDS {
 	x := XDS{
@@ -34,6 +40,13 @@ func readXDS(e *env, r Resource) XDS {
 	}
 	if !scopeWord.MatchString(x.SigningName) {
 		e.refuse("APPMESH_SIGNING_NAME is %q, allowed are lower-case letters, digits and hyphens", x.SigningName)
+	}
+	if x.Socket = readRelaySocket(e); x.Socket != "" {
+		out := XDS{Socket: x.Socket, FetchTimeout: x.FetchTimeout}
+		if e.text(registerService, "") != "" { // the API knows no relay
+			out.CAFile, out.Region, out.Credentials = x.CAFile, readRegion(e, r), readCredentials(e)
+		}
+		return out
 	}
 	x.Host, x.Port = readEndpoint(e)
 	x.Region = readRegion(e, r)
@@ -45,12 +58,8 @@ func readXDS(e *env, r Resource) XDS {
 // readEndpoint reads host:port of the control plane.
 func readEndpoint(e *env) (host string, port int) {
 	name, v := e.first("FAIRLEAD_XDS_ENDPOINT", "APPMESH_XDS_ENDPOINT")
-	switch {
-	case v == "":
-		e.refuse("FAIRLEAD_XDS_ENDPOINT is not set, allowed is the host:port where the control plane serves xDS, for example fairlead.example.com:9081")
-		return "", 0
-	case strings.HasPrefix(v, "unix:"):
-		e.refuse("%s is %q, allowed is host:port; a relay on a Unix socket is not supported yet", name, v)
+	if v == "" {
+		e.refuse("FAIRLEAD_XDS_ENDPOINT is not set, allowed is the host:port where the control plane serves xDS, for example fairlead.example.com:9081, or unix:///PATH of a relay's socket")
 		return "", 0
 	}
 	host, p, err := net.SplitHostPort(v)

@@ -50,7 +50,7 @@ func adsSource(x XDS) *corev3.ApiConfigSource {
 		GrpcServices: []*corev3.GrpcService{{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 				ClusterName: xdsClusterName,
-				Authority:   x.Address(),
+				Authority:   authority(x),
 				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
 					BaseInterval: durationpb.New(reconnectFirst),
 					MaxInterval:  durationpb.New(reconnectMost),
@@ -61,9 +61,20 @@ func adsSource(x XDS) *corev3.ApiConfigSource {
 	}
 }
 
+// authority is what an HTTP/2 server is told that it is called.
+func authority(x XDS) string {
+	if x.Socket != "" {
+		return "localhost"
+	}
+	return x.Address()
+}
+
 // xdsCluster is where the stream goes: HTTP/2, signed, over TLS unless said
 // otherwise.
 func xdsCluster(x XDS) (*clusterv3.Cluster, error) {
+	if x.Socket != "" {
+		return socketCluster(xdsClusterName, x.Socket)
+	}
 	options, err := signedHTTP2(x)
 	if err != nil {
 		return nil, err
@@ -122,9 +133,9 @@ func clusterAt(name string, address *corev3.Address) *clusterv3.Cluster {
 // in App Mesh's words, which the control plane's resources use.
 const sdsClusterName = "static_cluster_sds_unix_socket"
 
-// sdsCluster leads to a source of certificates at a Unix socket.
-func sdsCluster(socket string) (*clusterv3.Cluster, error) {
-	c := clusterAt(sdsClusterName, pipe(socket, 0))
+// socketCluster leads to a gRPC server at a Unix socket.
+func socketCluster(name, socket string) (*clusterv3.Cluster, error) {
+	c := clusterAt(name, pipe(socket, 0))
 	c.ConnectTimeout = durationpb.New(collectorConnectTimeout)
 	var err error
 	c.TypedExtensionProtocolOptions, err = plainHTTP2()

@@ -189,13 +189,33 @@ type ProxyConfig struct {
 func (p *Plane) Proxy(t testing.TB, c ProxyConfig) *Proxy {
 	t.Helper()
 	EnvoyPath(t) // skips before anything is started
+	return startAgent(t, "run", c.Bind, fmt.Sprintf("proxy %s at %s", c.ARN, c.Bind), p.agentEnv(t, c))
+}
+
+// Relay starts an agent that serves the Envoys of a host at a socket, until the test ends.
+func (p *Plane) Relay(t testing.TB, socket string, env ...string) *Proxy {
+	t.Helper()
+	c := ProxyConfig{Env: append([]string{"APPNET_RELAY_LISTENER_UDS_PATH=" + socket}, env...)}
+	x := startAgent(t, "relay", "", "relay", p.agentEnv(t, c))
+	Eventually(t, "the relay listens", func() error {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err
+	})
+	return x
+}
+
+func startAgent(t testing.TB, command, bind, name string, env []string) *Proxy {
+	t.Helper()
 	agent, err := agentBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &Proxy{Bind: c.Bind, Log: &Log{}, done: make(chan struct{})}
-	x.cmd = exec.Command(agent, "run")
-	x.cmd.Env = p.agentEnv(t, c)
+	x := &Proxy{Bind: bind, Log: &Log{}, done: make(chan struct{})}
+	x.cmd = exec.Command(agent, command)
+	x.cmd.Env = env
 	x.cmd.Stdout, x.cmd.Stderr = x.Log, x.Log
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := x.cmd.Start(); err != nil {
@@ -205,7 +225,7 @@ func (p *Plane) Proxy(t testing.TB, c ProxyConfig) *Proxy {
 	t.Cleanup(func() {
 		x.Kill()
 		if t.Failed() {
-			t.Logf("proxy %s at %s:\n%s", c.ARN, c.Bind, tail(x.Log.String(), 4000))
+			t.Logf("%s:\n%s", name, tail(x.Log.String(), 4000))
 		}
 	})
 	return x

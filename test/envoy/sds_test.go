@@ -32,12 +32,7 @@ type secrets struct {
 // startSecrets runs a source of secrets and returns its socket.
 func startSecrets(t *testing.T) (*secrets, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sds-") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "socket")
+	path := filepath.Join(shortDir(t), "socket")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
