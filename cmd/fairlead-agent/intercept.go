@@ -76,10 +76,10 @@ func interceptCommand(args []string, stdout, stderr *os.File) int {
 	case "run":
 		return interceptRun(settings, stderr)
 	}
-	return interceptSwitch(settings, name == "enable", stderr)
+	return interceptSwitch(settings, name == "enable", stdout, stderr)
 }
 
-func interceptSwitch(s rules.Settings, on bool, stderr io.Writer) int {
+func interceptSwitch(s rules.Settings, on bool, stdout, stderr io.Writer) int {
 	result, err := intercept.Switch(s, on)
 	if err != nil {
 		return failed(stderr, err)
@@ -87,6 +87,7 @@ func interceptSwitch(s rules.Settings, on bool, stderr io.Writer) int {
 	if result.Warning != "" {
 		fmt.Fprintf(stderr, "fairlead-agent: %s\n", result.Warning)
 	}
+	fmt.Fprintln(stdout, result.Text(on))
 	return exitDone
 }
 

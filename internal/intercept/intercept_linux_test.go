@@ -294,7 +294,9 @@ func TestDisableLeavesWhatWasThere(t *testing.T) {
 			if s := status(t, h, settings...); s.Enabled || len(s.Others) != 8 {
 				t.Errorf("before: %+v, want 8 chains of others", s)
 			}
-			call(t, h, settings, "enable")
+			if out := call(t, h, settings, "enable"); out != "interception is on, by "+kind+"\n" {
+				t.Errorf("enable says %q", out)
+			}
 			once := all()
 			if once == before {
 				t.Fatal("nothing was set")
@@ -302,15 +304,21 @@ func TestDisableLeavesWhatWasThere(t *testing.T) {
 			if s := status(t, h, settings...); !s.Enabled || s.Backend != kind || len(s.Others) != 8 {
 				t.Errorf("enabled: %+v", s)
 			}
-			call(t, h, settings, "enable")
+			if out := call(t, h, settings, "enable"); out != "interception was on already, by "+kind+"\n" {
+				t.Errorf("enabling a second time says %q", out)
+			}
 			if diff := cmp.Diff(once, all()); diff != "" {
 				t.Errorf("enabling a second time changes (-once +twice):\n%s", diff)
 			}
-			call(t, h, env[1:], "disable") // whatever the backend
+			if out := call(t, h, env[1:], "disable"); out != "interception is off\n" { // whatever the backend
+				t.Errorf("disable says %q", out)
+			}
 			if diff := cmp.Diff(before, all()); diff != "" {
 				t.Errorf("disabling does not leave what was there (-before +after):\n%s", diff)
 			}
-			call(t, h, nil, "disable")
+			if out := call(t, h, nil, "disable"); out != "interception was off already\n" {
+				t.Errorf("disabling a second time says %q", out)
+			}
 		})
 	}
 }

@@ -15,13 +15,32 @@ var ErrNoPermission = errors.New("setting rules needs the capability NET_ADMIN i
 
 // Result says what Enable or Disable did.
 type Result struct {
-	// Backend is what holds the rules: nftables, iptables-nft or iptables-legacy; after
-	// Disable "".
+	// Backend is what holds the rules: nftables, iptables-nft or iptables-legacy; "" after
+	// Disable, and where the process that watches has done it.
 	Backend string
 	// Changed says whether anything was changed; what was right already is left as it is.
 	Changed bool
+	// Told says that the process that watches has done it.
+	Told bool
 	// Warning is what the user should know; "" for nothing.
 	Warning string
+}
+
+// Text returns a line for people.
+func (r Result) Text(on bool) string {
+	switch {
+	case on && r.Told:
+		return "interception is on, by the process that watches over it"
+	case r.Told:
+		return "interception is off, and the process that watches over it leaves it so"
+	case on && r.Changed:
+		return "interception is on, by " + r.Backend
+	case on:
+		return "interception was on already, by " + r.Backend
+	case r.Changed:
+		return "interception is off"
+	}
+	return "interception was off already"
 }
 
 // Status says what is installed of what the settings ask for.

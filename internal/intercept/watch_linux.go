@@ -27,7 +27,7 @@ func Switch(s rules.Settings, on bool) (Result, error) {
 		name, fingerprint = tellEnable, fingerprintOf(s)
 	}
 	if there, err := tell(name, fingerprint); there {
-		return Result{}, err
+		return Result{Told: true}, err
 	}
 	if on {
 		return Enable(s)
