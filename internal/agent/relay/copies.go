@@ -20,6 +20,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 )
 
 // snapshot is all that an Envoy has, by type and name. It does not change.
@@ -68,8 +70,8 @@ func openCopies(dir string, log *slog.Logger) (*copies, error) {
 	if dir == "" {
 		return c, nil
 	}
-	if err := folder(dir); err != nil {
-		return nil, err
+	if err := private.Folder(dir); err != nil {
+		return nil, fmt.Errorf("preparing for copies: %w", err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"+fileSuffix))
 	if err != nil {
@@ -160,25 +162,7 @@ func writeCopy(path string, s snapshot) error {
 		}
 	}
 	sum := sha256.Sum256(body.Bytes())
-	f, err := os.CreateTemp(filepath.Dir(path), ".copy-") // of mode 0600
-	if err != nil {
-		return fmt.Errorf("making a file: %w", err)
-	}
-	_, err = f.WriteString(mark + hex.EncodeToString(sum[:]) + "\n")
-	if err == nil {
-		_, err = f.Write(body.Bytes())
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // it may be gone
-		return fmt.Errorf("writing a file: %w", err)
-	}
-	return nil
+	return private.WriteFile(path, append([]byte(mark+hex.EncodeToString(sum[:])+"\n"), body.Bytes()...))
 }
 
 // readCopy reads a copy. A file that is not whole is an error.

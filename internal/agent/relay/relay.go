@@ -2,13 +2,9 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 )
 
 // Config is what New needs. Copies and Patience may be left out.
@@ -83,31 +81,8 @@ func (r *Relay) Standing() Standing {
 	return r.standing
 }
 
-// Listen makes the socket. One that a process has left behind is replaced; one at which
-// somebody listens is an error.
-func (r *Relay) Listen() (net.Listener, error) {
-	if _, err := os.Lstat(r.cfg.Socket); err == nil {
-		c, err := net.DialTimeout("unix", r.cfg.Socket, time.Second)
-		if err == nil {
-			c.Close()
-			return nil, fmt.Errorf("listening at %s: another process listens there", r.cfg.Socket)
-		}
-		if err := os.Remove(r.cfg.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("removing a socket that was left behind: %w", err)
-		}
-	}
-	// The folder is made private first: between making a socket and changing its mode
-	// anybody who may enter the folder can connect.
-	l, err := net.Listen("unix", r.cfg.Socket)
-	if err != nil {
-		return nil, fmt.Errorf("listening at the relay's socket: %w", err)
-	}
-	if err := os.Chmod(r.cfg.Socket, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("making the relay's socket private: %w", err)
-	}
-	return l, nil
-}
+// Listen makes the socket.
+func (r *Relay) Listen() (net.Listener, error) { return private.Listen(r.cfg.Socket) }
 
 // Serve serves Envoys at a listener until ctx ends, and closes it.
 func (r *Relay) Serve(ctx context.Context, l net.Listener) error {
@@ -213,17 +188,4 @@ func (r *Relay) count(streams, fromCopy uint64) {
 	defer r.mu.Unlock()
 	r.standing.Streams += streams
 	r.standing.FromCopy += fromCopy
-}
-
-// folder makes a private folder.
-func folder(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("making the folder of the relay's copies: %w", err)
-	}
-	probe, err := os.CreateTemp(path, ".probe-")
-	if err != nil {
-		return fmt.Errorf("writing into the folder of the relay's copies: %w", err)
-	}
-	probe.Close()
-	return os.Remove(filepath.Clean(probe.Name()))
 }
