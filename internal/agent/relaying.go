@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"google.golang.org/grpc"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 	"github.com/fairlead-mesh/fairlead/internal/agent/relay"
 )
 
@@ -111,11 +112,19 @@ func ownRelay(ctx context.Context, cfg RunConfig) (*relaying, error) {
 	if s.CacheDir == "" {
 		return nil, nil
 	}
-	if err := os.MkdirAll(s.CacheDir, 0o700); err != nil {
-		return nil, fmt.Errorf("making FAIRLEAD_CACHE_DIR: %w", err)
-	}
 	own := RelaySettings{Socket: s.CacheDir + cacheSocket, XDS: s.XDS}
 	return startRelay(ctx, own, filepath.Join(s.CacheDir, "copies"), envoyEnviron(cfg), cfg.Logger)
+}
+
+// makeCacheDir makes the folder for copies, if there is to be one.
+func (s Settings) makeCacheDir() error {
+	if s.CacheDir == "" {
+		return nil
+	}
+	if err := private.Folder(s.CacheDir); err != nil {
+		return fmt.Errorf("preparing FAIRLEAD_CACHE_DIR: %w", err)
+	}
+	return nil
 }
 
 // reached returns how Envoy reaches the control plane: by the agent's own relay, if it has

@@ -47,6 +47,9 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		return 1, err
 	}
 	var reload reloadDir
+	if err := cfg.Settings.makeCacheDir(); err != nil {
+		return 1, err
+	}
 	if cfg.Settings.ConfigFile == "" {
 		if reload, err = newReloadDir(cfg.Settings); err != nil {
 			return 1, err
