@@ -45,6 +45,8 @@ type Voucher struct {
 	Type string
 	// Account is the one that has the provider, and Provider the provider's ARN.
 	Account, Provider string
+	// Region is one that the role's ARN is of the partition of.
+	Region string
 	// Subject is who it is about, in the provider's words.
 	Subject string
 }
@@ -202,7 +204,7 @@ func (a *Service) exchange(e *exchange, subjects []federation.Subject) (Assumed,
 	who := subjects[0]
 	session := e.Session
 	if session == "" {
-		session = sessionName(who.Name)
+		session = sessionName(label(who))
 	}
 	trusted := false
 	if usable {
@@ -213,7 +215,7 @@ func (a *Service) exchange(e *exchange, subjects []federation.Subject) (Assumed,
 		// Which provider is named does not matter for a denial.
 		trusted = trusted && !slices.ContainsFunc(subjects, func(s federation.Subject) bool { return role.trust.deniesSubject(e.facts(s, session, now)) })
 	}
-	out := Assumed{Voucher: Voucher{Type: e.kind, Account: e.account, Provider: iamARN(e.account, who.Provider, e.region), Subject: who.Name}}
+	out := Assumed{Voucher: Voucher{Type: e.kind, Account: e.account, Region: e.region, Provider: iamARN(e.account, who.Provider, e.region), Subject: who.Name}}
 	if !trusted {
 		return out, mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to perform: %s on resource: %s because the role is not there or its trust policy does not allow it",
 			quote(who.Name), e.action, e.RoleARN)
@@ -239,6 +241,15 @@ func (e *exchange) facts(s federation.Subject, session string, now time.Time) *f
 		f.who = Principal{ARN: s.AWS.ARN, Account: s.AWS.Account, ID: s.AWS.ID}
 	}
 	return f
+}
+
+// label returns what a session is called after: whom the proof is about, of AWS without
+// what the names of a role's sessions have in common.
+func label(s federation.Subject) string {
+	if _, name, ok := strings.Cut(s.Name, "/"); ok && s.AWS != nil {
+		return name
+	}
+	return s.Name
 }
 
 // sessionName makes a session's name of a subject: what a name cannot have becomes a

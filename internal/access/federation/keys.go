@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -271,7 +272,7 @@ func (r remoteKeys) download(ctx context.Context) ([]jose.JSONWebKey, error) {
 	client := newClient(r.provider.roots, r.allowLoopback)
 	defer client.CloseIdleConnections()
 	issuer := r.provider.settings.OIDC.Issuer
-	document, err := get(ctx, client, issuer+"/.well-known/openid-configuration")
+	document, err := get(ctx, client, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
 	if err != nil {
 		return nil, err
 	}

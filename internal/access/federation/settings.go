@@ -118,9 +118,9 @@ func parse(name string, s Settings, allowLoopback bool) (*Provider, error) {
 
 func (p *Provider) parseOIDC(o *OIDC, allowLoopback bool) error {
 	u, err := checkURL(o.Issuer, allowLoopback)
-	if err != nil || len(o.Issuer) > MaxIssuer || strings.HasSuffix(o.Issuer, "/") {
+	if err != nil || len(o.Issuer) > MaxIssuer {
 		return fmt.Errorf("oidc.issuer is %q, allowed is a URL as tokens have it in iss: https://HOST[:PORT][/PATH], %d characters at most, "+
-			"without a slash at its end, user, query and fragment", clip(o.Issuer), MaxIssuer)
+			"without user, query and fragment", clip(o.Issuer), MaxIssuer)
 	}
 	p.name = "oidc-provider/" + u.Host + u.Path
 	if len(o.Audiences) == 0 || len(o.Audiences) > MaxAudiences {

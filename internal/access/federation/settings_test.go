@@ -36,7 +36,7 @@ func TestSettings(t *testing.T) {
 		"an issuer's port":     {issuer("https://10.0.0.1:6443"), "oidc-provider/10.0.0.1:6443"},
 		"no issuer":            {issuer(""), "!oidc.issuer is \"\""},
 		"plaintext":            {issuer("http://127.0.0.1:80"), "!allowed is a URL"},
-		"a slash":              {issuer("https://oidc.example.com/"), "!without a slash at its end"},
+		"a slash":              {issuer("https://oidc.example.com/"), "oidc-provider/oidc.example.com/"},
 		"a user":               {issuer("https://a:b@oidc.example.com"), "!allowed is a URL"},
 		"a query":              {issuer("https://oidc.example.com?a"), "!allowed is a URL"},
 		"an odd path":          {issuer("https://oidc.example.com/a/../b"), "!allowed is a URL"},
