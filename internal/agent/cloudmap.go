@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // callTimeout bounds one call of the API.
@@ -24,11 +26,11 @@ const callTimeout = 4 * time.Second
 // without AWS's client, of which the agent links nothing.
 type cloudMap struct {
 	endpoint, region string
-	key              func() (accessKey, error) // asked at each call: the key may be replaced
+	key              func() (identity.Key, error) // asked at each call: the key may be replaced
 	http             *http.Client
 }
 
-func newCloudMap(r Registration, region string, key func() (accessKey, error)) (*cloudMap, error) {
+func newCloudMap(r Registration, region string, key func() (identity.Key, error)) (*cloudMap, error) {
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if r.CAFile != "" && strings.HasPrefix(r.Endpoint, "https:") {
 		text, err := os.ReadFile(r.CAFile)
@@ -93,7 +95,7 @@ func (c *cloudMap) call(ctx context.Context, operation string, in, out any) erro
 	if err != nil {
 		return err
 	}
-	key.sign(req, body, "servicediscovery", c.region, time.Now())
+	key.Sign(req, body, "servicediscovery", c.region, time.Now())
 	res, err := c.http.Do(req)
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // rootFiles are where Linux distributions keep the roots that they trust: Debian,
@@ -31,8 +33,10 @@ func (s Settings) Resolve() (Settings, error) {
 		}
 		return s, nil
 	}
-	if err := s.XDS.Credentials.check(); err != nil {
-		return s, err
+	if !s.Identity.Kind.Exchanges() { // the file is made by Run
+		if err := s.XDS.Credentials.check(); err != nil {
+			return s, err
+		}
 	}
 	var err error
 	if s.Overlays, err = loadOverlays(s.OverlayFiles); err != nil {
@@ -81,31 +85,31 @@ func (c Credentials) check() error {
 }
 
 // read returns the key as it is now: from the file, or from an environment.
-func (c Credentials) read(environ []string) (key accessKey, err error) {
+func (c Credentials) read(environ []string) (key identity.Key, err error) {
 	if c.File != "" {
 		return c.readFile()
 	}
 	for _, variable := range environ { // the last one holds
 		switch name, value, _ := strings.Cut(variable, "="); name {
 		case "AWS_ACCESS_KEY_ID":
-			key.id = value
+			key.ID = value
 		case "AWS_SECRET_ACCESS_KEY":
-			key.secret = value
+			key.Secret = value
 		case "AWS_SESSION_TOKEN":
-			key.token = value
+			key.Token = value
 		}
 	}
 	return key, nil
 }
 
 // readFile returns the key that the file holds under the profile.
-func (c Credentials) readFile() (accessKey, error) {
+func (c Credentials) readFile() (identity.Key, error) {
 	f, err := os.Open(c.File)
 	if errors.Is(err, os.ErrNotExist) {
-		return accessKey{}, fmt.Errorf("%w (looked for %s)", errNoCredentials, c.File)
+		return identity.Key{}, fmt.Errorf("%w (looked for %s)", errNoCredentials, c.File)
 	}
 	if err != nil {
-		return accessKey{}, fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", err)
+		return identity.Key{}, fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", err)
 	}
 	defer f.Close()
 	found := false
@@ -120,13 +124,13 @@ func (c Credentials) readFile() (accessKey, error) {
 			keys[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
-	key := accessKey{keys["aws_access_key_id"], keys["aws_secret_access_key"], keys["aws_session_token"]}
+	key := identity.Key{ID: keys["aws_access_key_id"], Secret: keys["aws_secret_access_key"], Token: keys["aws_session_token"]}
 	switch {
 	case scan.Err() != nil:
 		return key, fmt.Errorf("reading the credentials file, see AWS_SHARED_CREDENTIALS_FILE: %w", scan.Err())
 	case !found:
 		return key, fmt.Errorf("%s has no profile %q; set AWS_PROFILE to one that it has", c.File, c.Profile)
-	case key.id == "" || key.secret == "":
+	case key.ID == "" || key.Secret == "":
 		return key, fmt.Errorf("profile %q of %s lacks aws_access_key_id or aws_secret_access_key", c.Profile, c.File)
 	}
 	return key, nil

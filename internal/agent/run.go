@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // RunConfig is what Run needs. Nothing in it is optional but Environ.
@@ -52,6 +54,11 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		defer reload.remove()
 		cfg.Settings.ReloadDir = reload.path()
 	}
+	source, stopIdentity, err := startIdentity(ctx, &cfg)
+	if err != nil {
+		return 1, err
+	}
+	defer stopIdentity()
 	admin := newAdminClient(cfg.Settings.Admin)
 	registrar, err := prepareRegistration(cfg, admin)
 	if err != nil {
@@ -77,7 +84,7 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	defer cancel()
 	defer startRegistration(registrar)()
 	if cfg.Settings.ConfigFile == "" {
-		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, logger: cfg.Logger}
+		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, renew: source.Renew, logger: cfg.Logger}
 		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
 		var background sync.WaitGroup
 		background.Go(func() { w.run(ctx) })
@@ -103,7 +110,7 @@ func prepareRegistration(cfg RunConfig, admin *adminClient) (*registrar, error) 
 		return nil, err
 	}
 	environ := envoyEnviron(cfg)
-	key := func() (accessKey, error) { return s.XDS.Credentials.read(environ) }
+	key := func() (identity.Key, error) { return s.XDS.Credentials.read(environ) }
 	api, err := newCloudMap(plan, s.XDS.Region, key)
 	if err != nil {
 		return nil, err

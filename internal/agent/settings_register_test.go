@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // registers is the smallest environment that registers.
@@ -234,13 +236,13 @@ func TestBackOff(t *testing.T) {
 func TestReadCredentials(t *testing.T) {
 	t.Parallel()
 	key, err := Credentials{}.read([]string{"AWS_ACCESS_KEY_ID=old", "AWS_SECRET_ACCESS_KEY=s", "AWS_SESSION_TOKEN=t", "AWS_ACCESS_KEY_ID=new"})
-	if err != nil || key != (accessKey{"new", "s", "t"}) {
-		t.Errorf("read %v %v", key.id, err)
+	if err != nil || key != (identity.Key{ID: "new", Secret: "s", Token: "t"}) {
+		t.Errorf("read %v %v", key.ID, err)
 	}
 	_, err = Credentials{File: "testdata/credentials", Profile: "half"}.read(nil)
 	checkRefusal(t, err, "half")
 	key, err = Credentials{File: "testdata/credentials", Profile: "shop"}.read(nil)
-	if err != nil || key.id == "" || key.secret == "" {
-		t.Errorf("read %v %v", key.id, err)
+	if err != nil || key.ID == "" || key.Secret == "" {
+		t.Errorf("read %v %v", key.ID, err)
 	}
 }

@@ -1,4 +1,4 @@
-package agent
+package identity
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func TestSign(t *testing.T) {
 					return req.Header
 				}
 				got := signed(func(req *http.Request) {
-					accessKey{"AKIDTEST", "test-secret-nobody-uses", token}.sign(req, []byte(body), "servicediscovery", "us-east-1", at)
+					Key{"AKIDTEST", "test-secret-nobody-uses", token}.Sign(req, []byte(body), "servicediscovery", "us-east-1", at)
 				})
 				want := signed(func(req *http.Request) {
 					key := aws.Credentials{AccessKeyID: "AKIDTEST", SecretAccessKey: "test-secret-nobody-uses", SessionToken: token}

@@ -1,4 +1,4 @@
-package agent
+package identity
 
 import (
 	"crypto/hmac"
@@ -10,16 +10,25 @@ import (
 	"time"
 )
 
-// accessKey signs requests.
-type accessKey struct{ id, secret, token string }
+// Key signs requests.
+type Key struct {
+	ID, Secret string
+	Token      string // "" for long-lived keys
+}
 
-// sign signs a POST to the path "/" without a query by AWS's Signature Version 4, with
+// String hides the secrets, so that a key can be printed by mistake.
+func (k Key) String() string { return "access key " + k.ID }
+
+// GoString hides the secrets from %#v.
+func (k Key) GoString() string { return k.String() }
+
+// Sign signs a POST to the path "/" without a query by AWS's Signature Version 4, with
 // all headers that it has by then.
-func (k accessKey) sign(req *http.Request, body []byte, service, region string, now time.Time) {
+func (k Key) Sign(req *http.Request, body []byte, service, region string, now time.Time) {
 	at := now.UTC().Format("20060102T150405Z")
 	req.Header.Set("X-Amz-Date", at)
-	if k.token != "" {
-		req.Header.Set("X-Amz-Security-Token", k.token)
+	if k.Token != "" {
+		req.Header.Set("X-Amz-Security-Token", k.Token)
 	}
 	headers := map[string]string{"host": req.URL.Host}
 	names := []string{"host"}
@@ -36,12 +45,12 @@ func (k accessKey) sign(req *http.Request, body []byte, service, region string, 
 	}
 	canonical += "\n" + signed + "\n" + digest(body)
 	scope := at[:8] + "/" + region + "/" + service + "/aws4_request"
-	signing := []byte("AWS4" + k.secret)
+	signing := []byte("AWS4" + k.Secret)
 	for part := range strings.SplitSeq(scope, "/") {
 		signing = mac(signing, part)
 	}
 	signature := mac(signing, "AWS4-HMAC-SHA256\n"+at+"\n"+scope+"\n"+digest([]byte(canonical)))
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+k.id+"/"+scope+", SignedHeaders="+signed+", Signature="+hex.EncodeToString(signature))
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+k.ID+"/"+scope+", SignedHeaders="+signed+", Signature="+hex.EncodeToString(signature))
 }
 
 func digest(b []byte) string {
