@@ -41,6 +41,63 @@ func (c *Client) AssumeRole(ctx context.Context, in *AssumeRoleInput) (*AssumeRo
 	return out, nil
 }
 
+// AssumeRoleWithAWSIdentity: Gives temporary credentials of a role to whoever can sign as
+// a principal of AWS. It brings a request to AWS's STS that asks who signed it, bound to
+// this server by the signed header "x-fairlead-server"; the server sends it on. The
+// role's trust policy must allow "sts:AssumeRoleWithAWSIdentity" to an identity provider
+// of the role's account. The request needs no signature. What is answered does not depend
+// on whether the role is there. A refusal is an *Error.
+func (c *Client) AssumeRoleWithAWSIdentity(ctx context.Context, in *AssumeRoleWithAWSIdentityInput) (*AssumeRoleWithAWSIdentityOutput, error) {
+	if in == nil {
+		in = new(AssumeRoleWithAWSIdentityInput)
+	}
+	r := call{operation: "AssumeRoleWithAWSIdentity", method: "PUT", repeatable: true, unsigned: true}
+	r.literal("/v1/assumedRoles/awsIdentity")
+	r.body = in
+	out := new(AssumeRoleWithAWSIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AssumeRoleWithCertificate: Gives temporary credentials of a role to whoever has shown a
+// client certificate in the TLS handshake of this connection. The role's trust policy
+// must allow "sts:AssumeRoleWithCertificate" to an identity provider of the role's
+// account. The request needs no signature. What is answered does not depend on whether
+// the role is there. A refusal is an *Error.
+func (c *Client) AssumeRoleWithCertificate(ctx context.Context, in *AssumeRoleWithCertificateInput) (*AssumeRoleWithCertificateOutput, error) {
+	if in == nil {
+		in = new(AssumeRoleWithCertificateInput)
+	}
+	r := call{operation: "AssumeRoleWithCertificate", method: "PUT", repeatable: true, unsigned: true}
+	r.literal("/v1/assumedRoles/certificate")
+	r.body = in
+	out := new(AssumeRoleWithCertificateOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AssumeRoleWithWebIdentity: Gives temporary credentials of a role to whoever has a token
+// of OpenID Connect. The role's trust policy must allow "sts:AssumeRoleWithWebIdentity"
+// to an identity provider of the role's account. The request needs no signature. What is
+// answered does not depend on whether the role is there. A refusal is an *Error.
+func (c *Client) AssumeRoleWithWebIdentity(ctx context.Context, in *AssumeRoleWithWebIdentityInput) (*AssumeRoleWithWebIdentityOutput, error) {
+	if in == nil {
+		in = new(AssumeRoleWithWebIdentityInput)
+	}
+	r := call{operation: "AssumeRoleWithWebIdentity", method: "PUT", repeatable: true, unsigned: true}
+	r.literal("/v1/assumedRoles/webIdentity")
+	r.body = in
+	out := new(AssumeRoleWithWebIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateAccessKey: Makes an access key for a user, who can have two. Needs
 // "iam:CreateAccessKey". A refusal is an *Error.
 func (c *Client) CreateAccessKey(ctx context.Context, in *CreateAccessKeyInput) (*CreateAccessKeyOutput, error) {
@@ -69,6 +126,23 @@ func (c *Client) CreateAccount(ctx context.Context, in *CreateAccountInput) (*Cr
 	r.literal("/v1/accounts")
 	r.body = in
 	out := new(CreateAccountOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CreateIdentityProvider: Makes an identity provider in the caller's account: whom it
+// lets vouch for workloads. Exactly one of "oidc", "certificate" and "aws" is given.
+// Needs "iam:CreateIdentityProvider". A refusal is an *Error.
+func (c *Client) CreateIdentityProvider(ctx context.Context, in *CreateIdentityProviderInput) (*CreateIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(CreateIdentityProviderInput)
+	}
+	r := call{operation: "CreateIdentityProvider", method: "PUT", repeatable: false}
+	r.literal("/v1/identityProviders")
+	r.body = in
+	out := new(CreateIdentityProviderOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -176,6 +250,23 @@ func (c *Client) DeleteAccount(ctx context.Context, in *DeleteAccountInput) (*De
 	return out, nil
 }
 
+// DeleteIdentityProvider: Deletes an identity provider. Nobody gets a session through it
+// any more; sessions that are there go on, see "RevokeRoleSessions". Needs
+// "iam:DeleteIdentityProvider". A refusal is an *Error.
+func (c *Client) DeleteIdentityProvider(ctx context.Context, in *DeleteIdentityProviderInput) (*DeleteIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(DeleteIdentityProviderInput)
+	}
+	r := call{operation: "DeleteIdentityProvider", method: "DELETE", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.label("providerName", in.ProviderName)
+	out := new(DeleteIdentityProviderOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DeleteRole: Deletes a role. Its sessions are void at once. Needs "iam:DeleteRole". A
 // refusal is an *Error.
 func (c *Client) DeleteRole(ctx context.Context, in *DeleteRoleInput) (*DeleteRoleOutput, error) {
@@ -258,6 +349,22 @@ func (c *Client) DescribeConfiguration(ctx context.Context, in *DescribeConfigur
 	r.queryString("meshOwner", in.MeshOwner)
 	r.queryString("resource", in.Resource)
 	out := new(DescribeConfigurationOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DescribeIdentityProvider: Shows an identity provider. Needs "iam:GetIdentityProvider".
+// A refusal is an *Error.
+func (c *Client) DescribeIdentityProvider(ctx context.Context, in *DescribeIdentityProviderInput) (*DescribeIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(DescribeIdentityProviderInput)
+	}
+	r := call{operation: "DescribeIdentityProvider", method: "GET", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.label("providerName", in.ProviderName)
+	out := new(DescribeIdentityProviderOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -426,6 +533,43 @@ func (c *Client) AllEvents(ctx context.Context, in *ListEventsInput) iter.Seq2[D
 			return nil, "", err
 		}
 		return out.Events, out.NextToken, nil
+	})
+}
+
+// ListIdentityProviders: Lists the identity providers of the caller's account in the
+// order of their names. Needs "iam:ListIdentityProviders". A refusal is an *Error.
+func (c *Client) ListIdentityProviders(ctx context.Context, in *ListIdentityProvidersInput) (*ListIdentityProvidersOutput, error) {
+	if in == nil {
+		in = new(ListIdentityProvidersInput)
+	}
+	r := call{operation: "ListIdentityProviders", method: "GET", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.queryInt("limit", in.Limit)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListIdentityProvidersOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllIdentityProviders goes through the pages of ListIdentityProviders from where in
+// begins, which is not changed. It ends with the first error.
+func (c *Client) AllIdentityProviders(ctx context.Context, in *ListIdentityProvidersInput) iter.Seq2[IdentityProvider, error] {
+	var next ListIdentityProvidersInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]IdentityProvider, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListIdentityProviders(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.IdentityProviders, out.NextToken, nil
 	})
 }
 
@@ -726,6 +870,23 @@ func (c *Client) UpdateAccount(ctx context.Context, in *UpdateAccountInput) (*Up
 	r.label("accountId", in.AccountID)
 	r.body = in
 	out := new(UpdateAccountOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UpdateIdentityProvider: Replaces the settings of an identity provider. Neither its kind
+// nor its issuer can change. Needs "iam:UpdateIdentityProvider". A refusal is an *Error.
+func (c *Client) UpdateIdentityProvider(ctx context.Context, in *UpdateIdentityProviderInput) (*UpdateIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(UpdateIdentityProviderInput)
+	}
+	r := call{operation: "UpdateIdentityProvider", method: "PUT", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.label("providerName", in.ProviderName)
+	r.body = in
+	out := new(UpdateIdentityProviderOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -50,6 +50,8 @@ Settings are variables. These are needed:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN),
   or AWS_SHARED_CREDENTIALS_FILE (and AWS_PROFILE)
                           an access key that Fairlead issued
+  or FAIRLEAD_ROLE_ARN, FAIRLEAD_API_ENDPOINT and what proves who this is, see docs/guide/identity.md
+                          temporary credentials of a role
 
 The page docs/reference/agent.md lists all of them.
 `

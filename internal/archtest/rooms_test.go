@@ -60,10 +60,12 @@ var rooms = map[string]room{
 	"internal/envoybin":        {},
 	"internal/store":           {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/live":            {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/access":          {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/access":          {rooms: []string{"internal/access/federation", "internal/mesh", "internal/store"}, modules: anything},
 	// A room of its own: it knows nothing of callers, and those who write to it need not know access.
 	"internal/access/audit": {rooms: []string{"internal/mesh"}, modules: anything},
-	"internal/registry":     {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	// Who vouches for whom: it knows nothing of accounts and what they allow.
+	"internal/access/federation": {modules: anything},
+	"internal/registry":          {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	// A client of AWS, which knows nothing of where its answers are kept.
 	"internal/registry/cloudmap": {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/ca":                {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
@@ -76,7 +78,7 @@ var rooms = map[string]room{
 		modules: anything,
 	},
 	"internal/agent": {
-		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
+		rooms:   []string{"api/client", "internal/agent/identity", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
 		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, yamlV3, xsync, xnet, xsys},
 	},
 	"internal/kube": {rooms: []string{"api/client", "internal/mesh"}, modules: anything},

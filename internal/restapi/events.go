@@ -24,6 +24,10 @@ func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) 
 		},
 		UserAgent: x.r.UserAgent(), Request: x.parameters, Owner: h.meshOwner(x), Checked: x.in != nil,
 	}
+	if v := x.voucher; v.Type != "" {
+		e.Account, e.Region = v.Account, v.Region
+		e.Principal = audit.Identity{Type: v.Type, ID: v.Provider + ":" + v.Subject, Account: v.Account, User: v.Subject}
+	}
 	if x.addr.IsValid() {
 		e.SourceIP = x.addr.String()
 	}

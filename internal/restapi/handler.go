@@ -105,6 +105,8 @@ type exchange struct {
 	target *Target       // of the API that it is for, nil for those of this package
 	route  *route        // nil while unknown
 	caller access.Caller // empty while unknown
+	// voucher says for an unsigned request who has vouched for whom, once that is known.
+	voucher access.Voucher
 
 	// What the audit log is told, as far as it is known.
 	in         *input          // of the App Mesh API
@@ -184,7 +186,12 @@ func (h *handler) admit(x *exchange, path string) ([]byte, error) {
 		h.rates.failed(from)
 		return nil, err
 	}
-	if err := h.rates.admit(x.caller.Account, x.caller.KeyID, x.route.readOnly()); err != nil {
+	if x.route.unsigned() {
+		err = h.rates.attempt(from)
+	} else {
+		err = h.rates.admit(x.caller.Account, x.caller.KeyID, x.route.readOnly())
+	}
+	if err != nil {
 		return nil, err
 	}
 	if e := x.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
@@ -209,6 +216,9 @@ func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
 	body, err := readBody(x)
 	if err != nil {
 		return nil, err
+	}
+	if x.route.unsigned() {
+		return body, nil
 	}
 	req := access.HTTPRequest(x.r, body)
 	req.SourceIP, req.Secure = x.addr, x.r.TLS != nil

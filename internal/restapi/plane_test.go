@@ -3,6 +3,7 @@ package restapi_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
@@ -28,15 +29,18 @@ type plane struct {
 	srv    *httptest.Server
 	store  *store.Store
 	access *access.Service
-	log    string             // the audit log's file
-	admin  access.Credentials // of the management account's administrator
+	log    string              // the audit log's file
+	admin  access.Credentials  // of the management account's administrator
+	chain  []*x509.Certificate // that requests by certificate come with
 }
 
 // newPlane starts a server. change may change its settings.
 func newPlane(tb testing.TB, change func(*restapi.Config)) *plane {
 	tb.Helper()
 	p := &plane{store: openStore(tb), log: filepath.Join(tb.TempDir(), "audit.log")}
-	a, err := access.Open(tb.Context(), access.Config{Store: p.store, Regions: []string{testRegion, "eu-west-1"}})
+	a, err := access.Open(tb.Context(), access.Config{
+		Store: p.store, Regions: []string{testRegion, "eu-west-1"}, IdentityServer: identityAudience, LoopbackIdentity: true,
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -62,7 +66,7 @@ func newPlane(tb testing.TB, change func(*restapi.Config)) *plane {
 	if change != nil {
 		change(&cfg)
 	}
-	p.srv = serve(tb, restapi.New(cfg))
+	p.srv = serve(tb, withCertificate(restapi.New(cfg), func() []*x509.Certificate { return p.chain }))
 	return p
 }
 

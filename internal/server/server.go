@@ -60,6 +60,12 @@ type Config struct {
 	// CloudMap says which accounts' nodes are discovered by AWS Cloud Map, beside the
 	// server's own registry.
 	CloudMap CloudMap
+	// IdentityAudience is the server's name, which requests signed by AWS's keys must be
+	// bound to when they are to prove who somebody is. "": they prove nothing here.
+	IdentityAudience string
+	// LoopbackIdentity lets the issuers of identity providers be on this host. It is for
+	// tests.
+	LoopbackIdentity bool
 	// Registry knows the instances of Cloud Map services in place of the server's own
 	// registry. It is for tests; nil otherwise.
 	Registry live.Registry
@@ -186,6 +192,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.access, err = access.Open(ctx, access.Config{
 		Store: s.store, Regions: s.cfg.Regions, Logger: s.cfg.Log,
+		IdentityServer: s.cfg.IdentityAudience, LoopbackIdentity: s.cfg.LoopbackIdentity,
 	})
 	if err != nil {
 		return fmt.Errorf("loading the access keys: %w", err)

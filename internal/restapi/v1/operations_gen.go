@@ -8,25 +8,32 @@ import "regexp"
 var Operations = []Operation{
 	{Name: "ApplyQuotaSet", Method: "PUT", Path: "/v1/quotaSets", input: "ApplyQuotaSetInput", newInput: func() any { return new(ApplyQuotaSetInput) }, query: []string{"accountId"}, body: []string{"set"}},
 	{Name: "AssumeRole", Method: "PUT", Path: "/v1/assumedRoles", input: "AssumeRoleInput", newInput: func() any { return new(AssumeRoleInput) }, body: []string{"durationSeconds", "policy", "roleArn", "sessionName"}},
+	{Name: "AssumeRoleWithAWSIdentity", Method: "PUT", Path: "/v1/assumedRoles/awsIdentity", input: "AssumeRoleWithAWSIdentityInput", newInput: func() any { return new(AssumeRoleWithAWSIdentityInput) }, body: []string{"durationSeconds", "policy", "request", "roleArn", "sessionName"}, Unsigned: true},
+	{Name: "AssumeRoleWithCertificate", Method: "PUT", Path: "/v1/assumedRoles/certificate", input: "AssumeRoleWithCertificateInput", newInput: func() any { return new(AssumeRoleWithCertificateInput) }, body: []string{"durationSeconds", "policy", "roleArn", "sessionName"}, Unsigned: true},
+	{Name: "AssumeRoleWithWebIdentity", Method: "PUT", Path: "/v1/assumedRoles/webIdentity", input: "AssumeRoleWithWebIdentityInput", newInput: func() any { return new(AssumeRoleWithWebIdentityInput) }, body: []string{"durationSeconds", "policy", "roleArn", "sessionName", "webIdentityToken"}, Unsigned: true},
 	{Name: "CreateAccessKey", Method: "PUT", Path: "/v1/users/{userName}/accessKeys", input: "CreateAccessKeyInput", newInput: func() any { return new(CreateAccessKeyInput) }, path: []string{"userName"}},
 	{Name: "CreateAccount", Method: "PUT", Path: "/v1/accounts", input: "CreateAccountInput", newInput: func() any { return new(CreateAccountInput) }, body: []string{"accountId", "accountName"}},
+	{Name: "CreateIdentityProvider", Method: "PUT", Path: "/v1/identityProviders", input: "CreateIdentityProviderInput", newInput: func() any { return new(CreateIdentityProviderInput) }, body: []string{"aws", "certificate", "oidc", "providerName"}},
 	{Name: "CreateRole", Method: "PUT", Path: "/v1/roles", input: "CreateRoleInput", newInput: func() any { return new(CreateRoleInput) }, body: []string{"maxSessionSeconds", "policies", "roleName", "trustPolicy"}},
 	{Name: "CreateSession", Method: "PUT", Path: "/v1/sessions", input: "CreateSessionInput", newInput: func() any { return new(CreateSessionInput) }, body: []string{"durationSeconds"}},
 	{Name: "CreateShare", Method: "PUT", Path: "/v1/meshes/{meshName}/shares", input: "CreateShareInput", newInput: func() any { return new(CreateShareInput) }, path: []string{"meshName"}, body: []string{"accountId"}},
 	{Name: "CreateUser", Method: "PUT", Path: "/v1/users", input: "CreateUserInput", newInput: func() any { return new(CreateUserInput) }, body: []string{"policies", "userName"}},
 	{Name: "DeleteAccessKey", Method: "DELETE", Path: "/v1/users/{userName}/accessKeys/{accessKeyId}", input: "DeleteAccessKeyInput", newInput: func() any { return new(DeleteAccessKeyInput) }, path: []string{"accessKeyId", "userName"}},
 	{Name: "DeleteAccount", Method: "DELETE", Path: "/v1/accounts/{accountId}", input: "DeleteAccountInput", newInput: func() any { return new(DeleteAccountInput) }, path: []string{"accountId"}},
+	{Name: "DeleteIdentityProvider", Method: "DELETE", Path: "/v1/identityProviders/{providerName}", input: "DeleteIdentityProviderInput", newInput: func() any { return new(DeleteIdentityProviderInput) }, path: []string{"providerName"}},
 	{Name: "DeleteRole", Method: "DELETE", Path: "/v1/roles/{roleName}", input: "DeleteRoleInput", newInput: func() any { return new(DeleteRoleInput) }, path: []string{"roleName"}},
 	{Name: "DeleteShare", Method: "DELETE", Path: "/v1/meshes/{meshName}/shares/{accountId}", input: "DeleteShareInput", newInput: func() any { return new(DeleteShareInput) }, path: []string{"accountId", "meshName"}},
 	{Name: "DeleteUser", Method: "DELETE", Path: "/v1/users/{userName}", input: "DeleteUserInput", newInput: func() any { return new(DeleteUserInput) }, path: []string{"userName"}},
 	{Name: "DescribeAccount", Method: "GET", Path: "/v1/accounts/{accountId}", input: "DescribeAccountInput", newInput: func() any { return new(DescribeAccountInput) }, path: []string{"accountId"}},
 	{Name: "DescribeConfiguration", Method: "GET", Path: "/v1/meshes/{meshName}/configuration", input: "DescribeConfigurationInput", newInput: func() any { return new(DescribeConfigurationInput) }, path: []string{"meshName"}, query: []string{"connectionId", "meshOwner", "resource"}},
+	{Name: "DescribeIdentityProvider", Method: "GET", Path: "/v1/identityProviders/{providerName}", input: "DescribeIdentityProviderInput", newInput: func() any { return new(DescribeIdentityProviderInput) }, path: []string{"providerName"}},
 	{Name: "DescribeRole", Method: "GET", Path: "/v1/roles/{roleName}", input: "DescribeRoleInput", newInput: func() any { return new(DescribeRoleInput) }, path: []string{"roleName"}},
 	{Name: "DescribeUser", Method: "GET", Path: "/v1/users/{userName}", input: "DescribeUserInput", newInput: func() any { return new(DescribeUserInput) }, path: []string{"userName"}},
 	{Name: "GetCallerIdentity", Method: "GET", Path: "/v1/caller", input: "GetCallerIdentityInput", newInput: func() any { return new(GetCallerIdentityInput) }},
 	{Name: "ListAccessKeys", Method: "GET", Path: "/v1/users/{userName}/accessKeys", input: "ListAccessKeysInput", newInput: func() any { return new(ListAccessKeysInput) }, path: []string{"userName"}, query: []string{"limit", "nextToken"}},
 	{Name: "ListAccounts", Method: "GET", Path: "/v1/accounts", input: "ListAccountsInput", newInput: func() any { return new(ListAccountsInput) }, query: []string{"limit", "nextToken"}},
 	{Name: "ListEvents", Method: "GET", Path: "/v1/events", input: "ListEventsInput", newInput: func() any { return new(ListEventsInput) }, query: []string{"accountId", "endTime", "errorCode", "eventName", "limit", "nextToken", "resource", "startTime", "userName"}},
+	{Name: "ListIdentityProviders", Method: "GET", Path: "/v1/identityProviders", input: "ListIdentityProvidersInput", newInput: func() any { return new(ListIdentityProvidersInput) }, query: []string{"limit", "nextToken"}},
 	{Name: "ListProblems", Method: "GET", Path: "/v1/meshes/{meshName}/problems", input: "ListProblemsInput", newInput: func() any { return new(ListProblemsInput) }, path: []string{"meshName"}, query: []string{"limit", "meshOwner", "nextToken"}},
 	{Name: "ListProxies", Method: "GET", Path: "/v1/meshes/{meshName}/proxies", input: "ListProxiesInput", newInput: func() any { return new(ListProxiesInput) }, path: []string{"meshName"}, query: []string{"limit", "meshOwner", "nextToken"}},
 	{Name: "ListQuotas", Method: "GET", Path: "/v1/quotas", input: "ListQuotasInput", newInput: func() any { return new(ListQuotasInput) }, query: []string{"accountId", "limit", "nextToken"}},
@@ -37,6 +44,7 @@ var Operations = []Operation{
 	{Name: "RevokeRoleSessions", Method: "PUT", Path: "/v1/roles/{roleName}/revocation", input: "RevokeRoleSessionsInput", newInput: func() any { return new(RevokeRoleSessionsInput) }, path: []string{"roleName"}},
 	{Name: "UpdateAccessKey", Method: "PUT", Path: "/v1/users/{userName}/accessKeys/{accessKeyId}", input: "UpdateAccessKeyInput", newInput: func() any { return new(UpdateAccessKeyInput) }, path: []string{"accessKeyId", "userName"}, body: []string{"status"}},
 	{Name: "UpdateAccount", Method: "PUT", Path: "/v1/accounts/{accountId}", input: "UpdateAccountInput", newInput: func() any { return new(UpdateAccountInput) }, path: []string{"accountId"}, body: []string{"accountName", "status"}},
+	{Name: "UpdateIdentityProvider", Method: "PUT", Path: "/v1/identityProviders/{providerName}", input: "UpdateIdentityProviderInput", newInput: func() any { return new(UpdateIdentityProviderInput) }, path: []string{"providerName"}, body: []string{"aws", "certificate", "oidc"}},
 	{Name: "UpdateQuota", Method: "PUT", Path: "/v1/quotas/{quotaName}", input: "UpdateQuotaInput", newInput: func() any { return new(UpdateQuotaInput) }, path: []string{"quotaName"}, query: []string{"accountId"}, body: []string{"value"}},
 	{Name: "UpdateRole", Method: "PUT", Path: "/v1/roles/{roleName}", input: "UpdateRoleInput", newInput: func() any { return new(UpdateRoleInput) }, path: []string{"roleName"}, body: []string{"maxSessionSeconds", "policies", "trustPolicy"}},
 	{Name: "UpdateUser", Method: "PUT", Path: "/v1/users/{userName}", input: "UpdateUserInput", newInput: func() any { return new(UpdateUserInput) }, path: []string{"userName"}, body: []string{"policies"}},
@@ -54,12 +62,47 @@ var shapes = map[string]*structure{
 		"roleArn":         {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
 		"sessionName":     {typ: stringType, required: true, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
+	"AssumeRoleWithAWSIdentityInput": {fields: map[string]field{
+		"durationSeconds": {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
+		"policy":          {typ: documentType},
+		"request":         {typ: structureType, required: true, shape: "SignedRequest"},
+		"roleArn":         {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+		"sessionName":     {typ: stringType, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"AssumeRoleWithCertificateInput": {fields: map[string]field{
+		"durationSeconds": {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
+		"policy":          {typ: documentType},
+		"roleArn":         {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+		"sessionName":     {typ: stringType, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"AssumeRoleWithWebIdentityInput": {fields: map[string]field{
+		"durationSeconds":  {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
+		"policy":           {typ: documentType},
+		"roleArn":          {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+		"sessionName":      {typ: stringType, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+		"webIdentityToken": {typ: stringType, required: true, min: 1, hasMin: true, max: 16384, hasMax: true},
+	}},
+	"AwsProvider": {fields: map[string]field{
+		"accountIds": {typ: listType, required: true, elem: &field{typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")}, min: 1, hasMin: true, max: 100, hasMax: true},
+		"endpoints":  {typ: listType, elem: &field{typ: stringType, min: 1, hasMin: true, max: 255, hasMax: true}, min: 1, hasMin: true, max: 20, hasMax: true},
+		"regions":    {typ: listType, elem: &field{typ: stringType, min: 1, hasMin: true, max: 32, hasMax: true, pattern: regexp.MustCompile("^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")}, min: 1, hasMin: true, max: 20, hasMax: true},
+	}},
+	"CertificateProvider": {fields: map[string]field{
+		"revocationLists": {typ: stringType, min: 1, hasMin: true, max: 262144, hasMax: true},
+		"trustAnchors":    {typ: stringType, required: true, min: 1, hasMin: true, max: 65536, hasMax: true},
+	}},
 	"CreateAccessKeyInput": {fields: map[string]field{
 		"userName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"CreateAccountInput": {fields: map[string]field{
 		"accountId":   {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"accountName": {typ: stringType, required: true, min: 1, hasMin: true, max: 128, hasMax: true},
+	}},
+	"CreateIdentityProviderInput": {fields: map[string]field{
+		"aws":          {typ: structureType, shape: "AwsProvider"},
+		"certificate":  {typ: structureType, shape: "CertificateProvider"},
+		"oidc":         {typ: structureType, shape: "OidcProvider"},
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"CreateRoleInput": {fields: map[string]field{
 		"maxSessionSeconds": {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
@@ -85,6 +128,9 @@ var shapes = map[string]*structure{
 	"DeleteAccountInput": {fields: map[string]field{
 		"accountId": {typ: stringType, required: true, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 	}},
+	"DeleteIdentityProviderInput": {fields: map[string]field{
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
 	"DeleteRoleInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
@@ -103,6 +149,9 @@ var shapes = map[string]*structure{
 		"meshName":     {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
 		"meshOwner":    {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"resource":     {typ: stringType, required: true},
+	}},
+	"DescribeIdentityProviderInput": {fields: map[string]field{
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"DescribeRoleInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
@@ -130,6 +179,10 @@ var shapes = map[string]*structure{
 		"resource":  {typ: stringType, min: 1, hasMin: true, max: 2048, hasMax: true},
 		"startTime": {typ: timestampType},
 		"userName":  {typ: stringType, min: 1, hasMin: true, max: 2048, hasMax: true},
+	}},
+	"ListIdentityProvidersInput": {fields: map[string]field{
+		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
+		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
 	"ListProblemsInput": {fields: map[string]field{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
@@ -161,12 +214,24 @@ var shapes = map[string]*structure{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
 		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
+	"OidcProvider": {fields: map[string]field{
+		"audiences":     {typ: listType, required: true, elem: &field{typ: stringType, min: 1, hasMin: true, max: 255, hasMax: true}, min: 1, hasMin: true, max: 20, hasMax: true},
+		"caCertificate": {typ: stringType, min: 1, hasMin: true, max: 65536, hasMax: true},
+		"issuer":        {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true},
+		"keySet":        {typ: documentType},
+	}},
 	"ResetQuotaInput": {fields: map[string]field{
 		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"quotaName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[a-z-]+$")},
 	}},
 	"RevokeRoleSessionsInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"SignedRequest": {fields: map[string]field{
+		"body":    {typ: stringType, required: true},
+		"headers": {typ: mapType, required: true, key: &field{typ: stringType, min: 1, hasMin: true, max: 64, hasMax: true}, elem: &field{typ: stringType, max: 8192, hasMax: true}, min: 1, hasMin: true, max: 20, hasMax: true},
+		"method":  {typ: stringType, required: true},
+		"url":     {typ: stringType, required: true},
 	}},
 	"UpdateAccessKeyInput": {fields: map[string]field{
 		"accessKeyId": {typ: stringType, required: true, min: 4, hasMin: true, max: 128, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_]+$")},
@@ -177,6 +242,12 @@ var shapes = map[string]*structure{
 		"accountId":   {typ: stringType, required: true, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"accountName": {typ: stringType, min: 1, hasMin: true, max: 128, hasMax: true},
 		"status":      {typ: stringType, enum: []string{"ACTIVE", "SUSPENDED"}},
+	}},
+	"UpdateIdentityProviderInput": {fields: map[string]field{
+		"aws":          {typ: structureType, shape: "AwsProvider"},
+		"certificate":  {typ: structureType, shape: "CertificateProvider"},
+		"oidc":         {typ: structureType, shape: "OidcProvider"},
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"UpdateQuotaInput": {fields: map[string]field{
 		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},

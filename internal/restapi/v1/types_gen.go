@@ -74,6 +74,93 @@ type AssumeRoleOutput struct {
 	Credentials Credentials `json:"credentials"`
 }
 
+// AssumeRoleWithAWSIdentityInput is what AssumeRoleWithAWSIdentity is asked with.
+type AssumeRoleWithAWSIdentityInput struct {
+	// 3600 if absent; at most the role's "maxSessionSeconds".
+	DurationSeconds int `json:"durationSeconds,omitzero"`
+	// Narrows what the session may do: it may do what both this and the role's policies
+	// allow.
+	Policy json.RawMessage `json:"policy,omitzero"`
+	// A request to AWS's STS, signed within the last five minutes and not sent.
+	Request SignedRequest `json:"request"`
+	// An Amazon Resource Name.
+	RoleARN string `json:"roleArn"`
+	// Made of the name of whom it is about if absent.
+	SessionName string `json:"sessionName,omitzero"`
+}
+
+// AssumeRoleWithAWSIdentityOutput is the answer of AssumeRoleWithAWSIdentity.
+type AssumeRoleWithAWSIdentityOutput struct {
+	// An Amazon Resource Name.
+	AssumedRoleARN string `json:"assumedRoleArn"`
+	// What a client signs requests with. A secret is shown in this answer only.
+	Credentials Credentials `json:"credentials"`
+}
+
+// AssumeRoleWithCertificateInput is what AssumeRoleWithCertificate is asked with.
+type AssumeRoleWithCertificateInput struct {
+	// 3600 if absent; at most the role's "maxSessionSeconds".
+	DurationSeconds int `json:"durationSeconds,omitzero"`
+	// Narrows what the session may do: it may do what both this and the role's policies
+	// allow.
+	Policy json.RawMessage `json:"policy,omitzero"`
+	// An Amazon Resource Name.
+	RoleARN string `json:"roleArn"`
+	// Made of the name of whom it is about if absent.
+	SessionName string `json:"sessionName,omitzero"`
+}
+
+// AssumeRoleWithCertificateOutput is the answer of AssumeRoleWithCertificate.
+type AssumeRoleWithCertificateOutput struct {
+	// An Amazon Resource Name.
+	AssumedRoleARN string `json:"assumedRoleArn"`
+	// What a client signs requests with. A secret is shown in this answer only.
+	Credentials Credentials `json:"credentials"`
+}
+
+// AssumeRoleWithWebIdentityInput is what AssumeRoleWithWebIdentity is asked with.
+type AssumeRoleWithWebIdentityInput struct {
+	// 3600 if absent; at most the role's "maxSessionSeconds".
+	DurationSeconds int `json:"durationSeconds,omitzero"`
+	// Narrows what the session may do: it may do what both this and the role's policies
+	// allow.
+	Policy json.RawMessage `json:"policy,omitzero"`
+	// An Amazon Resource Name.
+	RoleARN string `json:"roleArn"`
+	// Made of the name of whom it is about if absent.
+	SessionName string `json:"sessionName,omitzero"`
+	// A token of OpenID Connect: a signed JSON Web Token.
+	WebIdentityToken string `json:"webIdentityToken"`
+}
+
+// AssumeRoleWithWebIdentityOutput is the answer of AssumeRoleWithWebIdentity.
+type AssumeRoleWithWebIdentityOutput struct {
+	// An Amazon Resource Name.
+	AssumedRoleARN string `json:"assumedRoleArn"`
+	// What a client signs requests with. A secret is shown in this answer only.
+	Credentials Credentials `json:"credentials"`
+}
+
+// AwsProvider: Lets AWS vouch for its principals.
+type AwsProvider struct {
+	// The AWS accounts whose principals are accepted.
+	AccountIds []string `json:"accountIds"`
+	// URLs of STS to be asked in place of AWS's own.
+	Endpoints []string `json:"endpoints,omitzero"`
+	// The regions whose STS may be asked; all if absent. STS without a region is that of
+	// us-east-1.
+	Regions []string `json:"regions,omitzero"`
+}
+
+// CertificateProvider: Lets an authority vouch for who has its certificates.
+type CertificateProvider struct {
+	// Revocation lists, PEM (X509 CRL). One counts for what its issuer signed, also after its
+	// time.
+	RevocationLists string `json:"revocationLists,omitzero"`
+	// The certificates that chains must lead to, PEM; 20 at most.
+	TrustAnchors string `json:"trustAnchors"`
+}
+
 // Configuration: What the proxies of a virtual node or virtual gateway are sent.
 type Configuration struct {
 	// An Amazon Resource Name.
@@ -117,6 +204,25 @@ type CreateAccountOutput struct {
 	Account Account `json:"account"`
 	// Of the user "administrator".
 	Credentials Credentials `json:"credentials"`
+}
+
+// CreateIdentityProviderInput is what CreateIdentityProvider is asked with.
+type CreateIdentityProviderInput struct {
+	// Lets AWS vouch for its principals.
+	Aws *AwsProvider `json:"aws,omitzero"`
+	// Lets an authority vouch for who has its certificates.
+	Certificate *CertificateProvider `json:"certificate,omitzero"`
+	// Lets an issuer of OpenID Connect tokens vouch for whom its tokens are about.
+	Oidc *OidcProvider `json:"oidc,omitzero"`
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+}
+
+// CreateIdentityProviderOutput is the answer of CreateIdentityProvider.
+type CreateIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
 // CreateRoleInput is what CreateRole is asked with.
@@ -215,6 +321,19 @@ type DeleteAccountOutput struct {
 	Account Account `json:"account"`
 }
 
+// DeleteIdentityProviderInput is what DeleteIdentityProvider is asked with.
+type DeleteIdentityProviderInput struct {
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+}
+
+// DeleteIdentityProviderOutput is the answer of DeleteIdentityProvider.
+type DeleteIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
+}
+
 // DeleteRoleInput is what DeleteRole is asked with.
 type DeleteRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -284,6 +403,19 @@ type DescribeConfigurationOutput struct {
 	Configuration Configuration `json:"configuration"`
 }
 
+// DescribeIdentityProviderInput is what DescribeIdentityProvider is asked with.
+type DescribeIdentityProviderInput struct {
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+}
+
+// DescribeIdentityProviderOutput is the answer of DescribeIdentityProvider.
+type DescribeIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
+}
+
 // DescribeRoleInput is what DescribeRole is asked with.
 type DescribeRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -342,6 +474,27 @@ type GetCallerIdentityOutput struct {
 	// The region that the request is signed for.
 	Region string `json:"region"`
 	// What kind of principal calls.
+	Type string `json:"type"`
+}
+
+// IdentityProvider: Whom an account lets vouch for workloads, so that they get temporary
+// credentials of a role.
+type IdentityProvider struct {
+	// What trust policies call it, as "Federated" principal.
+	ARN string `json:"arn"`
+	// Lets AWS vouch for its principals.
+	Aws *AwsProvider `json:"aws,omitzero"`
+	// Lets an authority vouch for who has its certificates.
+	Certificate *CertificateProvider `json:"certificate,omitzero"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	CreatedAt Time `json:"createdAt"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	LastUpdatedAt Time `json:"lastUpdatedAt"`
+	// Lets an issuer of OpenID Connect tokens vouch for whom its tokens are about.
+	Oidc *OidcProvider `json:"oidc,omitzero"`
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+	// What an identity provider vouches with.
 	Type string `json:"type"`
 }
 
@@ -405,6 +558,21 @@ type ListEventsOutput struct {
 	// Entries of the audit log, in the shape of CloudTrail's.
 	Events []json.RawMessage `json:"events"`
 	// Present if there are more.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
+// ListIdentityProvidersInput is what ListIdentityProviders is asked with.
+type ListIdentityProvidersInput struct {
+	// 100 if absent.
+	Limit int `json:"limit,omitzero"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
+// ListIdentityProvidersOutput is the answer of ListIdentityProviders.
+type ListIdentityProvidersOutput struct {
+	IdentityProviders []IdentityProvider `json:"identityProviders"`
+	// Where the next page begins: "nextToken" of the answer before.
 	NextToken string `json:"nextToken,omitzero"`
 }
 
@@ -509,6 +677,22 @@ type ListUsersOutput struct {
 	// Present if there are more.
 	NextToken string `json:"nextToken,omitzero"`
 	Users     []User `json:"users"`
+}
+
+// OidcProvider: Lets an issuer of OpenID Connect tokens vouch for whom its tokens are
+// about.
+type OidcProvider struct {
+	// Whom tokens must be meant for: one of them must be in "aud".
+	Audiences []string `json:"audiences"`
+	// The roots that the issuer's TLS certificate is verified with, PEM; the system's if
+	// absent.
+	CaCertificate string `json:"caCertificate,omitzero"`
+	// The URL of an issuer, as its tokens have it in "iss": https, with a slash at its end or
+	// without.
+	Issuer string `json:"issuer"`
+	// The issuer's public keys. With them the issuer is never asked, and they have to be
+	// updated when it changes them.
+	KeySet json.RawMessage `json:"keySet,omitzero"`
 }
 
 // Problem: Something in a mesh that cannot be obeyed, and what it is about.
@@ -621,6 +805,20 @@ type Share struct {
 	MeshOwner string `json:"meshOwner"`
 }
 
+// SignedRequest: A request to AWS's STS, signed within the last five minutes and not
+// sent.
+type SignedRequest struct {
+	// Action=GetCallerIdentity&Version=2011-06-15
+	Body string `json:"body"`
+	// The headers, with "Authorization". "host", "x-amz-date" and "x-fairlead-server" must be
+	// among the signed ones, and the value of the last one be this server's name.
+	Headers map[string]string `json:"headers"`
+	// POST.
+	Method string `json:"method"`
+	// The URL of STS, for example https://sts.eu-west-1.amazonaws.com/.
+	URL string `json:"url"`
+}
+
 // UpdateAccessKeyInput is what UpdateAccessKey is asked with.
 type UpdateAccessKeyInput struct {
 	// The id of an access key, for example "FLAK2E4XMPLQ6Z7R5T3W".
@@ -651,6 +849,25 @@ type UpdateAccountInput struct {
 type UpdateAccountOutput struct {
 	// A tenant. Meshes, users, roles and quotas belong to one.
 	Account Account `json:"account"`
+}
+
+// UpdateIdentityProviderInput is what UpdateIdentityProvider is asked with.
+type UpdateIdentityProviderInput struct {
+	// Lets AWS vouch for its principals.
+	Aws *AwsProvider `json:"aws,omitzero"`
+	// Lets an authority vouch for who has its certificates.
+	Certificate *CertificateProvider `json:"certificate,omitzero"`
+	// Lets an issuer of OpenID Connect tokens vouch for whom its tokens are about.
+	Oidc *OidcProvider `json:"oidc,omitzero"`
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+}
+
+// UpdateIdentityProviderOutput is the answer of UpdateIdentityProvider.
+type UpdateIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
 // UpdateQuotaInput is what UpdateQuota is asked with.
@@ -727,6 +944,13 @@ const (
 const (
 	AccountStatusActive    = "ACTIVE"
 	AccountStatusSuspended = "SUSPENDED"
+)
+
+// Values of IdentityProviderType.
+const (
+	IdentityProviderTypeOidc        = "OIDC"
+	IdentityProviderTypeCertificate = "CERTIFICATE"
+	IdentityProviderTypeAws         = "AWS"
 )
 
 // Values of PrincipalType.
