@@ -125,6 +125,11 @@ func (c ownCall) doMore(ctx context.Context, in any) (any, error) {
 	case *v1.DescribeConfigurationInput:
 		return c.describeConfiguration(ctx, in)
 	}
+	if c.ca != nil {
+		if out, known, err := c.doCertificates(ctx, in); known {
+			return out, err
+		}
+	}
 	return nil, fmt.Errorf("calling %s: there is no method for it", c.x.route.name())
 }
 
