@@ -7,6 +7,26 @@ import (
 	"iter"
 )
 
+// AddRoot: The first step of replacing the root of a mesh's authority: the new one joins
+// the trust bundle, and does not sign yet. Without a certificate and without Vault,
+// Fairlead makes it. Needs "fairlead:RotateAuthority" on the mesh. A refusal is an
+// *Error.
+func (c *Client) AddRoot(ctx context.Context, in *AddRootInput) (*AddRootOutput, error) {
+	if in == nil {
+		in = new(AddRootInput)
+	}
+	r := call{operation: "AddRoot", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation")
+	r.body = in
+	out := new(AddRootOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ApplyQuotaSet: Sets all quotas of an account to a named set's values. Only callers of
 // the management account may. Needs "fairlead:UpdateQuota" on all of them. A refusal is
 // an *Error.
@@ -92,6 +112,23 @@ func (c *Client) AssumeRoleWithWebIdentity(ctx context.Context, in *AssumeRoleWi
 	r.literal("/v1/assumedRoles/webIdentity")
 	r.body = in
 	out := new(AssumeRoleWithWebIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CancelRotation: Takes the new root out of the trust bundle again, before it has signed.
+// Needs "fairlead:RotateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) CancelRotation(ctx context.Context, in *CancelRotationInput) (*CancelRotationOutput, error) {
+	if in == nil {
+		in = new(CancelRotationInput)
+	}
+	r := call{operation: "CancelRotation", method: "DELETE", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation")
+	out := new(CancelRotationOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -334,6 +371,24 @@ func (c *Client) DescribeAccount(ctx context.Context, in *DescribeAccountInput) 
 	return out, nil
 }
 
+// DescribeAuthority: Shows the authority of a mesh: its roots, what signs, and how far
+// the replacement of a root is. Needs "fairlead:DescribeAuthority" on the mesh. A refusal
+// is an *Error.
+func (c *Client) DescribeAuthority(ctx context.Context, in *DescribeAuthorityInput) (*DescribeAuthorityOutput, error) {
+	if in == nil {
+		in = new(DescribeAuthorityInput)
+	}
+	r := call{operation: "DescribeAuthority", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority")
+	out := new(DescribeAuthorityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DescribeConfiguration: Describes what the proxies of a virtual node or virtual gateway
 // are sent, and why. Needs "fairlead:DescribeConfiguration" on the mesh. A refusal is an
 // *Error.
@@ -386,6 +441,26 @@ func (c *Client) DescribeRole(ctx context.Context, in *DescribeRoleInput) (*Desc
 	return out, nil
 }
 
+// DescribeTrustBundle: Shows what the workloads of a mesh trust. Makes the mesh's
+// authority if there is none yet. Needs "fairlead:DescribeTrustBundle" on the mesh; a
+// mesh that is shared with the caller can be asked about with "meshOwner". A refusal is
+// an *Error.
+func (c *Client) DescribeTrustBundle(ctx context.Context, in *DescribeTrustBundleInput) (*DescribeTrustBundleOutput, error) {
+	if in == nil {
+		in = new(DescribeTrustBundleInput)
+	}
+	r := call{operation: "DescribeTrustBundle", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/trustBundle")
+	r.queryString("meshOwner", in.MeshOwner)
+	out := new(DescribeTrustBundleOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DescribeUser: Describes a user. Needs "iam:GetUser". A refusal is an *Error.
 func (c *Client) DescribeUser(ctx context.Context, in *DescribeUserInput) (*DescribeUserOutput, error) {
 	if in == nil {
@@ -410,6 +485,45 @@ func (c *Client) GetCallerIdentity(ctx context.Context, in *GetCallerIdentityInp
 	r := call{operation: "GetCallerIdentity", method: "GET", repeatable: true}
 	r.literal("/v1/caller")
 	out := new(GetCallerIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ImportAuthority: Gives a mesh that has no authority yet one with a root of your own: a
+// certificate with its private key, or a mount of HashiCorp Vault's PKI secrets engine.
+// Needs "fairlead:ImportAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) ImportAuthority(ctx context.Context, in *ImportAuthorityInput) (*ImportAuthorityOutput, error) {
+	if in == nil {
+		in = new(ImportAuthorityInput)
+	}
+	r := call{operation: "ImportAuthority", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/root")
+	r.body = in
+	out := new(ImportAuthorityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// IssueCertificate: Signs a workload's certificate request. The names are decided by the
+// server, from the virtual node or gateway; those in the request are not looked at. Makes
+// the mesh's authority if there is none yet. Needs "appmesh:StreamAggregatedResources" on
+// the virtual node or gateway. A refusal is an *Error.
+func (c *Client) IssueCertificate(ctx context.Context, in *IssueCertificateInput) (*IssueCertificateOutput, error) {
+	if in == nil {
+		in = new(IssueCertificateInput)
+	}
+	r := call{operation: "IssueCertificate", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/certificates")
+	r.body = in
+	out := new(IssueCertificateOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -489,6 +603,45 @@ func (c *Client) AllAccounts(ctx context.Context, in *ListAccountsInput) iter.Se
 			return nil, "", err
 		}
 		return out.Accounts, out.NextToken, nil
+	})
+}
+
+// ListCertificates: Lists the certificates of a mesh that have not expired. Needs
+// "fairlead:ListCertificates" on the mesh. A refusal is an *Error.
+func (c *Client) ListCertificates(ctx context.Context, in *ListCertificatesInput) (*ListCertificatesOutput, error) {
+	if in == nil {
+		in = new(ListCertificatesInput)
+	}
+	r := call{operation: "ListCertificates", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/certificates")
+	r.queryInt("limit", in.Limit)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListCertificatesOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllCertificates goes through the pages of ListCertificates from where in begins, which
+// is not changed. It ends with the first error.
+func (c *Client) AllCertificates(ctx context.Context, in *ListCertificatesInput) iter.Seq2[Certificate, error] {
+	var next ListCertificatesInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]Certificate, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListCertificates(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Certificates, out.NextToken, nil
 	})
 }
 
@@ -691,6 +844,45 @@ func (c *Client) AllQuotas(ctx context.Context, in *ListQuotasInput) iter.Seq2[Q
 	})
 }
 
+// ListRevocations: Lists the workloads that get no certificates and the certificates that
+// were revoked. Needs "fairlead:ListRevocations" on the mesh. A refusal is an *Error.
+func (c *Client) ListRevocations(ctx context.Context, in *ListRevocationsInput) (*ListRevocationsOutput, error) {
+	if in == nil {
+		in = new(ListRevocationsInput)
+	}
+	r := call{operation: "ListRevocations", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revocations")
+	r.queryInt("limit", in.Limit)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListRevocationsOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllRevocations goes through the pages of ListRevocations from where in begins, which is
+// not changed. It ends with the first error.
+func (c *Client) AllRevocations(ctx context.Context, in *ListRevocationsInput) iter.Seq2[Revocation, error] {
+	var next ListRevocationsInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]Revocation, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListRevocations(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Revocations, out.NextToken, nil
+	})
+}
+
 // ListRoles: Lists the roles of the caller's account in the order of their names. Needs
 // "iam:ListRoles". A refusal is an *Error.
 func (c *Client) ListRoles(ctx context.Context, in *ListRolesInput) (*ListRolesOutput, error) {
@@ -822,6 +1014,63 @@ func (c *Client) ResetQuota(ctx context.Context, in *ResetQuotaInput) (*ResetQuo
 	return out, nil
 }
 
+// RestoreWorkload: Lets a workload have certificates again. Needs
+// "fairlead:RevokeWorkload" on the mesh. A refusal is an *Error.
+func (c *Client) RestoreWorkload(ctx context.Context, in *RestoreWorkloadInput) (*RestoreWorkloadOutput, error) {
+	if in == nil {
+		in = new(RestoreWorkloadInput)
+	}
+	r := call{operation: "RestoreWorkload", method: "DELETE", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revokedWorkloads")
+	r.queryString("resource", in.Resource)
+	out := new(RestoreWorkloadOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RetireRoot: The third step of replacing a root: the old one leaves the trust bundle,
+// once all that it stands for has expired or with "force". Needs
+// "fairlead:RotateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) RetireRoot(ctx context.Context, in *RetireRootInput) (*RetireRootOutput, error) {
+	if in == nil {
+		in = new(RetireRootInput)
+	}
+	r := call{operation: "RetireRoot", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation/retire")
+	r.body = in
+	out := new(RetireRootOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RevokeCertificate: Puts a certificate on the list of revoked ones, which every proxy of
+// the mesh is given at once. Its workload can have another. Needs
+// "fairlead:RevokeCertificate" on the mesh. A refusal is an *Error.
+func (c *Client) RevokeCertificate(ctx context.Context, in *RevokeCertificateInput) (*RevokeCertificateOutput, error) {
+	if in == nil {
+		in = new(RevokeCertificateInput)
+	}
+	r := call{operation: "RevokeCertificate", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revokedCertificates")
+	r.label("serialNumber", in.SerialNumber)
+	r.body = in
+	out := new(RevokeCertificateOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RevokeRoleSessions: Makes all sessions of a role that began before now void. Needs
 // "iam:PutRolePolicy". A refusal is an *Error.
 func (c *Client) RevokeRoleSessions(ctx context.Context, in *RevokeRoleSessionsInput) (*RevokeRoleSessionsOutput, error) {
@@ -833,6 +1082,62 @@ func (c *Client) RevokeRoleSessions(ctx context.Context, in *RevokeRoleSessionsI
 	r.label("roleName", in.RoleName)
 	r.literal("/revocation")
 	out := new(RevokeRoleSessionsOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RevokeWorkload: Refuses a workload certificates from now on. Those that it has are good
+// until they expire, unless "listed" puts them on the list of revoked ones. Needs
+// "fairlead:RevokeWorkload" on the mesh. A refusal is an *Error.
+func (c *Client) RevokeWorkload(ctx context.Context, in *RevokeWorkloadInput) (*RevokeWorkloadOutput, error) {
+	if in == nil {
+		in = new(RevokeWorkloadInput)
+	}
+	r := call{operation: "RevokeWorkload", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revokedWorkloads")
+	r.body = in
+	out := new(RevokeWorkloadOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RotateIntermediate: Has a new intermediate sign from now on, below the same root. It
+// happens by itself before one expires. Needs "fairlead:RotateAuthority" on the mesh. A
+// refusal is an *Error.
+func (c *Client) RotateIntermediate(ctx context.Context, in *RotateIntermediateInput) (*RotateIntermediateOutput, error) {
+	if in == nil {
+		in = new(RotateIntermediateInput)
+	}
+	r := call{operation: "RotateIntermediate", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/intermediate")
+	out := new(RotateIntermediateOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SwitchRoot: The second step of replacing a root: what is below the new one signs, once
+// every certificate has been renewed since the first step or with "force". Needs
+// "fairlead:RotateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) SwitchRoot(ctx context.Context, in *SwitchRootInput) (*SwitchRootOutput, error) {
+	if in == nil {
+		in = new(SwitchRootInput)
+	}
+	r := call{operation: "SwitchRoot", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation/switch")
+	r.body = in
+	out := new(SwitchRootOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -870,6 +1175,24 @@ func (c *Client) UpdateAccount(ctx context.Context, in *UpdateAccountInput) (*Up
 	r.label("accountId", in.AccountID)
 	r.body = in
 	out := new(UpdateAccountOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UpdateAuthority: Sets how long the certificates of a mesh are valid. Needs
+// "fairlead:UpdateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) UpdateAuthority(ctx context.Context, in *UpdateAuthorityInput) (*UpdateAuthorityOutput, error) {
+	if in == nil {
+		in = new(UpdateAuthorityInput)
+	}
+	r := call{operation: "UpdateAuthority", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority")
+	r.body = in
+	out := new(UpdateAuthorityOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -55,6 +55,8 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.Var(&f.auditSize, "audit-max-size", "size at which the audit file is put aside and a new one begun")
 	fl.IntVar(&f.cfg.Audit.MaxFiles, "audit-max-files", 10, "audit files that are kept, the current one included")
 	fl.StringVar(&f.cfg.IdentityAudience, "identity-audience", "", "name of this server, which AWS roles sign for when they prove who they are")
+	fl.StringVar(&f.cfg.TrustDomain, "trust-domain", server.DefaultTrustDomain, "host part of the names in workloads' certificates, spiffe://TRUST_DOMAIN/…")
+	fl.StringSliceVar(&f.cfg.VaultAddresses, "vault-address", nil, "URL of a HashiCorp Vault that may hold the authorities of meshes; may be given more than once")
 	fl.StringVar(&f.quotaSet, "quota-set", "default", "quotas of accounts without values of their own: default, app-mesh")
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
@@ -109,6 +111,14 @@ func (f *serverFlags) fill() error {
 		return fmt.Errorf("--shutdown-wait %s is not allowed: more than 0, for example 20s", f.cfg.Timeouts.Shutdown)
 	case f.cfg.MaxStreamAge < 0:
 		return fmt.Errorf("--max-stream-age %s is not allowed: more than 0, for example 30m", f.cfg.MaxStreamAge)
+	}
+	if err := server.CheckTrustDomain(f.cfg.TrustDomain); err != nil {
+		return fmt.Errorf("--trust-domain: %w", err)
+	}
+	for _, address := range f.cfg.VaultAddresses {
+		if err := server.CheckVaultAddress(address); err != nil {
+			return fmt.Errorf("--vault-address: %w", err)
+		}
 	}
 	switch f.quotaSet {
 	case "default":

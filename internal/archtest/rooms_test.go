@@ -70,7 +70,7 @@ var rooms = map[string]room{
 	"internal/registry/cloudmap": {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/ca":                {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	"internal/quota":             {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/restapi":           {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/mesh", "internal/store"}, modules: anything},
+	"internal/restapi":           {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/ca", "internal/mesh", "internal/store"}, modules: anything},
 	"internal/xds": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",

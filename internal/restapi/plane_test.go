@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/api/client"
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
@@ -62,7 +63,16 @@ func newPlane(tb testing.TB, change func(*restapi.Config)) *plane {
 			tb.Error(err)
 		}
 	})
-	cfg := restapi.Config{Store: p.store, Access: a, Verify: a.Verify, Audit: log, Logger: testLogger(tb)}
+	authority, err := ca.Open(tb.Context(), ca.Config{Store: p.store})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := authority.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	cfg := restapi.Config{Store: p.store, Access: a, CA: authority, Verify: a.Verify, Audit: log, Logger: testLogger(tb)}
 	if change != nil {
 		change(&cfg)
 	}

@@ -152,6 +152,11 @@ func (c ownCall) doIdentity(ctx context.Context, in any) (any, error) {
 	case *v1.AssumeRoleWithAWSIdentityInput:
 		return c.assumeRoleWithAWSIdentity(ctx, in)
 	}
+	if c.ca != nil {
+		if out, known, err := c.doCertificates(ctx, in); known {
+			return out, err
+		}
+	}
 	return nil, fmt.Errorf("calling %s: there is no method for it", c.x.route.name())
 }
 

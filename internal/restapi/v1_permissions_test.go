@@ -63,6 +63,22 @@ var ownPermissions = map[string]struct{ action, resource, method, path, body str
 	"ListProxies":               {"fairlead:ListProxies", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/proxies", ""},
 	"DescribeConfiguration":     {"fairlead:DescribeConfiguration", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/configuration?resource=virtualNode/cart", ""},
 	"ListProblems":              {"fairlead:ListProblems", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/problems", ""},
+
+	"AddRoot":             {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority/rotation", ""},
+	"CancelRotation":      {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/given-up", "DELETE", "/v1/meshes/given-up/authority/rotation", ""},
+	"DescribeAuthority":   {"fairlead:DescribeAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/authority", ""},
+	"DescribeTrustBundle": {"fairlead:DescribeTrustBundle", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/trustBundle", ""},
+	"ImportAuthority":     {"fairlead:ImportAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/empty", "PUT", "/v1/meshes/empty/authority/root", `{"certificate":"{certificate}","privateKey":"{privateKey}"}`},
+	"IssueCertificate":    {"appmesh:StreamAggregatedResources", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop/virtualNode/cart", "PUT", "/v1/meshes/shop/certificates", `{"resourceArn":"mesh/shop/virtualNode/cart","csr":"{csr}"}`},
+	"ListCertificates":    {"fairlead:ListCertificates", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/certificates", ""},
+	"ListRevocations":     {"fairlead:ListRevocations", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/revocations", ""},
+	"RestoreWorkload":     {"fairlead:RevokeWorkload", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "DELETE", "/v1/meshes/shop/revokedWorkloads?resource=virtualNode/gone", ""},
+	"RetireRoot":          {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/switched", "PUT", "/v1/meshes/switched/authority/rotation/retire", `{"force":true}`},
+	"RevokeCertificate":   {"fairlead:RevokeCertificate", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/revokedCertificates/{serial}", ""},
+	"RevokeWorkload":      {"fairlead:RevokeWorkload", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/revokedWorkloads", `{"resource":"virtualNode/other"}`},
+	"RotateIntermediate":  {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority/intermediate", ""},
+	"SwitchRoot":          {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/added", "PUT", "/v1/meshes/added/authority/rotation/switch", `{"force":true}`},
+	"UpdateAuthority":     {"fairlead:UpdateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority", `{"certificateSeconds":600}`},
 }
 
 // TestOwnPermissions tries each operation of /v1 as a user without a policy, with the
@@ -76,6 +92,7 @@ func TestOwnPermissions(t *testing.T) {
 	p := newPlane(t, knownProxies)
 	victim := preparePermissions(t, p)
 	proofs := vouch(t, p)
+	serial := prepareCertificates(t, p)
 	admin := p.client(t, p.admin)
 	tester := p.user(t, p.admin, "tester", "")
 	// Deletes last: the others need what they delete.
@@ -88,6 +105,7 @@ func TestOwnPermissions(t *testing.T) {
 			t.Errorf("%s is not tried", op.Name)
 			continue
 		}
+		c.path, c.body = strings.ReplaceAll(c.path, "{serial}", serial), certificateTexts(t).Replace(c.body)
 		if strings.Contains(c.path, "%s") {
 			c.path = fmt.Sprintf(c.path, victim.AccessKeyID)
 		}

@@ -40,6 +40,26 @@ type Account struct {
 	Status string `json:"status"`
 }
 
+// AddRootInput is what AddRoot is asked with.
+type AddRootInput struct {
+	// The certificate of the authority that is imported, and behind it those of its chain.
+	// The mesh trusts the first, and nothing else that its root has signed.
+	Certificate string `json:"certificate,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The private key of the first certificate: PKCS #8, SEC 1 or PKCS #1, without a
+	// passphrase. It is kept sealed and never shown.
+	PrivateKey string `json:"privateKey,omitzero"`
+	// Where the root is in HashiCorp Vault, in place of a certificate.
+	Vault *VaultSigner `json:"vault,omitzero"`
+}
+
+// AddRootOutput is the answer of AddRoot.
+type AddRootOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
 // ApplyQuotaSetInput is what ApplyQuotaSet is asked with.
 type ApplyQuotaSetInput struct {
 	// The caller's own account if absent.
@@ -141,6 +161,39 @@ type AssumeRoleWithWebIdentityOutput struct {
 	Credentials Credentials `json:"credentials"`
 }
 
+// Authority: The certificate authority of a mesh.
+type Authority struct {
+	// Agents of the mesh that hold a stream for the trust bundle with the server that
+	// answers.
+	Agents int `json:"agents"`
+	// Those of them that have the present bundle.
+	AgentsCurrent int `json:"agentsCurrent"`
+	// How long certificates are valid, in seconds.
+	CertificateSeconds int `json:"certificateSeconds"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	CreatedAt Time `json:"createdAt"`
+	// What signs now.
+	Intermediate Intermediate `json:"intermediate"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	LastUpdatedAt Time `json:"lastUpdatedAt"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The twelve digits of an account.
+	MeshOwner string `json:"meshOwner"`
+	// From when on the next step needs no force.
+	NextStepAt Time `json:"nextStepAt,omitzero"`
+	// Those in force, which the mesh trusts: one, or two while the root is being replaced.
+	Roots []Root `json:"roots"`
+	// How far the replacement of the root is; absent if none is under way.
+	Rotation string `json:"rotation,omitzero"`
+	// When that step was made.
+	RotationAt Time `json:"rotationAt,omitzero"`
+	// What the workloads of a mesh trust.
+	TrustBundle TrustBundle `json:"trustBundle"`
+	// The host part of the names in its certificates, a setting of the server.
+	TrustDomain string `json:"trustDomain"`
+}
+
 // AwsProvider: Lets AWS vouch for its principals.
 type AwsProvider struct {
 	// The AWS accounts whose principals are accepted.
@@ -150,6 +203,36 @@ type AwsProvider struct {
 	// The regions whose STS may be asked; all if absent. STS without a region is that of
 	// us-east-1.
 	Regions []string `json:"regions,omitzero"`
+}
+
+// CancelRotationInput is what CancelRotation is asked with.
+type CancelRotationInput struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+}
+
+// CancelRotationOutput is the answer of CancelRotation.
+type CancelRotationOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// Certificate: A certificate that was issued.
+type Certificate struct {
+	// Who asked for it.
+	Caller string `json:"caller"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore Time `json:"notBefore"`
+	// Whose it is: "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+	// It is on the list of revoked ones.
+	Revoked bool `json:"revoked"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+	// Its SPIFFE ID.
+	Uri string `json:"uri"`
 }
 
 // CertificateProvider: Lets an authority vouch for who has its certificates.
@@ -384,6 +467,18 @@ type DescribeAccountOutput struct {
 	Account Account `json:"account"`
 }
 
+// DescribeAuthorityInput is what DescribeAuthority is asked with.
+type DescribeAuthorityInput struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+}
+
+// DescribeAuthorityOutput is the answer of DescribeAuthority.
+type DescribeAuthorityOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
 // DescribeConfigurationInput is what DescribeConfiguration is asked with.
 type DescribeConfigurationInput struct {
 	// Of the proxy that is meant, for what is sent depends on how a proxy is placed. Absent:
@@ -426,6 +521,20 @@ type DescribeRoleInput struct {
 type DescribeRoleOutput struct {
 	// A role of an account, which those whom its trust policy names may assume.
 	Role Role `json:"role"`
+}
+
+// DescribeTrustBundleInput is what DescribeTrustBundle is asked with.
+type DescribeTrustBundleInput struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"meshOwner,omitzero"`
+}
+
+// DescribeTrustBundleOutput is the answer of DescribeTrustBundle.
+type DescribeTrustBundleOutput struct {
+	// What the workloads of a mesh trust.
+	TrustBundle TrustBundle `json:"trustBundle"`
 }
 
 // DescribeUserInput is what DescribeUser is asked with.
@@ -498,6 +607,71 @@ type IdentityProvider struct {
 	Type string `json:"type"`
 }
 
+// ImportAuthorityInput is what ImportAuthority is asked with.
+type ImportAuthorityInput struct {
+	// The certificate of the authority that is imported, and behind it those of its chain.
+	// The mesh trusts the first, and nothing else that its root has signed.
+	Certificate string `json:"certificate,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The private key of the first certificate: PKCS #8, SEC 1 or PKCS #1, without a
+	// passphrase. It is kept sealed and never shown.
+	PrivateKey string `json:"privateKey,omitzero"`
+	// Where the root is in HashiCorp Vault, in place of a certificate.
+	Vault *VaultSigner `json:"vault,omitzero"`
+}
+
+// ImportAuthorityOutput is the answer of ImportAuthority.
+type ImportAuthorityOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// Intermediate: What signs certificates.
+type Intermediate struct {
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore Time `json:"notBefore"`
+	// The root that it is below.
+	RootID string `json:"rootId"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+	Subject      string `json:"subject"`
+}
+
+// IssueCertificateInput is what IssueCertificate is asked with.
+type IssueCertificateInput struct {
+	// A certificate signing request in PEM form. Its key is ECDSA with P-256 or P-384, or RSA
+	// with 2048 to 4096 bits.
+	Csr string `json:"csr"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The virtual node or virtual gateway, in full or from "mesh/" on; in the caller's
+	// account.
+	ResourceARN string `json:"resourceArn"`
+}
+
+// IssueCertificateOutput is the answer of IssueCertificate.
+type IssueCertificateOutput struct {
+	// The certificate, and behind it what is between it and the root.
+	CertificateChain string `json:"certificateChain"`
+	// The host names and addresses that it is for.
+	DnsNames []string `json:"dnsNames"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore Time `json:"notBefore"`
+	// When to ask for another: after half of its time.
+	RenewAfter Time `json:"renewAfter"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+	// What the workloads of a mesh trust.
+	TrustBundle TrustBundle `json:"trustBundle"`
+	// The SPIFFE ID: "spiffe://TRUST_DOMAIN/ACCOUNT/MESH/virtualNode/NAME".
+	Uri string `json:"uri"`
+}
+
 // ListAccessKeysInput is what ListAccessKeys is asked with.
 type ListAccessKeysInput struct {
 	// 100 if absent.
@@ -526,6 +700,23 @@ type ListAccountsInput struct {
 // ListAccountsOutput is the answer of ListAccounts.
 type ListAccountsOutput struct {
 	Accounts []Account `json:"accounts"`
+	// Present if there are more.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
+// ListCertificatesInput is what ListCertificates is asked with.
+type ListCertificatesInput struct {
+	// 100 if absent.
+	Limit int `json:"limit,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
+// ListCertificatesOutput is the answer of ListCertificates.
+type ListCertificatesOutput struct {
+	Certificates []Certificate `json:"certificates"`
 	// Present if there are more.
 	NextToken string `json:"nextToken,omitzero"`
 }
@@ -630,6 +821,23 @@ type ListQuotasOutput struct {
 	// Present if there are more.
 	NextToken string  `json:"nextToken,omitzero"`
 	Quotas    []Quota `json:"quotas"`
+}
+
+// ListRevocationsInput is what ListRevocations is asked with.
+type ListRevocationsInput struct {
+	// 100 if absent.
+	Limit int `json:"limit,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
+// ListRevocationsOutput is the answer of ListRevocations.
+type ListRevocationsOutput struct {
+	// Present if there are more.
+	NextToken   string       `json:"nextToken,omitzero"`
+	Revocations []Revocation `json:"revocations"`
 }
 
 // ListRolesInput is what ListRoles is asked with.
@@ -759,6 +967,68 @@ type ResetQuotaOutput struct {
 	Quota Quota `json:"quota"`
 }
 
+// RestoreWorkloadInput is what RestoreWorkload is asked with.
+type RestoreWorkloadInput struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+}
+
+// RestoreWorkloadOutput is the answer of RestoreWorkload.
+type RestoreWorkloadOutput struct {
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+}
+
+// RetireRootInput is what RetireRoot is asked with.
+type RetireRootInput struct {
+	// Does not wait: what is not renewed yet, or not expired yet, may be refused by its
+	// peers.
+	Force bool `json:"force,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+}
+
+// RetireRootOutput is the answer of RetireRoot.
+type RetireRootOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// Revocation: A workload that gets no certificates, or a certificate that is not to be
+// trusted any more.
+type Revocation struct {
+	Reason string `json:"reason,omitzero"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	RevokedAt Time `json:"revokedAt"`
+	// An Amazon Resource Name.
+	RevokedBy string `json:"revokedBy"`
+	// Of a certificate; absent where the workload itself is revoked.
+	SerialNumber string `json:"serialNumber,omitzero"`
+	// When it ends: for a certificate with its expiry. Absent: when the workload is restored.
+	Until Time `json:"until,omitzero"`
+}
+
+// RevokeCertificateInput is what RevokeCertificate is asked with.
+type RevokeCertificateInput struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// Why, for people.
+	Reason string `json:"reason,omitzero"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+}
+
+// RevokeCertificateOutput is the answer of RevokeCertificate.
+type RevokeCertificateOutput struct {
+	// A workload that gets no certificates, or a certificate that is not to be trusted any
+	// more.
+	Revocation Revocation `json:"revocation"`
+}
+
 // RevokeRoleSessionsInput is what RevokeRoleSessions is asked with.
 type RevokeRoleSessionsInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -769,6 +1039,27 @@ type RevokeRoleSessionsInput struct {
 type RevokeRoleSessionsOutput struct {
 	// A role of an account, which those whom its trust policy names may assume.
 	Role Role `json:"role"`
+}
+
+// RevokeWorkloadInput is what RevokeWorkload is asked with.
+type RevokeWorkloadInput struct {
+	// Puts the certificates that it has on the list of revoked ones.
+	Listed bool `json:"listed,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// Why, for people.
+	Reason string `json:"reason,omitzero"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+	// When it may have certificates again; absent: when it is restored.
+	Until Time `json:"until,omitzero"`
+}
+
+// RevokeWorkloadOutput is the answer of RevokeWorkload.
+type RevokeWorkloadOutput struct {
+	// A workload that gets no certificates, or a certificate that is not to be trusted any
+	// more.
+	Revocation Revocation `json:"revocation"`
 }
 
 // Role: A role of an account, which those whom its trust policy names may assume.
@@ -791,6 +1082,37 @@ type Role struct {
 	SessionsRevokedAt Time `json:"sessionsRevokedAt,omitzero"`
 	// Who may assume the role: a policy document with principals.
 	TrustPolicy json.RawMessage `json:"trustPolicy"`
+}
+
+// Root: A root in force.
+type Root struct {
+	// Certificates in PEM form.
+	Certificate string `json:"certificate"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore Time `json:"notBefore"`
+	// Of its key: the first half of its SHA-256.
+	RootID string `json:"rootId"`
+	// What signs now is below it.
+	Signs bool `json:"signs"`
+	// Since when it is in the trust bundle.
+	Since Time `json:"since"`
+	// Where a root comes from.
+	Source  string `json:"source"`
+	Subject string `json:"subject"`
+}
+
+// RotateIntermediateInput is what RotateIntermediate is asked with.
+type RotateIntermediateInput struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+}
+
+// RotateIntermediateOutput is the answer of RotateIntermediate.
+type RotateIntermediateOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
 }
 
 // Share: A mesh shared with another account.
@@ -817,6 +1139,32 @@ type SignedRequest struct {
 	Method string `json:"method"`
 	// The URL of STS, for example https://sts.eu-west-1.amazonaws.com/.
 	URL string `json:"url"`
+}
+
+// SwitchRootInput is what SwitchRoot is asked with.
+type SwitchRootInput struct {
+	// Does not wait: what is not renewed yet, or not expired yet, may be refused by its
+	// peers.
+	Force bool `json:"force,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+}
+
+// SwitchRootOutput is the answer of SwitchRoot.
+type SwitchRootOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// TrustBundle: What the workloads of a mesh trust.
+type TrustBundle struct {
+	// The roots in force.
+	Certificates string `json:"certificates"`
+	// The lists of revoked certificates in PEM form, one of each signer; absent while nothing
+	// is revoked.
+	Crl string `json:"crl,omitzero"`
+	// A hash of the content.
+	Version string `json:"version"`
 }
 
 // UpdateAccessKeyInput is what UpdateAccessKey is asked with.
@@ -849,6 +1197,20 @@ type UpdateAccountInput struct {
 type UpdateAccountOutput struct {
 	// A tenant. Meshes, users, roles and quotas belong to one.
 	Account Account `json:"account"`
+}
+
+// UpdateAuthorityInput is what UpdateAuthority is asked with.
+type UpdateAuthorityInput struct {
+	// How long certificates are valid, in seconds.
+	CertificateSeconds int `json:"certificateSeconds"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+}
+
+// UpdateAuthorityOutput is the answer of UpdateAuthority.
+type UpdateAuthorityOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
 }
 
 // UpdateIdentityProviderInput is what UpdateIdentityProvider is asked with.
@@ -934,6 +1296,28 @@ type User struct {
 	UserName string `json:"userName"`
 }
 
+// VaultSigner: HashiCorp Vault's PKI secrets engine. Its authority signs the mesh's
+// intermediates; its root's key stays there.
+type VaultSigner struct {
+	// The URL of the server, one that the operator has named with "--vault-address".
+	Address string `json:"address"`
+	// Where AppRole is mounted; "approle" if absent.
+	AuthMount string `json:"authMount,omitzero"`
+	// What the server's certificate is checked against; absent: the system's authorities.
+	CaPem string `json:"caPem,omitzero"`
+	// The path of the PKI secrets engine, for example "pki/shop". Each mesh needs one of its
+	// own.
+	Mount string `json:"mount"`
+	// Of Vault Enterprise.
+	Namespace string `json:"namespace,omitzero"`
+	// Of an AppRole.
+	RoleID string `json:"roleId,omitzero"`
+	// A secret of Vault, which is kept sealed and never shown.
+	SecretID string `json:"secretId,omitzero"`
+	// A token that may sign; or else "roleId" and "secretId".
+	Token string `json:"token,omitzero"`
+}
+
 // Values of AccessKeyStatus.
 const (
 	AccessKeyStatusActive   = "ACTIVE"
@@ -969,4 +1353,17 @@ const (
 const (
 	QuotaSetNameDefault = "default"
 	QuotaSetNameAppMesh = "app-mesh"
+)
+
+// Values of RootSource.
+const (
+	RootSourceMade     = "MADE"
+	RootSourceImported = "IMPORTED"
+	RootSourceVault    = "VAULT"
+)
+
+// Values of RotationStep.
+const (
+	RotationStepAdded    = "ADDED"
+	RotationStepSwitched = "SWITCHED"
 )
