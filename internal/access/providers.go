@@ -12,13 +12,18 @@ import (
 // MaxIdentityProviders is how many identity providers an account may have.
 const MaxIdentityProviders = 100
 
-// What a provider is set to, and a request that was signed for AWS.
+// Names of federation's types, for rooms that do not import it.
 type (
-	ProviderSettings    = federation.Settings
-	OIDCSettings        = federation.OIDC
+	// ProviderSettings say whom a provider vouches for.
+	ProviderSettings = federation.Settings
+	// OIDCSettings are those of an issuer of OpenID Connect tokens.
+	OIDCSettings = federation.OIDC
+	// CertificateSettings are those of an authority of client certificates.
 	CertificateSettings = federation.Certificate
-	AWSSettings         = federation.AWS
-	SignedRequest       = federation.SignedRequest
+	// AWSSettings are those of AWS.
+	AWSSettings = federation.AWS
+	// SignedRequest is a request to AWS's STS that was signed and not sent.
+	SignedRequest = federation.SignedRequest
 )
 
 // IdentityProvider is whom an account lets vouch for workloads: an issuer of OpenID

@@ -38,8 +38,9 @@ func TestRead(t *testing.T) {
 		"Fairlead's first":  {with(web, vars{"AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": "/t"}), WebIdentity, "", func(s Settings) bool { return s.TokenFile == "/token" && s.RoleARN == role }},
 		"AWS's with a key":  {vars{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ROLE_ARN": role, "AWS_WEB_IDENTITY_TOKEN_FILE": "/t"}, Keys, "", nil},
 		"a token and a key": {with(web, vars{"AWS_ACCESS_KEY_ID": "a"}), "", "AWS_ACCESS_KEY_ID is set and so is FAIRLEAD_WEB_IDENTITY_TOKEN_FILE; say with FAIRLEAD_IDENTITY which of keys and web-identity is meant", nil},
-		"a token and a certificate": {with(web, vars{"FAIRLEAD_CLIENT_CERT_FILE": "/c"}), "",
-			"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE is set and so is FAIRLEAD_CLIENT_CERT_FILE", nil},
+		"a token and a certificate": {
+			with(web, vars{"FAIRLEAD_CLIENT_CERT_FILE": "/c"}), "", "FAIRLEAD_WEB_IDENTITY_TOKEN_FILE is set and so is FAIRLEAD_CLIENT_CERT_FILE", nil,
+		},
 		"both, and said":      {with(web, vars{"AWS_ACCESS_KEY_ID": "a", "FAIRLEAD_IDENTITY": "Web-Identity"}), WebIdentity, "", nil},
 		"said, and not there": {vars{"FAIRLEAD_IDENTITY": "web-identity", "FAIRLEAD_ROLE_ARN": role}, "", "FAIRLEAD_WEB_IDENTITY_TOKEN_FILE is not set", nil},
 		"said oddly":          {vars{"FAIRLEAD_IDENTITY": "token"}, "", `FAIRLEAD_IDENTITY is "token", allowed are keys, file, web-identity, certificate, aws`, nil},
@@ -49,8 +50,11 @@ func TestRead(t *testing.T) {
 		"an odd session":      {with(web, vars{"AWS_ROLE_SESSION_NAME": "a b"}), "", `AWS_ROLE_SESSION_NAME is "a b"`, nil},
 		"times":               {with(web, vars{"FAIRLEAD_SESSION_SECONDS": "900", "FAIRLEAD_IDENTITY_RENEW_SECONDS": "60"}), WebIdentity, "", func(s Settings) bool { return s.Duration == 15*time.Minute && s.RenewAfter == time.Minute }},
 		"odd times":           {with(web, vars{"FAIRLEAD_SESSION_SECONDS": "60"}), "", `FAIRLEAD_SESSION_SECONDS is "60", allowed are whole numbers from 900 to 43200`, nil},
-		"a certificate": {vars{"FAIRLEAD_ROLE_ARN": role, "FAIRLEAD_CLIENT_CERT_FILE": "/c", "FAIRLEAD_CLIENT_KEY_FILE": "/k"}, Certificate, "",
-			func(s Settings) bool { return s.CertFile == "/c" && s.KeyFile == "/k" }},
+		"a certificate": {
+			vars{"FAIRLEAD_ROLE_ARN": role, "FAIRLEAD_CLIENT_CERT_FILE": "/c", "FAIRLEAD_CLIENT_KEY_FILE": "/k"},
+			Certificate, "",
+			func(s Settings) bool { return s.CertFile == "/c" && s.KeyFile == "/k" },
+		},
 		"half a certificate": {vars{"FAIRLEAD_ROLE_ARN": role, "FAIRLEAD_CLIENT_KEY_FILE": "/k"}, "", "FAIRLEAD_CLIENT_CERT_FILE and FAIRLEAD_CLIENT_KEY_FILE are needed both", nil},
 		"AWS": {amazon, AWS, "", func(s Settings) bool {
 			return s.Amazon == Amazon{Audience: "fairlead.test", STS: "https://sts.eu-west-1.amazonaws.com/", Region: "eu-west-1", Metadata: "http://169.254.169.254"}
