@@ -32,6 +32,7 @@ type call struct {
 	operation  string
 	method     string
 	repeatable bool // doing it twice comes to the same
+	unsigned   bool // the request needs no signature
 	path       string
 	query      url.Values
 	body       any // nil for none
@@ -147,7 +148,7 @@ func neverSent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// request returns a signed request.
+// request returns a request, signed if it has to be.
 func (c *Client) request(ctx context.Context, r *call, body []byte) (*http.Request, error) {
 	target := c.endpoint + r.path
 	if len(r.query) > 0 {
@@ -161,6 +162,12 @@ func (c *Client) request(ctx context.Context, r *call, body []byte) (*http.Reque
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("User-Agent", c.userAgent)
+	if r.unsigned {
+		return req, nil
+	}
+	if c.credentials == nil {
+		return nil, fmt.Errorf("%s: the client has no credentials to sign with", r.operation)
+	}
 	creds, err := c.credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: getting credentials: %w", r.operation, err)

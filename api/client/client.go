@@ -33,7 +33,9 @@ type Config struct {
 	Endpoint string
 	// Region is the region to call in. Required.
 	Region string
-	// Credentials give the access key. They are asked again when they expire. Required.
+	// Credentials give the access key. They are asked again when they expire. Nil for a
+	// client of the operations that need no signature: those that exchange what somebody
+	// else vouches for, for credentials.
 	Credentials aws.CredentialsProvider
 	// HTTPClient sends the requests. Nil for one of the client's own that gives an
 	// attempt 30 seconds and follows no redirects.
@@ -64,17 +66,16 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("making client: the region is missing")
 	}
-	if cfg.Credentials == nil {
-		return nil, errors.New("making client: the credentials are missing")
-	}
 	c := &Client{
-		endpoint:    strings.TrimSuffix(cfg.Endpoint, "/"),
-		region:      cfg.Region,
-		credentials: aws.NewCredentialsCache(cfg.Credentials),
-		http:        cfg.HTTPClient,
-		attempts:    cfg.MaxAttempts,
-		userAgent:   strings.TrimSpace(cfg.UserAgent + " fairlead-client/" + version()),
-		signer:      v4.NewSigner(),
+		endpoint:  strings.TrimSuffix(cfg.Endpoint, "/"),
+		region:    cfg.Region,
+		http:      cfg.HTTPClient,
+		attempts:  cfg.MaxAttempts,
+		userAgent: strings.TrimSpace(cfg.UserAgent + " fairlead-client/" + version()),
+		signer:    v4.NewSigner(),
+	}
+	if cfg.Credentials != nil {
+		c.credentials = aws.NewCredentialsCache(cfg.Credentials)
 	}
 	if c.http == nil {
 		c.http = &http.Client{Timeout: attemptTime, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

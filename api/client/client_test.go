@@ -189,7 +189,6 @@ func TestRefusals(t *testing.T) {
 		{Endpoint: "127.0.0.1:9080", Region: region, Credentials: aws.AnonymousCredentials{}},
 		{Endpoint: s.url + "?x=1", Region: region, Credentials: aws.AnonymousCredentials{}},
 		{Endpoint: s.url, Credentials: aws.AnonymousCredentials{}},
-		{Endpoint: s.url, Region: region},
 	} {
 		if _, err := client.New(cfg); err == nil {
 			t.Errorf("a client was made with %+v", cfg)

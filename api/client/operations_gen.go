@@ -7,6 +7,26 @@ import (
 	"iter"
 )
 
+// AddRoot: The first step of replacing the root of a mesh's authority: the new one joins
+// the trust bundle, and does not sign yet. Without a certificate and without Vault,
+// Fairlead makes it. Needs "fairlead:RotateAuthority" on the mesh. A refusal is an
+// *Error.
+func (c *Client) AddRoot(ctx context.Context, in *AddRootInput) (*AddRootOutput, error) {
+	if in == nil {
+		in = new(AddRootInput)
+	}
+	r := call{operation: "AddRoot", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation")
+	r.body = in
+	out := new(AddRootOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ApplyQuotaSet: Sets all quotas of an account to a named set's values. Only callers of
 // the management account may. Needs "fairlead:UpdateQuota" on all of them. A refusal is
 // an *Error.
@@ -41,6 +61,80 @@ func (c *Client) AssumeRole(ctx context.Context, in *AssumeRoleInput) (*AssumeRo
 	return out, nil
 }
 
+// AssumeRoleWithAWSIdentity: Gives temporary credentials of a role to whoever can sign as
+// a principal of AWS. It brings a request to AWS's STS that asks who signed it, bound to
+// this server by the signed header "x-fairlead-server"; the server sends it on. The
+// role's trust policy must allow "sts:AssumeRoleWithAWSIdentity" to an identity provider
+// of the role's account. The request needs no signature. What is answered does not depend
+// on whether the role is there. A refusal is an *Error.
+func (c *Client) AssumeRoleWithAWSIdentity(ctx context.Context, in *AssumeRoleWithAWSIdentityInput) (*AssumeRoleWithAWSIdentityOutput, error) {
+	if in == nil {
+		in = new(AssumeRoleWithAWSIdentityInput)
+	}
+	r := call{operation: "AssumeRoleWithAWSIdentity", method: "PUT", repeatable: true, unsigned: true}
+	r.literal("/v1/assumedRoles/awsIdentity")
+	r.body = in
+	out := new(AssumeRoleWithAWSIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AssumeRoleWithCertificate: Gives temporary credentials of a role to whoever has shown a
+// client certificate in the TLS handshake of this connection. The role's trust policy
+// must allow "sts:AssumeRoleWithCertificate" to an identity provider of the role's
+// account. The request needs no signature. What is answered does not depend on whether
+// the role is there. A refusal is an *Error.
+func (c *Client) AssumeRoleWithCertificate(ctx context.Context, in *AssumeRoleWithCertificateInput) (*AssumeRoleWithCertificateOutput, error) {
+	if in == nil {
+		in = new(AssumeRoleWithCertificateInput)
+	}
+	r := call{operation: "AssumeRoleWithCertificate", method: "PUT", repeatable: true, unsigned: true}
+	r.literal("/v1/assumedRoles/certificate")
+	r.body = in
+	out := new(AssumeRoleWithCertificateOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AssumeRoleWithWebIdentity: Gives temporary credentials of a role to whoever has a token
+// of OpenID Connect. The role's trust policy must allow "sts:AssumeRoleWithWebIdentity"
+// to an identity provider of the role's account. The request needs no signature. What is
+// answered does not depend on whether the role is there. A refusal is an *Error.
+func (c *Client) AssumeRoleWithWebIdentity(ctx context.Context, in *AssumeRoleWithWebIdentityInput) (*AssumeRoleWithWebIdentityOutput, error) {
+	if in == nil {
+		in = new(AssumeRoleWithWebIdentityInput)
+	}
+	r := call{operation: "AssumeRoleWithWebIdentity", method: "PUT", repeatable: true, unsigned: true}
+	r.literal("/v1/assumedRoles/webIdentity")
+	r.body = in
+	out := new(AssumeRoleWithWebIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CancelRotation: Takes the new root out of the trust bundle again, before it has signed.
+// Needs "fairlead:RotateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) CancelRotation(ctx context.Context, in *CancelRotationInput) (*CancelRotationOutput, error) {
+	if in == nil {
+		in = new(CancelRotationInput)
+	}
+	r := call{operation: "CancelRotation", method: "DELETE", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation")
+	out := new(CancelRotationOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateAccessKey: Makes an access key for a user, who can have two. Needs
 // "iam:CreateAccessKey". A refusal is an *Error.
 func (c *Client) CreateAccessKey(ctx context.Context, in *CreateAccessKeyInput) (*CreateAccessKeyOutput, error) {
@@ -69,6 +163,23 @@ func (c *Client) CreateAccount(ctx context.Context, in *CreateAccountInput) (*Cr
 	r.literal("/v1/accounts")
 	r.body = in
 	out := new(CreateAccountOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// CreateIdentityProvider: Makes an identity provider in the caller's account: whom it
+// lets vouch for workloads. Exactly one of "oidc", "certificate" and "aws" is given.
+// Needs "iam:CreateIdentityProvider". A refusal is an *Error.
+func (c *Client) CreateIdentityProvider(ctx context.Context, in *CreateIdentityProviderInput) (*CreateIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(CreateIdentityProviderInput)
+	}
+	r := call{operation: "CreateIdentityProvider", method: "PUT", repeatable: false}
+	r.literal("/v1/identityProviders")
+	r.body = in
+	out := new(CreateIdentityProviderOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -176,6 +287,23 @@ func (c *Client) DeleteAccount(ctx context.Context, in *DeleteAccountInput) (*De
 	return out, nil
 }
 
+// DeleteIdentityProvider: Deletes an identity provider. Nobody gets a session through it
+// any more; sessions that are there go on, see "RevokeRoleSessions". Needs
+// "iam:DeleteIdentityProvider". A refusal is an *Error.
+func (c *Client) DeleteIdentityProvider(ctx context.Context, in *DeleteIdentityProviderInput) (*DeleteIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(DeleteIdentityProviderInput)
+	}
+	r := call{operation: "DeleteIdentityProvider", method: "DELETE", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.label("providerName", in.ProviderName)
+	out := new(DeleteIdentityProviderOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DeleteRole: Deletes a role. Its sessions are void at once. Needs "iam:DeleteRole". A
 // refusal is an *Error.
 func (c *Client) DeleteRole(ctx context.Context, in *DeleteRoleInput) (*DeleteRoleOutput, error) {
@@ -243,6 +371,24 @@ func (c *Client) DescribeAccount(ctx context.Context, in *DescribeAccountInput) 
 	return out, nil
 }
 
+// DescribeAuthority: Shows the authority of a mesh: its roots, what signs, and how far
+// the replacement of a root is. Needs "fairlead:DescribeAuthority" on the mesh. A refusal
+// is an *Error.
+func (c *Client) DescribeAuthority(ctx context.Context, in *DescribeAuthorityInput) (*DescribeAuthorityOutput, error) {
+	if in == nil {
+		in = new(DescribeAuthorityInput)
+	}
+	r := call{operation: "DescribeAuthority", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority")
+	out := new(DescribeAuthorityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DescribeConfiguration: Describes what the proxies of a virtual node or virtual gateway
 // are sent, and why. Needs "fairlead:DescribeConfiguration" on the mesh. A refusal is an
 // *Error.
@@ -264,6 +410,22 @@ func (c *Client) DescribeConfiguration(ctx context.Context, in *DescribeConfigur
 	return out, nil
 }
 
+// DescribeIdentityProvider: Shows an identity provider. Needs "iam:GetIdentityProvider".
+// A refusal is an *Error.
+func (c *Client) DescribeIdentityProvider(ctx context.Context, in *DescribeIdentityProviderInput) (*DescribeIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(DescribeIdentityProviderInput)
+	}
+	r := call{operation: "DescribeIdentityProvider", method: "GET", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.label("providerName", in.ProviderName)
+	out := new(DescribeIdentityProviderOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DescribeRole: Describes a role. Needs "iam:GetRole". A refusal is an *Error.
 func (c *Client) DescribeRole(ctx context.Context, in *DescribeRoleInput) (*DescribeRoleOutput, error) {
 	if in == nil {
@@ -273,6 +435,26 @@ func (c *Client) DescribeRole(ctx context.Context, in *DescribeRoleInput) (*Desc
 	r.literal("/v1/roles")
 	r.label("roleName", in.RoleName)
 	out := new(DescribeRoleOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DescribeTrustBundle: Shows what the workloads of a mesh trust. Makes the mesh's
+// authority if there is none yet. Needs "fairlead:DescribeTrustBundle" on the mesh; a
+// mesh that is shared with the caller can be asked about with "meshOwner". A refusal is
+// an *Error.
+func (c *Client) DescribeTrustBundle(ctx context.Context, in *DescribeTrustBundleInput) (*DescribeTrustBundleOutput, error) {
+	if in == nil {
+		in = new(DescribeTrustBundleInput)
+	}
+	r := call{operation: "DescribeTrustBundle", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/trustBundle")
+	r.queryString("meshOwner", in.MeshOwner)
+	out := new(DescribeTrustBundleOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -303,6 +485,45 @@ func (c *Client) GetCallerIdentity(ctx context.Context, in *GetCallerIdentityInp
 	r := call{operation: "GetCallerIdentity", method: "GET", repeatable: true}
 	r.literal("/v1/caller")
 	out := new(GetCallerIdentityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ImportAuthority: Gives a mesh that has no authority yet one with a root of your own: a
+// certificate with its private key, or a mount of HashiCorp Vault's PKI secrets engine.
+// Needs "fairlead:ImportAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) ImportAuthority(ctx context.Context, in *ImportAuthorityInput) (*ImportAuthorityOutput, error) {
+	if in == nil {
+		in = new(ImportAuthorityInput)
+	}
+	r := call{operation: "ImportAuthority", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/root")
+	r.body = in
+	out := new(ImportAuthorityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// IssueCertificate: Signs a workload's certificate request. The names are decided by the
+// server, from the virtual node or gateway; those in the request are not looked at. Makes
+// the mesh's authority if there is none yet. Needs "appmesh:StreamAggregatedResources" on
+// the virtual node or gateway. A refusal is an *Error.
+func (c *Client) IssueCertificate(ctx context.Context, in *IssueCertificateInput) (*IssueCertificateOutput, error) {
+	if in == nil {
+		in = new(IssueCertificateInput)
+	}
+	r := call{operation: "IssueCertificate", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/certificates")
+	r.body = in
+	out := new(IssueCertificateOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -385,6 +606,45 @@ func (c *Client) AllAccounts(ctx context.Context, in *ListAccountsInput) iter.Se
 	})
 }
 
+// ListCertificates: Lists the certificates of a mesh that have not expired. Needs
+// "fairlead:ListCertificates" on the mesh. A refusal is an *Error.
+func (c *Client) ListCertificates(ctx context.Context, in *ListCertificatesInput) (*ListCertificatesOutput, error) {
+	if in == nil {
+		in = new(ListCertificatesInput)
+	}
+	r := call{operation: "ListCertificates", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/certificates")
+	r.queryInt("limit", in.Limit)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListCertificatesOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllCertificates goes through the pages of ListCertificates from where in begins, which
+// is not changed. It ends with the first error.
+func (c *Client) AllCertificates(ctx context.Context, in *ListCertificatesInput) iter.Seq2[Certificate, error] {
+	var next ListCertificatesInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]Certificate, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListCertificates(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Certificates, out.NextToken, nil
+	})
+}
+
 // ListEvents: Looks entries of the audit log up, the newest first. Needs
 // "fairlead:ListEvents". A refusal is an *Error.
 func (c *Client) ListEvents(ctx context.Context, in *ListEventsInput) (*ListEventsOutput, error) {
@@ -426,6 +686,43 @@ func (c *Client) AllEvents(ctx context.Context, in *ListEventsInput) iter.Seq2[D
 			return nil, "", err
 		}
 		return out.Events, out.NextToken, nil
+	})
+}
+
+// ListIdentityProviders: Lists the identity providers of the caller's account in the
+// order of their names. Needs "iam:ListIdentityProviders". A refusal is an *Error.
+func (c *Client) ListIdentityProviders(ctx context.Context, in *ListIdentityProvidersInput) (*ListIdentityProvidersOutput, error) {
+	if in == nil {
+		in = new(ListIdentityProvidersInput)
+	}
+	r := call{operation: "ListIdentityProviders", method: "GET", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.queryInt("limit", in.Limit)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListIdentityProvidersOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllIdentityProviders goes through the pages of ListIdentityProviders from where in
+// begins, which is not changed. It ends with the first error.
+func (c *Client) AllIdentityProviders(ctx context.Context, in *ListIdentityProvidersInput) iter.Seq2[IdentityProvider, error] {
+	var next ListIdentityProvidersInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]IdentityProvider, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListIdentityProviders(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.IdentityProviders, out.NextToken, nil
 	})
 }
 
@@ -544,6 +841,45 @@ func (c *Client) AllQuotas(ctx context.Context, in *ListQuotasInput) iter.Seq2[Q
 			return nil, "", err
 		}
 		return out.Quotas, out.NextToken, nil
+	})
+}
+
+// ListRevocations: Lists the workloads that get no certificates and the certificates that
+// were revoked. Needs "fairlead:ListRevocations" on the mesh. A refusal is an *Error.
+func (c *Client) ListRevocations(ctx context.Context, in *ListRevocationsInput) (*ListRevocationsOutput, error) {
+	if in == nil {
+		in = new(ListRevocationsInput)
+	}
+	r := call{operation: "ListRevocations", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revocations")
+	r.queryInt("limit", in.Limit)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListRevocationsOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllRevocations goes through the pages of ListRevocations from where in begins, which is
+// not changed. It ends with the first error.
+func (c *Client) AllRevocations(ctx context.Context, in *ListRevocationsInput) iter.Seq2[Revocation, error] {
+	var next ListRevocationsInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]Revocation, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListRevocations(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Revocations, out.NextToken, nil
 	})
 }
 
@@ -678,6 +1014,63 @@ func (c *Client) ResetQuota(ctx context.Context, in *ResetQuotaInput) (*ResetQuo
 	return out, nil
 }
 
+// RestoreWorkload: Lets a workload have certificates again. Needs
+// "fairlead:RevokeWorkload" on the mesh. A refusal is an *Error.
+func (c *Client) RestoreWorkload(ctx context.Context, in *RestoreWorkloadInput) (*RestoreWorkloadOutput, error) {
+	if in == nil {
+		in = new(RestoreWorkloadInput)
+	}
+	r := call{operation: "RestoreWorkload", method: "DELETE", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revokedWorkloads")
+	r.queryString("resource", in.Resource)
+	out := new(RestoreWorkloadOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RetireRoot: The third step of replacing a root: the old one leaves the trust bundle,
+// once all that it stands for has expired or with "force". Needs
+// "fairlead:RotateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) RetireRoot(ctx context.Context, in *RetireRootInput) (*RetireRootOutput, error) {
+	if in == nil {
+		in = new(RetireRootInput)
+	}
+	r := call{operation: "RetireRoot", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation/retire")
+	r.body = in
+	out := new(RetireRootOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RevokeCertificate: Puts a certificate on the list of revoked ones, which every proxy of
+// the mesh is given at once. Its workload can have another. Needs
+// "fairlead:RevokeCertificate" on the mesh. A refusal is an *Error.
+func (c *Client) RevokeCertificate(ctx context.Context, in *RevokeCertificateInput) (*RevokeCertificateOutput, error) {
+	if in == nil {
+		in = new(RevokeCertificateInput)
+	}
+	r := call{operation: "RevokeCertificate", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revokedCertificates")
+	r.label("serialNumber", in.SerialNumber)
+	r.body = in
+	out := new(RevokeCertificateOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RevokeRoleSessions: Makes all sessions of a role that began before now void. Needs
 // "iam:PutRolePolicy". A refusal is an *Error.
 func (c *Client) RevokeRoleSessions(ctx context.Context, in *RevokeRoleSessionsInput) (*RevokeRoleSessionsOutput, error) {
@@ -689,6 +1082,62 @@ func (c *Client) RevokeRoleSessions(ctx context.Context, in *RevokeRoleSessionsI
 	r.label("roleName", in.RoleName)
 	r.literal("/revocation")
 	out := new(RevokeRoleSessionsOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RevokeWorkload: Refuses a workload certificates from now on. Those that it has are good
+// until they expire, unless "listed" puts them on the list of revoked ones. Needs
+// "fairlead:RevokeWorkload" on the mesh. A refusal is an *Error.
+func (c *Client) RevokeWorkload(ctx context.Context, in *RevokeWorkloadInput) (*RevokeWorkloadOutput, error) {
+	if in == nil {
+		in = new(RevokeWorkloadInput)
+	}
+	r := call{operation: "RevokeWorkload", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/revokedWorkloads")
+	r.body = in
+	out := new(RevokeWorkloadOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RotateIntermediate: Has a new intermediate sign from now on, below the same root. It
+// happens by itself before one expires. Needs "fairlead:RotateAuthority" on the mesh. A
+// refusal is an *Error.
+func (c *Client) RotateIntermediate(ctx context.Context, in *RotateIntermediateInput) (*RotateIntermediateOutput, error) {
+	if in == nil {
+		in = new(RotateIntermediateInput)
+	}
+	r := call{operation: "RotateIntermediate", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/intermediate")
+	out := new(RotateIntermediateOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SwitchRoot: The second step of replacing a root: what is below the new one signs, once
+// every certificate has been renewed since the first step or with "force". Needs
+// "fairlead:RotateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) SwitchRoot(ctx context.Context, in *SwitchRootInput) (*SwitchRootOutput, error) {
+	if in == nil {
+		in = new(SwitchRootInput)
+	}
+	r := call{operation: "SwitchRoot", method: "PUT", repeatable: false}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority/rotation/switch")
+	r.body = in
+	out := new(SwitchRootOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -726,6 +1175,41 @@ func (c *Client) UpdateAccount(ctx context.Context, in *UpdateAccountInput) (*Up
 	r.label("accountId", in.AccountID)
 	r.body = in
 	out := new(UpdateAccountOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UpdateAuthority: Sets how long the certificates of a mesh are valid. Needs
+// "fairlead:UpdateAuthority" on the mesh. A refusal is an *Error.
+func (c *Client) UpdateAuthority(ctx context.Context, in *UpdateAuthorityInput) (*UpdateAuthorityOutput, error) {
+	if in == nil {
+		in = new(UpdateAuthorityInput)
+	}
+	r := call{operation: "UpdateAuthority", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/authority")
+	r.body = in
+	out := new(UpdateAuthorityOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UpdateIdentityProvider: Replaces the settings of an identity provider. Neither its kind
+// nor its issuer can change. Needs "iam:UpdateIdentityProvider". A refusal is an *Error.
+func (c *Client) UpdateIdentityProvider(ctx context.Context, in *UpdateIdentityProviderInput) (*UpdateIdentityProviderOutput, error) {
+	if in == nil {
+		in = new(UpdateIdentityProviderInput)
+	}
+	r := call{operation: "UpdateIdentityProvider", method: "PUT", repeatable: true}
+	r.literal("/v1/identityProviders")
+	r.label("providerName", in.ProviderName)
+	r.body = in
+	out := new(UpdateIdentityProviderOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}

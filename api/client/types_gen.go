@@ -41,6 +41,26 @@ type Account struct {
 	Status string `json:"status"`
 }
 
+// AddRootInput is what AddRoot is asked with.
+type AddRootInput struct {
+	// The certificate of the authority that is imported, and behind it those of its chain.
+	// The mesh trusts the first, and nothing else that its root has signed.
+	Certificate string `json:"certificate,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The private key of the first certificate: PKCS #8, SEC 1 or PKCS #1, without a
+	// passphrase. It is kept sealed and never shown.
+	PrivateKey string `json:"privateKey,omitzero"`
+	// Where the root is in HashiCorp Vault, in place of a certificate.
+	Vault *VaultSigner `json:"vault,omitzero"`
+}
+
+// AddRootOutput is the answer of AddRoot.
+type AddRootOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
 // ApplyQuotaSetInput is what ApplyQuotaSet is asked with.
 type ApplyQuotaSetInput struct {
 	// The caller's own account if absent.
@@ -73,6 +93,156 @@ type AssumeRoleOutput struct {
 	AssumedRoleARN string `json:"assumedRoleArn"`
 	// What a client signs requests with. A secret is shown in this answer only.
 	Credentials Credentials `json:"credentials"`
+}
+
+// AssumeRoleWithAWSIdentityInput is what AssumeRoleWithAWSIdentity is asked with.
+type AssumeRoleWithAWSIdentityInput struct {
+	// 3600 if absent; at most the role's "maxSessionSeconds".
+	DurationSeconds int `json:"durationSeconds,omitzero"`
+	// Narrows what the session may do: it may do what both this and the role's policies
+	// allow.
+	Policy json.RawMessage `json:"policy,omitzero"`
+	// A request to AWS's STS, signed within the last five minutes and not sent.
+	Request SignedRequest `json:"request"`
+	// An Amazon Resource Name.
+	RoleARN string `json:"roleArn"`
+	// Made of the name of whom it is about if absent.
+	SessionName string `json:"sessionName,omitzero"`
+}
+
+// AssumeRoleWithAWSIdentityOutput is the answer of AssumeRoleWithAWSIdentity.
+type AssumeRoleWithAWSIdentityOutput struct {
+	// An Amazon Resource Name.
+	AssumedRoleARN string `json:"assumedRoleArn"`
+	// What a client signs requests with. A secret is shown in this answer only.
+	Credentials Credentials `json:"credentials"`
+}
+
+// AssumeRoleWithCertificateInput is what AssumeRoleWithCertificate is asked with.
+type AssumeRoleWithCertificateInput struct {
+	// 3600 if absent; at most the role's "maxSessionSeconds".
+	DurationSeconds int `json:"durationSeconds,omitzero"`
+	// Narrows what the session may do: it may do what both this and the role's policies
+	// allow.
+	Policy json.RawMessage `json:"policy,omitzero"`
+	// An Amazon Resource Name.
+	RoleARN string `json:"roleArn"`
+	// Made of the name of whom it is about if absent.
+	SessionName string `json:"sessionName,omitzero"`
+}
+
+// AssumeRoleWithCertificateOutput is the answer of AssumeRoleWithCertificate.
+type AssumeRoleWithCertificateOutput struct {
+	// An Amazon Resource Name.
+	AssumedRoleARN string `json:"assumedRoleArn"`
+	// What a client signs requests with. A secret is shown in this answer only.
+	Credentials Credentials `json:"credentials"`
+}
+
+// AssumeRoleWithWebIdentityInput is what AssumeRoleWithWebIdentity is asked with.
+type AssumeRoleWithWebIdentityInput struct {
+	// 3600 if absent; at most the role's "maxSessionSeconds".
+	DurationSeconds int `json:"durationSeconds,omitzero"`
+	// Narrows what the session may do: it may do what both this and the role's policies
+	// allow.
+	Policy json.RawMessage `json:"policy,omitzero"`
+	// An Amazon Resource Name.
+	RoleARN string `json:"roleArn"`
+	// Made of the name of whom it is about if absent.
+	SessionName string `json:"sessionName,omitzero"`
+	// A token of OpenID Connect: a signed JSON Web Token.
+	WebIdentityToken string `json:"webIdentityToken"`
+}
+
+// AssumeRoleWithWebIdentityOutput is the answer of AssumeRoleWithWebIdentity.
+type AssumeRoleWithWebIdentityOutput struct {
+	// An Amazon Resource Name.
+	AssumedRoleARN string `json:"assumedRoleArn"`
+	// What a client signs requests with. A secret is shown in this answer only.
+	Credentials Credentials `json:"credentials"`
+}
+
+// Authority: The certificate authority of a mesh.
+type Authority struct {
+	// Agents of the mesh that hold a stream for the trust bundle with the server that
+	// answers.
+	Agents int `json:"agents"`
+	// Those of them that have the present bundle.
+	AgentsCurrent int `json:"agentsCurrent"`
+	// How long certificates are valid, in seconds.
+	CertificateSeconds int `json:"certificateSeconds"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	CreatedAt time.Time `json:"createdAt"`
+	// What signs now.
+	Intermediate Intermediate `json:"intermediate"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	LastUpdatedAt time.Time `json:"lastUpdatedAt"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The twelve digits of an account.
+	MeshOwner string `json:"meshOwner"`
+	// From when on the next step needs no force.
+	NextStepAt time.Time `json:"nextStepAt,omitzero"`
+	// Those in force, which the mesh trusts: one, or two while the root is being replaced.
+	Roots []Root `json:"roots"`
+	// How far the replacement of the root is; absent if none is under way.
+	Rotation string `json:"rotation,omitzero"`
+	// When that step was made.
+	RotationAt time.Time `json:"rotationAt,omitzero"`
+	// What the workloads of a mesh trust.
+	TrustBundle TrustBundle `json:"trustBundle"`
+	// The host part of the names in its certificates, a setting of the server.
+	TrustDomain string `json:"trustDomain"`
+}
+
+// AwsProvider: Lets AWS vouch for its principals.
+type AwsProvider struct {
+	// The AWS accounts whose principals are accepted.
+	AccountIds []string `json:"accountIds"`
+	// URLs of STS to be asked in place of AWS's own.
+	Endpoints []string `json:"endpoints,omitzero"`
+	// The regions whose STS may be asked; all if absent. STS without a region is that of
+	// us-east-1.
+	Regions []string `json:"regions,omitzero"`
+}
+
+// CancelRotationInput is what CancelRotation is asked with.
+type CancelRotationInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+}
+
+// CancelRotationOutput is the answer of CancelRotation.
+type CancelRotationOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// Certificate: A certificate that was issued.
+type Certificate struct {
+	// Who asked for it.
+	Caller string `json:"caller"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter time.Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore time.Time `json:"notBefore"`
+	// Whose it is: "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+	// It is on the list of revoked ones.
+	Revoked bool `json:"revoked"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+	// Its SPIFFE ID.
+	Uri string `json:"uri"`
+}
+
+// CertificateProvider: Lets an authority vouch for who has its certificates.
+type CertificateProvider struct {
+	// Revocation lists, PEM (X509 CRL). One counts for what its issuer signed, also after its
+	// time.
+	RevocationLists string `json:"revocationLists,omitzero"`
+	// The certificates that chains must lead to, PEM; 20 at most.
+	TrustAnchors string `json:"trustAnchors"`
 }
 
 // Configuration: What the proxies of a virtual node or virtual gateway are sent.
@@ -118,6 +288,25 @@ type CreateAccountOutput struct {
 	Account Account `json:"account"`
 	// Of the user "administrator".
 	Credentials Credentials `json:"credentials"`
+}
+
+// CreateIdentityProviderInput is what CreateIdentityProvider is asked with.
+type CreateIdentityProviderInput struct {
+	// Lets AWS vouch for its principals.
+	Aws *AwsProvider `json:"aws,omitzero"`
+	// Lets an authority vouch for who has its certificates.
+	Certificate *CertificateProvider `json:"certificate,omitzero"`
+	// Lets an issuer of OpenID Connect tokens vouch for whom its tokens are about.
+	Oidc *OidcProvider `json:"oidc,omitzero"`
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+}
+
+// CreateIdentityProviderOutput is the answer of CreateIdentityProvider.
+type CreateIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
 // CreateRoleInput is what CreateRole is asked with.
@@ -216,6 +405,19 @@ type DeleteAccountOutput struct {
 	Account Account `json:"account"`
 }
 
+// DeleteIdentityProviderInput is what DeleteIdentityProvider is asked with.
+type DeleteIdentityProviderInput struct {
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"-"`
+}
+
+// DeleteIdentityProviderOutput is the answer of DeleteIdentityProvider.
+type DeleteIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
+}
+
 // DeleteRoleInput is what DeleteRole is asked with.
 type DeleteRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -266,6 +468,18 @@ type DescribeAccountOutput struct {
 	Account Account `json:"account"`
 }
 
+// DescribeAuthorityInput is what DescribeAuthority is asked with.
+type DescribeAuthorityInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+}
+
+// DescribeAuthorityOutput is the answer of DescribeAuthority.
+type DescribeAuthorityOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
 // DescribeConfigurationInput is what DescribeConfiguration is asked with.
 type DescribeConfigurationInput struct {
 	// Of the proxy that is meant, for what is sent depends on how a proxy is placed. Absent:
@@ -285,6 +499,19 @@ type DescribeConfigurationOutput struct {
 	Configuration Configuration `json:"configuration"`
 }
 
+// DescribeIdentityProviderInput is what DescribeIdentityProvider is asked with.
+type DescribeIdentityProviderInput struct {
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"-"`
+}
+
+// DescribeIdentityProviderOutput is the answer of DescribeIdentityProvider.
+type DescribeIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
+}
+
 // DescribeRoleInput is what DescribeRole is asked with.
 type DescribeRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -295,6 +522,20 @@ type DescribeRoleInput struct {
 type DescribeRoleOutput struct {
 	// A role of an account, which those whom its trust policy names may assume.
 	Role Role `json:"role"`
+}
+
+// DescribeTrustBundleInput is what DescribeTrustBundle is asked with.
+type DescribeTrustBundleInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+}
+
+// DescribeTrustBundleOutput is the answer of DescribeTrustBundle.
+type DescribeTrustBundleOutput struct {
+	// What the workloads of a mesh trust.
+	TrustBundle TrustBundle `json:"trustBundle"`
 }
 
 // DescribeUserInput is what DescribeUser is asked with.
@@ -346,6 +587,92 @@ type GetCallerIdentityOutput struct {
 	Type string `json:"type"`
 }
 
+// IdentityProvider: Whom an account lets vouch for workloads, so that they get temporary
+// credentials of a role.
+type IdentityProvider struct {
+	// What trust policies call it, as "Federated" principal.
+	ARN string `json:"arn"`
+	// Lets AWS vouch for its principals.
+	Aws *AwsProvider `json:"aws,omitzero"`
+	// Lets an authority vouch for who has its certificates.
+	Certificate *CertificateProvider `json:"certificate,omitzero"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	CreatedAt time.Time `json:"createdAt"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	LastUpdatedAt time.Time `json:"lastUpdatedAt"`
+	// Lets an issuer of OpenID Connect tokens vouch for whom its tokens are about.
+	Oidc *OidcProvider `json:"oidc,omitzero"`
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"providerName"`
+	// What an identity provider vouches with.
+	Type string `json:"type"`
+}
+
+// ImportAuthorityInput is what ImportAuthority is asked with.
+type ImportAuthorityInput struct {
+	// The certificate of the authority that is imported, and behind it those of its chain.
+	// The mesh trusts the first, and nothing else that its root has signed.
+	Certificate string `json:"certificate,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The private key of the first certificate: PKCS #8, SEC 1 or PKCS #1, without a
+	// passphrase. It is kept sealed and never shown.
+	PrivateKey string `json:"privateKey,omitzero"`
+	// Where the root is in HashiCorp Vault, in place of a certificate.
+	Vault *VaultSigner `json:"vault,omitzero"`
+}
+
+// ImportAuthorityOutput is the answer of ImportAuthority.
+type ImportAuthorityOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// Intermediate: What signs certificates.
+type Intermediate struct {
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter time.Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore time.Time `json:"notBefore"`
+	// The root that it is below.
+	RootID string `json:"rootId"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+	Subject      string `json:"subject"`
+}
+
+// IssueCertificateInput is what IssueCertificate is asked with.
+type IssueCertificateInput struct {
+	// A certificate signing request in PEM form. Its key is ECDSA with P-256 or P-384, or RSA
+	// with 2048 to 4096 bits.
+	Csr string `json:"csr"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The virtual node or virtual gateway, in full or from "mesh/" on; in the caller's
+	// account.
+	ResourceARN string `json:"resourceArn"`
+}
+
+// IssueCertificateOutput is the answer of IssueCertificate.
+type IssueCertificateOutput struct {
+	// The certificate, and behind it what is between it and the root.
+	CertificateChain string `json:"certificateChain"`
+	// The host names and addresses that it is for.
+	DnsNames []string `json:"dnsNames"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter time.Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore time.Time `json:"notBefore"`
+	// When to ask for another: after half of its time.
+	RenewAfter time.Time `json:"renewAfter"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"serialNumber"`
+	// What the workloads of a mesh trust.
+	TrustBundle TrustBundle `json:"trustBundle"`
+	// The SPIFFE ID: "spiffe://TRUST_DOMAIN/ACCOUNT/MESH/virtualNode/NAME".
+	Uri string `json:"uri"`
+}
+
 // ListAccessKeysInput is what ListAccessKeys is asked with.
 type ListAccessKeysInput struct {
 	// 100 if absent.
@@ -378,6 +705,23 @@ type ListAccountsOutput struct {
 	NextToken string `json:"nextToken,omitzero"`
 }
 
+// ListCertificatesInput is what ListCertificates is asked with.
+type ListCertificatesInput struct {
+	// 100 if absent.
+	Limit int `json:"-"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"-"`
+}
+
+// ListCertificatesOutput is the answer of ListCertificates.
+type ListCertificatesOutput struct {
+	Certificates []Certificate `json:"certificates"`
+	// Present if there are more.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
 // ListEventsInput is what ListEvents is asked with.
 type ListEventsInput struct {
 	// The caller's own account if absent. Another account's events, and "all", are for
@@ -406,6 +750,21 @@ type ListEventsOutput struct {
 	// Entries of the audit log, in the shape of CloudTrail's.
 	Events []json.RawMessage `json:"events"`
 	// Present if there are more.
+	NextToken string `json:"nextToken,omitzero"`
+}
+
+// ListIdentityProvidersInput is what ListIdentityProviders is asked with.
+type ListIdentityProvidersInput struct {
+	// 100 if absent.
+	Limit int `json:"-"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"-"`
+}
+
+// ListIdentityProvidersOutput is the answer of ListIdentityProviders.
+type ListIdentityProvidersOutput struct {
+	IdentityProviders []IdentityProvider `json:"identityProviders"`
+	// Where the next page begins: "nextToken" of the answer before.
 	NextToken string `json:"nextToken,omitzero"`
 }
 
@@ -465,6 +824,23 @@ type ListQuotasOutput struct {
 	Quotas    []Quota `json:"quotas"`
 }
 
+// ListRevocationsInput is what ListRevocations is asked with.
+type ListRevocationsInput struct {
+	// 100 if absent.
+	Limit int `json:"-"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"-"`
+}
+
+// ListRevocationsOutput is the answer of ListRevocations.
+type ListRevocationsOutput struct {
+	// Present if there are more.
+	NextToken   string       `json:"nextToken,omitzero"`
+	Revocations []Revocation `json:"revocations"`
+}
+
 // ListRolesInput is what ListRoles is asked with.
 type ListRolesInput struct {
 	// 100 if absent.
@@ -510,6 +886,22 @@ type ListUsersOutput struct {
 	// Present if there are more.
 	NextToken string `json:"nextToken,omitzero"`
 	Users     []User `json:"users"`
+}
+
+// OidcProvider: Lets an issuer of OpenID Connect tokens vouch for whom its tokens are
+// about.
+type OidcProvider struct {
+	// Whom tokens must be meant for: one of them must be in "aud".
+	Audiences []string `json:"audiences"`
+	// The roots that the issuer's TLS certificate is verified with, PEM; the system's if
+	// absent.
+	CaCertificate string `json:"caCertificate,omitzero"`
+	// The URL of an issuer, as its tokens have it in "iss": https, with a slash at its end or
+	// without.
+	Issuer string `json:"issuer"`
+	// The issuer's public keys. With them the issuer is never asked, and they have to be
+	// updated when it changes them.
+	KeySet json.RawMessage `json:"keySet,omitzero"`
 }
 
 // Problem: Something in a mesh that cannot be obeyed, and what it is about.
@@ -576,6 +968,68 @@ type ResetQuotaOutput struct {
 	Quota Quota `json:"quota"`
 }
 
+// RestoreWorkloadInput is what RestoreWorkload is asked with.
+type RestoreWorkloadInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"-"`
+}
+
+// RestoreWorkloadOutput is the answer of RestoreWorkload.
+type RestoreWorkloadOutput struct {
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+}
+
+// RetireRootInput is what RetireRoot is asked with.
+type RetireRootInput struct {
+	// Does not wait: what is not renewed yet, or not expired yet, may be refused by its
+	// peers.
+	Force bool `json:"force,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+}
+
+// RetireRootOutput is the answer of RetireRoot.
+type RetireRootOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// Revocation: A workload that gets no certificates, or a certificate that is not to be
+// trusted any more.
+type Revocation struct {
+	Reason string `json:"reason,omitzero"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	RevokedAt time.Time `json:"revokedAt"`
+	// An Amazon Resource Name.
+	RevokedBy string `json:"revokedBy"`
+	// Of a certificate; absent where the workload itself is revoked.
+	SerialNumber string `json:"serialNumber,omitzero"`
+	// When it ends: for a certificate with its expiry. Absent: when the workload is restored.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// RevokeCertificateInput is what RevokeCertificate is asked with.
+type RevokeCertificateInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// Why, for people.
+	Reason string `json:"reason,omitzero"`
+	// A certificate's serial number in hexadecimal digits.
+	SerialNumber string `json:"-"`
+}
+
+// RevokeCertificateOutput is the answer of RevokeCertificate.
+type RevokeCertificateOutput struct {
+	// A workload that gets no certificates, or a certificate that is not to be trusted any
+	// more.
+	Revocation Revocation `json:"revocation"`
+}
+
 // RevokeRoleSessionsInput is what RevokeRoleSessions is asked with.
 type RevokeRoleSessionsInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -586,6 +1040,27 @@ type RevokeRoleSessionsInput struct {
 type RevokeRoleSessionsOutput struct {
 	// A role of an account, which those whom its trust policy names may assume.
 	Role Role `json:"role"`
+}
+
+// RevokeWorkloadInput is what RevokeWorkload is asked with.
+type RevokeWorkloadInput struct {
+	// Puts the certificates that it has on the list of revoked ones.
+	Listed bool `json:"listed,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// Why, for people.
+	Reason string `json:"reason,omitzero"`
+	// "virtualNode/NAME" or "virtualGateway/NAME".
+	Resource string `json:"resource"`
+	// When it may have certificates again; absent: when it is restored.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// RevokeWorkloadOutput is the answer of RevokeWorkload.
+type RevokeWorkloadOutput struct {
+	// A workload that gets no certificates, or a certificate that is not to be trusted any
+	// more.
+	Revocation Revocation `json:"revocation"`
 }
 
 // Role: A role of an account, which those whom its trust policy names may assume.
@@ -610,6 +1085,37 @@ type Role struct {
 	TrustPolicy json.RawMessage `json:"trustPolicy"`
 }
 
+// Root: A root in force.
+type Root struct {
+	// Certificates in PEM form.
+	Certificate string `json:"certificate"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotAfter time.Time `json:"notAfter"`
+	// A time in UTC as RFC 3339 spells it, to the millisecond: "2026-11-23T08:15:30.250Z".
+	NotBefore time.Time `json:"notBefore"`
+	// Of its key: the first half of its SHA-256.
+	RootID string `json:"rootId"`
+	// What signs now is below it.
+	Signs bool `json:"signs"`
+	// Since when it is in the trust bundle.
+	Since time.Time `json:"since"`
+	// Where a root comes from.
+	Source  string `json:"source"`
+	Subject string `json:"subject"`
+}
+
+// RotateIntermediateInput is what RotateIntermediate is asked with.
+type RotateIntermediateInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+}
+
+// RotateIntermediateOutput is the answer of RotateIntermediate.
+type RotateIntermediateOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
 // Share: A mesh shared with another account.
 type Share struct {
 	// The account that the mesh is shared with.
@@ -620,6 +1126,46 @@ type Share struct {
 	MeshName string `json:"meshName"`
 	// The twelve digits of an account.
 	MeshOwner string `json:"meshOwner"`
+}
+
+// SignedRequest: A request to AWS's STS, signed within the last five minutes and not
+// sent.
+type SignedRequest struct {
+	// Action=GetCallerIdentity&Version=2011-06-15
+	Body string `json:"body"`
+	// The headers, with "Authorization". "host", "x-amz-date" and "x-fairlead-server" must be
+	// among the signed ones, and the value of the last one be this server's name.
+	Headers map[string]string `json:"headers"`
+	// POST.
+	Method string `json:"method"`
+	// The URL of STS, for example https://sts.eu-west-1.amazonaws.com/.
+	URL string `json:"url"`
+}
+
+// SwitchRootInput is what SwitchRoot is asked with.
+type SwitchRootInput struct {
+	// Does not wait: what is not renewed yet, or not expired yet, may be refused by its
+	// peers.
+	Force bool `json:"force,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+}
+
+// SwitchRootOutput is the answer of SwitchRoot.
+type SwitchRootOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// TrustBundle: What the workloads of a mesh trust.
+type TrustBundle struct {
+	// The roots in force.
+	Certificates string `json:"certificates"`
+	// The lists of revoked certificates in PEM form, one of each signer; absent while nothing
+	// is revoked.
+	Crl string `json:"crl,omitzero"`
+	// A hash of the content.
+	Version string `json:"version"`
 }
 
 // UpdateAccessKeyInput is what UpdateAccessKey is asked with.
@@ -652,6 +1198,39 @@ type UpdateAccountInput struct {
 type UpdateAccountOutput struct {
 	// A tenant. Meshes, users, roles and quotas belong to one.
 	Account Account `json:"account"`
+}
+
+// UpdateAuthorityInput is what UpdateAuthority is asked with.
+type UpdateAuthorityInput struct {
+	// How long certificates are valid, in seconds.
+	CertificateSeconds int `json:"certificateSeconds"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+}
+
+// UpdateAuthorityOutput is the answer of UpdateAuthority.
+type UpdateAuthorityOutput struct {
+	// The certificate authority of a mesh.
+	Authority Authority `json:"authority"`
+}
+
+// UpdateIdentityProviderInput is what UpdateIdentityProvider is asked with.
+type UpdateIdentityProviderInput struct {
+	// Lets AWS vouch for its principals.
+	Aws *AwsProvider `json:"aws,omitzero"`
+	// Lets an authority vouch for who has its certificates.
+	Certificate *CertificateProvider `json:"certificate,omitzero"`
+	// Lets an issuer of OpenID Connect tokens vouch for whom its tokens are about.
+	Oidc *OidcProvider `json:"oidc,omitzero"`
+	// The name of an identity provider: letters, digits and "_+=,.@-".
+	ProviderName string `json:"-"`
+}
+
+// UpdateIdentityProviderOutput is the answer of UpdateIdentityProvider.
+type UpdateIdentityProviderOutput struct {
+	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
+	// role.
+	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
 // UpdateQuotaInput is what UpdateQuota is asked with.
@@ -718,6 +1297,28 @@ type User struct {
 	UserName string `json:"userName"`
 }
 
+// VaultSigner: HashiCorp Vault's PKI secrets engine. Its authority signs the mesh's
+// intermediates; its root's key stays there.
+type VaultSigner struct {
+	// The URL of the server, one that the operator has named with "--vault-address".
+	Address string `json:"address"`
+	// Where AppRole is mounted; "approle" if absent.
+	AuthMount string `json:"authMount,omitzero"`
+	// What the server's certificate is checked against; absent: the system's authorities.
+	CaPem string `json:"caPem,omitzero"`
+	// The path of the PKI secrets engine, for example "pki/shop". Each mesh needs one of its
+	// own.
+	Mount string `json:"mount"`
+	// Of Vault Enterprise.
+	Namespace string `json:"namespace,omitzero"`
+	// Of an AppRole.
+	RoleID string `json:"roleId,omitzero"`
+	// A secret of Vault, which is kept sealed and never shown.
+	SecretID string `json:"secretId,omitzero"`
+	// A token that may sign; or else "roleId" and "secretId".
+	Token string `json:"token,omitzero"`
+}
+
 // Values of AccessKeyStatus.
 const (
 	AccessKeyStatusActive   = "ACTIVE"
@@ -728,6 +1329,13 @@ const (
 const (
 	AccountStatusActive    = "ACTIVE"
 	AccountStatusSuspended = "SUSPENDED"
+)
+
+// Values of IdentityProviderType.
+const (
+	IdentityProviderTypeOidc        = "OIDC"
+	IdentityProviderTypeCertificate = "CERTIFICATE"
+	IdentityProviderTypeAws         = "AWS"
 )
 
 // Values of PrincipalType.
@@ -746,6 +1354,19 @@ const (
 const (
 	QuotaSetNameDefault = "default"
 	QuotaSetNameAppMesh = "app-mesh"
+)
+
+// Values of RootSource.
+const (
+	RootSourceMade     = "MADE"
+	RootSourceImported = "IMPORTED"
+	RootSourceVault    = "VAULT"
+)
+
+// Values of RotationStep.
+const (
+	RotationStepAdded    = "ADDED"
+	RotationStepSwitched = "SWITCHED"
 )
 
 // Codes of refusals: what an Error's Code can be.

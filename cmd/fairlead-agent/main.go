@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/agent"
 	"github.com/fairlead-mesh/fairlead/internal/envoybin"
+	"github.com/fairlead-mesh/fairlead/internal/intercept"
 )
 
 // version is set when a release is built (-ldflags "-X main.version=…").
@@ -36,6 +37,9 @@ Usage:
   fairlead-agent run                              write the bootstrap, run Envoy, drain it on SIGTERM, exit as it exits
   fairlead-agent bootstrap [--format yaml|json]   print the bootstrap that run would use
   fairlead-agent relay                            serve the Envoys of a host at a Unix socket, and run none
+  fairlead-agent intercept enable|disable|status|run
+                                                  have the kernel hand this host's connections to Envoy
+  fairlead-agent cni                              the same as a plugin of container runtimes
   fairlead-agent version                          print the version
   fairlead-agent help                             print this text
 
@@ -46,11 +50,16 @@ Settings are variables. These are needed:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN),
   or AWS_SHARED_CREDENTIALS_FILE (and AWS_PROFILE)
                           an access key that Fairlead issued
+  or FAIRLEAD_ROLE_ARN, FAIRLEAD_API_ENDPOINT and what proves who this is, see docs/guide/identity.md
+                          temporary credentials of a role
 
 The page docs/reference/agent.md lists all of them.
 `
 
 func main() {
+	if intercept.CalledAsCNI(os.Args) {
+		os.Args = append(os.Args[:1], "cni")
+	}
 	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -60,6 +69,12 @@ func command(args []string, stdout, stderr *os.File) int {
 		return misused(stderr, "a command is missing")
 	}
 	name, rest := args[0], args[1:]
+	switch name {
+	case "intercept":
+		return interceptCommand(rest, stdout, stderr)
+	case "cni":
+		return intercept.CNI{Lookup: os.LookupEnv, Stdin: os.Stdin, Stdout: stdout}.Run()
+	}
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	format := "yaml"

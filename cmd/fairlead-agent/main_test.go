@@ -76,6 +76,15 @@ func TestCommand(t *testing.T) {
 		"nothing set, run": {[]string{"run"}, nil, 1, "", "APPMESH_RESOURCE_ARN is not set"},
 		"yaml":             {[]string{"bootstrap"}, enough, 0, "\nstatic_resources:\n  clusters:\n    - name: \"fairlead_xds\"\n", ""},
 		"json":             {[]string{"bootstrap", "--format=json"}, enough, 0, `"name": "fairlead_xds"`, ""},
+		"intercept":        {[]string{"intercept"}, nil, 2, "", "intercept needs one of enable, disable, status and run"},
+		"intercept what":   {[]string{"intercept", "on"}, nil, 2, "", `intercept has no command "on"`},
+		"intercept help":   {[]string{"intercept", "enable", "--help"}, nil, 0, "APPMESH_APP_PORTS", ""},
+		"intercept flag":   {[]string{"intercept", "enable", "--format", "json"}, nil, 2, "", "format"},
+		"intercept format": {[]string{"intercept", "status", "--format", "xml"}, nil, 2, "", `--format is "xml", allowed are text and json`},
+		"intercept more":   {[]string{"intercept", "disable", "all"}, nil, 2, "", `intercept disable takes no argument "all"`},
+		"intercept value":  {[]string{"intercept", "status"}, []string{"APPMESH_APP_PORTS=80,http"}, 1, "", `APPMESH_APP_PORTS holds "http", allowed are ports`},
+		"cni version":      {[]string{"cni"}, []string{"CNI_COMMAND=VERSION"}, 0, `"supportedVersions":["0.3.0"`, ""},
+		"cni nothing":      {[]string{"cni"}, nil, 1, `"code":6`, ""},
 		"no Envoy":         {[]string{"run"}, append([]string{"PATH=/none"}, enough...), 1, "", "no Envoy found"},
 		"no such Envoy":    {[]string{"run"}, append([]string{"ENVOY_PATH=" + none}, enough...), 1, "", "ENVOY_PATH is"},
 		"own bootstrap":    {[]string{"bootstrap"}, []string{"ENVOY_CONFIG_FILE=" + none}, 1, "", "ENVOY_CONFIG_FILE"},
@@ -226,12 +235,13 @@ func TestLinks(t *testing.T) {
 	}
 	allowed := []string{
 		"github.com/fairlead-mesh/fairlead/cmd/fairlead-agent", "github.com/fairlead-mesh/fairlead/internal/agent",
-		"github.com/fairlead-mesh/fairlead/internal/envoybin",
+		"github.com/fairlead-mesh/fairlead/internal/envoybin", "github.com/fairlead-mesh/fairlead/internal/intercept",
 		"github.com/envoyproxy/", "github.com/cncf/xds/", "google.golang.org/protobuf/", "google.golang.org/genproto/", "cel.dev/expr",
 		"go.opentelemetry.io/proto/otlp/common/",  // messages within Envoy's
 		"go.yaml.in/yaml/v3",                      // parts of a bootstrap that users write
 		"google.golang.org/grpc", "golang.org/x/", // the relay
 		"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/internal/", "github.com/aws/smithy-go", // the signer
+		"github.com/google/nftables", "github.com/mdlayher/", // interception
 	}
 	for path := range strings.FieldsSeq(string(out)) {
 		if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") {

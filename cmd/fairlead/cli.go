@@ -32,7 +32,7 @@ func addGroups(root *cobra.Command) {
 func newClients() []*cobra.Command {
 	return []*cobra.Command{
 		newApply(), newDiff(), newValidate(), newGet(), newDescribe(), newDelete(), newShift(), newStatus(), newProxies(), newProblems(), newXDS(), newExplain(),
-		newWhoAmI(), newCredentials(), newAssumeRole(), newAccount(), newUser(), newKey(), newRole(), newQuota(), newShare(), newEvents(),
+		newWhoAmI(), newCredentials(), newAssumeRole(), newAccount(), newUser(), newKey(), newRole(), newIdentityProvider(), newQuota(), newShare(), newCA(), newEvents(),
 	}
 }
 

@@ -205,3 +205,41 @@ func newRole() *cobra.Command {
 	c.flags(cmd)
 	return cmd
 }
+
+func newIdentityProvider() *cobra.Command {
+	var c connection
+	var form string
+	var set cli.ProviderSettings
+	create := c.one("create NAME", "Let an issuer, an authority or AWS vouch for workloads", takes("NAME"), func(cmd *cobra.Command, s *cli.Session, t cli.Terminal, args []string) error {
+		return cli.CreateIdentityProvider(cmd.Context(), s, t, args[0], set)
+	})
+	list := c.one("list", "List the identity providers of your account", noArgs, func(cmd *cobra.Command, s *cli.Session, t cli.Terminal, _ []string) error {
+		return cli.ListIdentityProviders(cmd.Context(), s, t, form)
+	})
+	get := c.one("get NAME", "Show an identity provider; -o json has its settings", takes("NAME"), func(cmd *cobra.Command, s *cli.Session, t cli.Terminal, args []string) error {
+		return cli.GetIdentityProvider(cmd.Context(), s, t, args[0], form)
+	})
+	update := c.one("update NAME", "Change an identity provider; what is not given stays", takes("NAME"), func(cmd *cobra.Command, s *cli.Session, t cli.Terminal, args []string) error {
+		return cli.UpdateIdentityProvider(cmd.Context(), s, t, args[0], set)
+	})
+	remove := c.one("delete NAME", "Delete an identity provider", takes("NAME"), func(cmd *cobra.Command, s *cli.Session, t cli.Terminal, args []string) error {
+		return cli.DeleteIdentityProvider(cmd.Context(), s, t, args[0])
+	})
+	tableOrJSON(list, &form)
+	tableOrJSON(get, &form)
+	for _, cmd := range []*cobra.Command{create, update} {
+		fl := cmd.Flags()
+		fl.StringVar(&set.Issuer, "issuer", "", "OpenID Connect: the issuer's URL")
+		fl.StringSliceVar(&set.Audiences, "audience", nil, "OpenID Connect: whom tokens must be meant for; may be given more than once")
+		fl.StringVar(&set.CA, "ca-cert", "", "OpenID Connect: file with the roots that the issuer's certificate is verified with, PEM (default the system's)")
+		fl.StringVar(&set.KeySet, "key-set", "", "OpenID Connect: file with the issuer's JSON Web Key Set, for one that the server cannot reach")
+		fl.StringVar(&set.Anchors, "trust-anchors", "", "certificates: file with what client certificates must lead to, PEM")
+		fl.StringVar(&set.Lists, "revocation-lists", "", "certificates: file with revocation lists, PEM")
+		fl.StringSliceVar(&set.Accounts, "aws-account", nil, "AWS: an account whose principals are accepted; may be given more than once")
+		fl.StringSliceVar(&set.Regions, "aws-region", nil, "AWS: a region whose STS may be asked (default all); may be given more than once")
+		fl.StringSliceVar(&set.Endpoints, "sts-endpoint", nil, "AWS: the URL of an STS in place of AWS's own; may be given more than once")
+	}
+	cmd := group("identity-provider", "Who may vouch for workloads, so that they need no access keys", create, list, get, update, remove)
+	c.flags(cmd)
+	return cmd
+}

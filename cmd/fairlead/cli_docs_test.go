@@ -64,6 +64,36 @@ func TestGuide(t *testing.T) {
 	}
 }
 
+// TestCertificatesGuide checks what the guide on certificates has people write: the YAML is
+// valid, and the commands have their flags.
+func TestCertificatesGuide(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../docs/guide/certificates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newScript(t, meshtest.Start(t), nil)
+	commands := 0
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllStringSubmatch(string(raw), -1) {
+		if m[1] == "yaml" {
+			s.write("spec.yaml", m[2])
+			if out := s.command("validate -f DIR/spec.yaml"); strings.Contains(out, "? ") {
+				t.Errorf("%s\n%s", m[2], out)
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)(?:^|`)(?:fairlead )(ca [^`#\n]+)").FindAllStringSubmatch(string(raw), -1) {
+		commands++
+		command := strings.NewReplacer(`"`, "", "the host was broken into", "theft").Replace(strings.TrimSpace(m[1]))
+		if out := s.command(command + " --help"); !strings.Contains(out, "Usage:") || strings.Contains(out, "? ") {
+			t.Errorf("fairlead %s:\n%s", command, out)
+		}
+	}
+	if commands < 10 {
+		t.Errorf("the guide has %d commands only: are they read?", commands)
+	}
+}
+
 // TestReference compares the reference with the commands' own help.
 func TestReference(t *testing.T) {
 	t.Parallel()

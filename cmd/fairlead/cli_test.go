@@ -22,7 +22,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // what they print. In a file's part "script", a line "$ get mesh" is a command, and one that
 // begins with "## " is for readers. A command's output follows it, error output behind "! "
 // and an exit code that is not 0 behind "? ". "> FILE" at the end of a command keeps its
-// output. The other parts are the files that commands read.
+// output; SERIAL stands for the last serial number, or other 32 hexadecimal digits, that a
+// command has printed. The other parts are the files that commands read.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/cli/*.txtar")
@@ -41,6 +42,9 @@ func TestScripts(t *testing.T) {
 				registerInstances(t, plane)
 			}
 			s := newScript(t, plane, archive.Files)
+			if strings.HasSuffix(file, "ca.txtar") {
+				s.writeCertificates()
+			}
 			for i, f := range archive.Files {
 				if f.Name != "script" {
 					continue
@@ -64,6 +68,7 @@ type script struct {
 	t        *testing.T
 	dir      string
 	endpoint string
+	serial   string
 }
 
 func newScript(t *testing.T, p *meshtest.Plane, files []txtar.File) *script {
@@ -103,7 +108,7 @@ func (s *script) run(text string) string {
 
 func (s *script) command(command string) string {
 	command, keep, _ := strings.Cut(command, " > ")
-	args := strings.Fields(strings.ReplaceAll(command, "DIR", s.dir))
+	args := strings.Fields(strings.NewReplacer("DIR", s.dir, "SERIAL", s.serial).Replace(command))
 	alone := args[0] == "validate" || args[0] == "completion" || args[0] == "nonsense"
 	if !alone && !strings.Contains(command, "--credentials-file") {
 		args = append(args, "--credentials-file", filepath.Join(s.dir, "credentials"))
@@ -113,6 +118,9 @@ func (s *script) command(command string) string {
 	}
 	var out, errs bytes.Buffer
 	exit := run(s.t.Context(), args, &out, &errs)
+	if all := longHex.FindAllString(out.String(), -1); len(all) > 0 {
+		s.serial = all[len(all)-1]
+	}
 	if keep != "" {
 		s.write(keep, out.String())
 		out.Reset()
@@ -127,6 +135,9 @@ func (s *script) command(command string) string {
 	return text
 }
 
+// longHex is how serial numbers and the ids of roots look.
+var longHex = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+
 // scrubs are what differs from run to run.
 var scrubs = []struct {
 	what *regexp.Regexp
@@ -134,6 +145,9 @@ var scrubs = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?`), "TIME"},
+	{longHex, "THIRTY-TWO-HEXADECIMAL-DIGITS..."},
+	{regexp.MustCompile(`(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----`), "CERTIFICATE"},
+	{regexp.MustCompile(`(?s)-----BEGIN X509 CRL-----.*?-----END X509 CRL-----`), "LIST"},
 	{regexp.MustCompile(`\bFLA[KS][A-Z0-9]{16}\b`), "ACCESS-KEY-ID-OF-20-C"},
 	{regexp.MustCompile(`(?m)(aws_(?:secret_access_key|session_token) = ).*$`), "${1}SECRET"},
 	{regexp.MustCompile(`("(?:SecretAccessKey|SessionToken|secretAccessKey|sessionToken)": ?)"[^"]*"`), `${1}"SECRET"`},

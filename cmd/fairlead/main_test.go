@@ -52,6 +52,8 @@ func TestWrongUsage(t *testing.T) {
 		{"server --data-dir x --quota-set mine", 2, `--quota-set "mine" is not allowed: default or app-mesh`},
 		{"server --data-dir x --shutdown-wait 0s", 2, "--shutdown-wait 0s is not allowed"},
 		{"server --data-dir x --max-stream-age -1s", 2, "--max-stream-age -1s is not allowed"},
+		{"server --data-dir x --trust-domain Shop", 2, `--trust-domain: "Shop" is not the name of a trust domain`},
+		{"server --data-dir x --vault-address http://vault.example.com", 2, `--vault-address: "http://vault.example.com" is not allowed: https`},
 		{"server --data-dir x --cloud-map 1", 2, `--cloud-map "1" is not allowed: twelve digits`},
 		{"server --data-dir x --cloud-map 000000000001=admin", 2, `"admin" is not the ARN of a role`},
 		{"server --data-dir x --cloud-map 000000000001,000000000001=arn:aws:iam::123456789012:role/r", 2, "--cloud-map has account 000000000001 twice"},

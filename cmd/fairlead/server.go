@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"syscall"
@@ -53,6 +54,9 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.StringVar(&f.auditFile, "audit-file", "", "file that each call and stream is recorded in, \"off\" for none (default DATA_DIR/audit/audit.log)")
 	fl.Var(&f.auditSize, "audit-max-size", "size at which the audit file is put aside and a new one begun")
 	fl.IntVar(&f.cfg.Audit.MaxFiles, "audit-max-files", 10, "audit files that are kept, the current one included")
+	fl.StringVar(&f.cfg.IdentityAudience, "identity-audience", "", "name of this server, which AWS roles sign for when they prove who they are")
+	fl.StringVar(&f.cfg.TrustDomain, "trust-domain", server.DefaultTrustDomain, "host part of the names in workloads' certificates, spiffe://TRUST_DOMAIN/…")
+	fl.StringSliceVar(&f.cfg.VaultAddresses, "vault-address", nil, "URL of a HashiCorp Vault that may hold the authorities of meshes; may be given more than once")
 	fl.StringVar(&f.quotaSet, "quota-set", "default", "quotas of accounts without values of their own: default, app-mesh")
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
@@ -87,6 +91,9 @@ func (f *serverFlags) run(cmd *cobra.Command) error {
 	return s.Run(cmd.Context())
 }
 
+// audienceForm is the form of a server's name for AWS's signatures: it is a header's value.
+var audienceForm = regexp.MustCompile(`^[A-Za-z0-9._:/-]{0,255}$`)
+
 // fill checks the flags and completes the configuration with them.
 func (f *serverFlags) fill() error {
 	var err error
@@ -98,10 +105,20 @@ func (f *serverFlags) fill() error {
 		return fmt.Errorf("--account-id %q is not allowed: twelve digits", f.cfg.AccountID)
 	case len(f.cfg.Regions) == 0 || slices.Contains(f.cfg.Regions, ""):
 		return errors.New("--region is empty: give a name, for example us-east-1")
+	case !audienceForm.MatchString(f.cfg.IdentityAudience):
+		return fmt.Errorf("--identity-audience %q is not allowed: at most 255 letters, digits and -._:/, for example fairlead.example.com", f.cfg.IdentityAudience)
 	case f.cfg.Timeouts.Shutdown <= 0:
 		return fmt.Errorf("--shutdown-wait %s is not allowed: more than 0, for example 20s", f.cfg.Timeouts.Shutdown)
 	case f.cfg.MaxStreamAge < 0:
 		return fmt.Errorf("--max-stream-age %s is not allowed: more than 0, for example 30m", f.cfg.MaxStreamAge)
+	}
+	if err := server.CheckTrustDomain(f.cfg.TrustDomain); err != nil {
+		return fmt.Errorf("--trust-domain: %w", err)
+	}
+	for _, address := range f.cfg.VaultAddresses {
+		if err := server.CheckVaultAddress(address); err != nil {
+			return fmt.Errorf("--vault-address: %w", err)
+		}
 	}
 	switch f.quotaSet {
 	case "default":

@@ -107,9 +107,11 @@ func TestServerFlags(t *testing.T) {
 	}
 	// A file for several commands, whose values are taken as they are written.
 	c = filled(t, "--audit-max-files 3", "data-dir: dir\naccount-id: 000000000012\nregion: [us-east-1, eu-west-1]\nendpoint: https://mesh\n"+
-		"audit-file: off\naudit-max-size: 2GiB\naudit-max-files: 4\npprof: true\nmax-stream-age: 5m\nops-tls-cert: off\n")
+		"audit-file: off\naudit-max-size: 2GiB\naudit-max-files: 4\npprof: true\nmax-stream-age: 5m\nops-tls-cert: off\n"+
+		"trust-domain: shop.example\nvault-address: [https://a, https://b]\n")
 	if c.AccountID != "000000000012" || len(c.Regions) != 2 || c.Audit.Path != "" || c.Audit.MaxBytes != 2<<30 ||
-		c.Audit.MaxFiles != 3 || !c.Pprof || c.MaxStreamAge != 5*time.Minute {
+		c.Audit.MaxFiles != 3 || !c.Pprof || c.MaxStreamAge != 5*time.Minute ||
+		c.TrustDomain != "shop.example" || len(c.VaultAddresses) != 2 {
 		t.Errorf("from a file: %+v", c)
 	}
 }

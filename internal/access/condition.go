@@ -125,7 +125,7 @@ type conditionValue struct {
 }
 
 // parseConditions reads the value of Condition.
-func parseConditions(raw json.RawMessage, variables bool) ([]condition, error) {
+func parseConditions(raw json.RawMessage, variables bool, claims claimNames) ([]condition, error) {
 	blocks, err := readObject(raw)
 	if err != nil {
 		return nil, fmt.Errorf("has a Condition that %w", err)
@@ -142,7 +142,7 @@ func parseConditions(raw json.RawMessage, variables bool) ([]condition, error) {
 		}
 		for i, k := range keys {
 			c := c
-			if err := c.parseKey(k, variables); err != nil {
+			if err := c.parseKey(k, variables, claims); err != nil {
 				return nil, fmt.Errorf("has a Condition with %s on %s that %w", block.name, quote(k.name), err)
 			}
 			for _, earlier := range conditions[len(conditions)-i:] {
@@ -174,9 +174,12 @@ func parseOperator(name string) (c condition, err error) {
 }
 
 // parseKey reads a key and its values. Its errors go on from "that".
-func (c *condition) parseKey(m member, variables bool) (err error) {
-	if c.key, err = parseContextKey(m.name); err != nil {
-		return fmt.Errorf("names a key that cannot be: %w", err)
+func (c *condition) parseKey(m member, variables bool, claims claimNames) (err error) {
+	var claim bool
+	if c.key, claim = claims.parse(m.name); !claim {
+		if c.key, err = parseContextKey(m.name); err != nil {
+			return fmt.Errorf("names a key that cannot be: %w", err)
+		}
 	}
 	if c.key.multiple() && c.set == single && c.compare != null {
 		return errors.New("has many values: put ForAllValues: or ForAnyValue: before the operator")
@@ -304,12 +307,7 @@ func parsePrefix(s string) (netip.Prefix, bool) {
 // holds reports whether the condition is met. resolved is false if a negated
 // operator holds only because a policy variable has no value.
 func (c *condition) holds(f *facts) (holds, resolved bool) {
-	var values []string
-	if c.key.multiple() {
-		values = f.tagKeys()
-	} else if v, ok := f.value(c.key); ok {
-		values = []string{v}
-	}
+	values := f.values(c.key)
 	if c.compare == null {
 		for _, want := range c.values {
 			holds = holds || want.truth == (len(values) == 0)

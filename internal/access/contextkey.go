@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead-mesh/fairlead/internal/access/federation"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
@@ -30,6 +31,8 @@ const (
 	keyTokenIssueTime
 	keyUserID
 	keyUserName
+	// keyClaim is something that a proof says; see claimNames.
+	keyClaim
 )
 
 // contextKeys holds the condition keys by their names in lower case: those of AWS
@@ -61,7 +64,7 @@ const allowedKeys = "aws:CurrentTime, aws:EpochTime, aws:PrincipalAccount, aws:P
 // contextKey is a condition key, in one form whatever its case.
 type contextKey struct {
 	kind keyKind
-	tag  string // of aws:RequestTag and aws:ResourceTag, as it was written
+	tag  string // of aws:RequestTag and aws:ResourceTag, as it was written; of a claim its name
 }
 
 // parseContextKey reads the name of a condition key. Its case does not matter.
@@ -97,6 +100,24 @@ type facts struct {
 	issued   time.Time // of the session; zero without one
 	// session is the name that an sts:AssumeRole asks for.
 	session string
+	// subject is who somebody else vouches for, and home the account of the role that is
+	// asked for; nil and "" for signed requests.
+	subject *federation.Subject
+	home    string
+}
+
+// values returns the values of a key.
+func (f *facts) values(k contextKey) []string {
+	switch {
+	case k.kind == keyClaim:
+		return f.claimValues(k)
+	case k.multiple():
+		return f.tagKeys()
+	}
+	if v, ok := f.value(k); ok {
+		return []string{v}
+	}
+	return nil
 }
 
 // value returns the value of a key that has one at most; ok is false if it has none.
@@ -108,7 +129,10 @@ func (f *facts) value(k contextKey) (v string, ok bool) {
 		v = f.who.policyARN()
 	case keyPrincipalType:
 		v = "User"
-		if f.who.Type == TypeAssumedRole {
+		switch {
+		case f.subject != nil:
+			v = "FederatedUser"
+		case f.who.Type == TypeAssumedRole:
 			v = "AssumedRole"
 		}
 	case keyRequestedRegion:

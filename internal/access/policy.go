@@ -204,8 +204,11 @@ func parseStatement(raw json.RawMessage, kind policyKind, variables bool) (s sta
 	if err := s.parseActions(action, notAction); err != nil {
 		return s, err
 	}
+	var claims claimNames
 	if kind == trustPolicy {
-		s.principals, err = parsePrincipals(principal)
+		if s.principals, err = parsePrincipals(principal); err == nil {
+			claims, err = claimNamesOf(s.principals)
+		}
 	} else {
 		err = s.parseResources(resource, notResource, variables)
 	}
@@ -213,9 +216,11 @@ func parseStatement(raw json.RawMessage, kind policyKind, variables bool) (s sta
 		return s, err
 	}
 	if condition != nil {
-		s.conditions, err = parseConditions(condition, variables)
+		if s.conditions, err = parseConditions(condition, variables, claims); err != nil {
+			return s, err
+		}
 	}
-	return s, err
+	return s, s.checkNarrow(claims)
 }
 
 // texts reads a member or its opposite, whichever is there. Only one may be.

@@ -20,6 +20,7 @@ const (
 	userRecord      = "user"
 	roleRecord      = "role"
 	keyRecord       = "key"
+	providerRecord  = "provider"
 
 	// Outside of what is followed: when keys were last used, and the ids of deleted
 	// accounts.
@@ -80,6 +81,14 @@ type keyValue struct {
 	Disabled bool   `json:"disabled"`
 }
 
+// providerValue is the JSON of iam/ACCOUNT/provider/NAME.
+type providerValue struct {
+	Format   int              `json:"format"`
+	Created  time.Time        `json:"created"`
+	Updated  time.Time        `json:"updated"`
+	Settings ProviderSettings `json:"settings"`
+}
+
 // usedValue is the JSON of iamused/ACCOUNT/ID: the last use of an access key.
 type usedValue struct {
 	Format  int       `json:"format"`
@@ -116,7 +125,7 @@ func splitKey(key string) (account, kind, name string, ok bool) {
 	switch {
 	case len(parts) == 2 && parts[1] == accountRecord:
 		return parts[0], parts[1], "", true
-	case len(parts) == 3 && (parts[1] == userRecord || parts[1] == roleRecord || parts[1] == keyRecord):
+	case len(parts) == 3 && (parts[1] == userRecord || parts[1] == roleRecord || parts[1] == keyRecord || parts[1] == providerRecord):
 		return parts[0], parts[1], parts[2], true
 	}
 	return "", "", "", false

@@ -62,10 +62,18 @@ func (a *Service) mayRole(c store.Caller, action, account, name string) error {
 	return permit(c, action, account, roleARN(account, name, c.Region))
 }
 
-// checkTrust refuses a trust policy that cannot be kept.
-func checkTrust(document json.RawMessage) error {
-	if _, err := parsePolicy(document, trustPolicy); err != nil {
+// checkTrust refuses a trust policy that a role of an account cannot have.
+func checkTrust(document json.RawMessage, account string) error {
+	p, err := parsePolicy(document, trustPolicy)
+	if err != nil {
 		return mesh.Errorf(mesh.ErrBadRequest, "trust policy: %v", err)
+	}
+	for _, s := range p.statements {
+		for _, who := range s.principals {
+			if who.federated != noFederation && who.account != account {
+				return mesh.Errorf(mesh.ErrBadRequest, "trust policy: identity provider %s is one of account %s, allowed are those of the role's own account, %s", who.name, who.account, account)
+			}
+		}
 	}
 	return nil
 }
@@ -109,7 +117,7 @@ func (a *Service) CreateRole(ctx context.Context, c store.Caller, r Role) (Role,
 }
 
 func checkRole(r Role) error {
-	if err := checkTrust(r.TrustPolicy); err != nil {
+	if err := checkTrust(r.TrustPolicy, r.Account); err != nil {
 		return err
 	}
 	if err := checkPolicies(r.Policies); err != nil {
@@ -158,7 +166,7 @@ func (a *Service) UpdateRole(ctx context.Context, c store.Caller, r Role) (Role,
 		return Role{}, err
 	}
 	if r.TrustPolicy != nil {
-		if err := checkTrust(r.TrustPolicy); err != nil {
+		if err := checkTrust(r.TrustPolicy, r.Account); err != nil {
 			return Role{}, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fairlead-mesh/fairlead/internal/access/federation"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -23,6 +24,10 @@ type Config struct {
 	Regions []string
 	// Service is the service that a credential scope must name; "" for "appmesh".
 	Service string
+	// IdentityServer is the name that requests signed for AWS must be bound to; "": none
+	// is accepted. See federation.Config, as for LoopbackIdentity.
+	IdentityServer   string
+	LoopbackIdentity bool
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
 	// Logger is told of records that cannot be read; nil for none.
@@ -40,6 +45,7 @@ type Service struct {
 
 	table    atomic.Pointer[table]
 	sessions *sessionCache
+	verifier *federation.Verifier
 
 	stop context.CancelFunc
 	done chan struct{} // closed when following has ended
@@ -69,6 +75,7 @@ func newService(cfg Config) (*Service, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.verifier = federation.New(federation.Config{Server: cfg.IdentityServer, AllowLoopback: cfg.LoopbackIdentity, Now: a.now, Logger: a.log})
 	a.table.Store(newTable())
 	return a, nil
 }
@@ -195,6 +202,16 @@ func (a *Service) put(d *draft, old *table, rec store.Record) error {
 			a.log.Error("trust policy cannot be read, nobody can assume its role", "record", rec.Key, "error", err)
 		}
 		d.roles.Insert(treeKey(acc, name), r)
+	case providerRecord:
+		v := &provider{record: rec, account: acc, name: name}
+		if err := decodeRecord(rec.Value, &v.providerValue); err != nil {
+			return err
+		}
+		var err error
+		if v.parsed, err = a.verifier.Parse(name, v.Settings); err != nil {
+			a.log.Error("identity provider cannot be used, nobody gets a session by it", "record", rec.Key, "error", err)
+		}
+		d.providers.Insert(treeKey(acc, name), v)
 	default:
 		return a.putKey(d, old, rec, acc, name)
 	}

@@ -23,6 +23,8 @@ type table struct {
 	roles    *iradix.Tree[*role]      // ACCOUNT/NAME
 	keys     *iradix.Tree[*accessKey] // by id
 	owned    *iradix.Tree[*accessKey] // ACCOUNT/USER/ID: the same keys
+	// providers holds identity providers by ACCOUNT/NAME.
+	providers *iradix.Tree[*provider]
 
 	changed chan struct{} // closed when another table takes its place
 }
@@ -67,12 +69,13 @@ type accessKey struct {
 
 func newTable() *table {
 	return &table{
-		accounts: iradix.New[*account](),
-		users:    iradix.New[*user](),
-		roles:    iradix.New[*role](),
-		keys:     iradix.New[*accessKey](),
-		owned:    iradix.New[*accessKey](),
-		changed:  make(chan struct{}),
+		accounts:  iradix.New[*account](),
+		users:     iradix.New[*user](),
+		roles:     iradix.New[*role](),
+		keys:      iradix.New[*accessKey](),
+		owned:     iradix.New[*accessKey](),
+		providers: iradix.New[*provider](),
+		changed:   make(chan struct{}),
 	}
 }
 
@@ -165,6 +168,10 @@ func (t *table) record(key string) (rec store.Record, ok bool) {
 		if v := t.role(acc, name); v != nil {
 			return v.record, true
 		}
+	case providerRecord:
+		if v, ok := t.providers.Get(treeKey(acc, name)); ok {
+			return v.record, true
+		}
 	case keyRecord:
 		if v := t.key(name); v != nil && v.account == acc {
 			return v.record, true
@@ -175,12 +182,13 @@ func (t *table) record(key string) (rec store.Record, ok bool) {
 
 // draft is a table that is being made from another one.
 type draft struct {
-	table    *table
-	accounts *iradix.Txn[*account]
-	users    *iradix.Txn[*user]
-	roles    *iradix.Txn[*role]
-	keys     *iradix.Txn[*accessKey]
-	owned    *iradix.Txn[*accessKey]
+	table     *table
+	accounts  *iradix.Txn[*account]
+	users     *iradix.Txn[*user]
+	roles     *iradix.Txn[*role]
+	keys      *iradix.Txn[*accessKey]
+	owned     *iradix.Txn[*accessKey]
+	providers *iradix.Txn[*provider]
 }
 
 // next begins the table that takes t's place: with all that t has, or empty at a
@@ -191,10 +199,11 @@ func (t *table) next(reset bool) *draft {
 	if !reset {
 		n.revision, n.bootstrap, n.management = t.revision, t.bootstrap, t.management
 		n.accounts, n.users, n.roles, n.keys, n.owned = t.accounts, t.users, t.roles, t.keys, t.owned
+		n.providers = t.providers
 	}
 	return &draft{
 		table: n, accounts: n.accounts.Txn(), users: n.users.Txn(), roles: n.roles.Txn(),
-		keys: n.keys.Txn(), owned: n.owned.Txn(),
+		keys: n.keys.Txn(), owned: n.owned.Txn(), providers: n.providers.Txn(),
 	}
 }
 
@@ -202,7 +211,7 @@ func (t *table) next(reset bool) *draft {
 func (d *draft) done() *table {
 	t := d.table
 	t.accounts, t.users, t.roles = d.accounts.Commit(), d.users.Commit(), d.roles.Commit()
-	t.keys, t.owned = d.keys.Commit(), d.owned.Commit()
+	t.keys, t.owned, t.providers = d.keys.Commit(), d.owned.Commit(), d.providers.Commit()
 	return t
 }
 
@@ -216,6 +225,8 @@ func (d *draft) remove(key string) {
 	switch kind {
 	case accountRecord:
 		d.accounts.Delete([]byte(acc))
+	case providerRecord:
+		d.providers.Delete(treeKey(acc, name))
 	case userRecord:
 		d.users.Delete(treeKey(acc, name))
 	case roleRecord:

@@ -23,6 +23,8 @@ const (
 type principalPattern struct {
 	account string // "" for everybody
 	name    string // user/NAME, role/NAME or assumed-role/ROLE/SESSION; "" for the whole account
+	// federated is the kind of identity provider that name is, if it is one.
+	federated federatedKind
 }
 
 var principalForm = regexp.MustCompile(`^arn:aws(?:-cn|-us-gov)?:(?:` +
@@ -31,30 +33,35 @@ var principalForm = regexp.MustCompile(`^arn:aws(?:-cn|-us-gov)?:(?:` +
 
 var accountForm = regexp.MustCompile(`^\d{12}$`)
 
-// parsePrincipals reads the value of Principal: "*", or an object with AWS.
+// parsePrincipals reads the value of Principal: "*", or an object with AWS or Federated.
 func parsePrincipals(raw json.RawMessage) ([]principalPattern, error) {
 	if string(raw) == `"*"` {
 		return []principalPattern{{}}, nil
 	}
-	var list json.RawMessage
 	all, err := readObject(raw)
 	if err != nil || len(all) == 0 {
-		return nil, errors.New(`needs Principal: "*" or an object with AWS`)
+		return nil, errors.New(`needs Principal: "*" or an object with AWS or Federated`)
 	}
+	var patterns []principalPattern
 	for _, m := range all {
-		if m.name != "AWS" {
-			return nil, fmt.Errorf("has Principal with %s, allowed is AWS", quote(m.name))
+		parse := parsePrincipal
+		switch m.name {
+		case "AWS":
+		case "Federated":
+			parse = parseFederated
+		default:
+			return nil, fmt.Errorf("has Principal with %s, allowed are AWS and Federated", quote(m.name))
 		}
-		list = m.value
-	}
-	names, _, err := texts("Principal.AWS", list, nil)
-	if err != nil {
-		return nil, err
-	}
-	patterns := make([]principalPattern, len(names))
-	for i, name := range names {
-		if patterns[i], err = parsePrincipal(name); err != nil {
+		names, _, err := texts("Principal."+m.name, m.value, nil)
+		if err != nil {
 			return nil, err
+		}
+		for _, name := range names {
+			p, err := parse(name)
+			if err != nil {
+				return nil, err
+			}
+			patterns = append(patterns, p)
 		}
 	}
 	return patterns, nil
@@ -82,6 +89,8 @@ func parsePrincipal(s string) (principalPattern, error) {
 // trusts returns how far the pattern covers a caller.
 func (p principalPattern) trusts(who *Principal) trust {
 	switch {
+	case p.federated != noFederation:
+		return noTrust
 	case p.account == "":
 		return accountTrust
 	case p.account != who.Account:
@@ -113,4 +122,25 @@ func (p *Policy) trusts(f *facts) trust {
 		best = max(best, t)
 	}
 	return best
+}
+
+// trustsSubject asks a trust policy about somebody whom an identity provider vouches for,
+// who wants to do f.Action. Only a statement that names the provider lets in, and only
+// providers of the role's own account count.
+func (p *Policy) trustsSubject(f *facts) bool {
+	return slices.ContainsFunc(p.statements, func(s statement) bool { return !s.deny && s.isAboutSubject(f) })
+}
+
+// deniesSubject is trustsSubject for denials, which are stronger. One about everybody is
+// about those too whom others vouch for.
+func (p *Policy) deniesSubject(f *facts) bool {
+	return slices.ContainsFunc(p.statements, func(s statement) bool { return s.deny && s.isAboutSubject(f) })
+}
+
+func (s *statement) isAboutSubject(f *facts) bool {
+	named := slices.ContainsFunc(s.principals, func(p principalPattern) bool {
+		everybody := p.account == "" && p.federated == noFederation
+		return s.deny && everybody || p.federated != noFederation && p.account == f.home && p.name == f.subject.Provider
+	})
+	return named && s.coversAction(strings.ToLower(f.Action)) && s.meetsConditions(f)
 }

@@ -14,15 +14,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"google.golang.org/grpc"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 	"github.com/fairlead-mesh/fairlead/internal/agent/relay"
 )
 
 // Resolve looks at the files that s names and fills in the system's roots.
 func (s RelaySettings) Resolve() (RelaySettings, error) {
-	if err := s.XDS.Credentials.check(); err != nil || s.XDS.Plaintext {
+	var err error
+	if !s.Identity.Kind.Exchanges() { // the file is made by RunRelay
+		err = s.XDS.Credentials.check()
+	}
+	if err != nil || s.XDS.Plaintext {
 		return s, err
 	}
-	var err error
 	s.XDS.CAFile, err = findRoots(s.XDS.CAFile, rootFiles, "FAIRLEAD_XDS_CA_FILE")
 	return s, err
 }
@@ -33,11 +37,16 @@ func RunRelay(ctx context.Context, s RelaySettings, environ []string, logger *sl
 	if environ == nil {
 		environ = os.Environ()
 	}
+	source, stop, err := startIdentity(ctx, s.Identity, &s.XDS, logger)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	copies := ""
 	if s.CacheDir != "" {
 		copies = filepath.Join(s.CacheDir, "copies")
 	}
-	r, err := startRelay(ctx, s, copies, environ, logger)
+	r, err := startRelay(ctx, s, copies, environ, source.Renew, logger)
 	if err != nil {
 		return err
 	}
@@ -57,14 +66,14 @@ type relaying struct {
 }
 
 // startRelay runs a relay until it is stopped.
-func startRelay(ctx context.Context, s RelaySettings, copies string, environ []string, logger *slog.Logger) (*relaying, error) {
+func startRelay(ctx context.Context, s RelaySettings, copies string, environ []string, renew func(), logger *slog.Logger) (*relaying, error) {
 	conn, err := dialServer(s.XDS, environ)
 	if err != nil {
 		return nil, err
 	}
 	one := &relaying{conn: conn}
 	one.Relay, err = relay.New(relay.Config{
-		Socket: s.Socket, Upstream: conn, Copies: copies, Logger: logger.With("server", s.XDS.Address()),
+		Socket: s.Socket, Upstream: conn, Copies: copies, Refused: renew, Logger: logger.With("server", s.XDS.Address()),
 	})
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -106,16 +115,24 @@ func dialServer(x XDS, environ []string) (*grpc.ClientConn, error) {
 
 // ownRelay starts the relay that an agent runs for its own Envoy. Without a folder for
 // copies there is none.
-func ownRelay(ctx context.Context, cfg RunConfig) (*relaying, error) {
+func ownRelay(ctx context.Context, cfg RunConfig, renew func()) (*relaying, error) {
 	s := cfg.Settings
 	if s.CacheDir == "" {
 		return nil, nil
 	}
-	if err := os.MkdirAll(s.CacheDir, 0o700); err != nil {
-		return nil, fmt.Errorf("making FAIRLEAD_CACHE_DIR: %w", err)
-	}
 	own := RelaySettings{Socket: s.CacheDir + cacheSocket, XDS: s.XDS}
-	return startRelay(ctx, own, filepath.Join(s.CacheDir, "copies"), envoyEnviron(cfg), cfg.Logger)
+	return startRelay(ctx, own, filepath.Join(s.CacheDir, "copies"), envoyEnviron(cfg), renew, cfg.Logger)
+}
+
+// makeCacheDir makes the folder for copies, if there is to be one.
+func (s Settings) makeCacheDir() error {
+	if s.CacheDir == "" {
+		return nil
+	}
+	if err := private.Folder(s.CacheDir); err != nil {
+		return fmt.Errorf("preparing FAIRLEAD_CACHE_DIR: %w", err)
+	}
+	return nil
 }
 
 // reached returns how Envoy reaches the control plane: by the agent's own relay, if it has

@@ -33,8 +33,10 @@ func (s Settings) Resolve() (Settings, error) {
 		}
 		return s, nil
 	}
-	if err := s.XDS.Credentials.check(); err != nil {
-		return s, err
+	if !s.Identity.Kind.Exchanges() { // the file is made by Run
+		if err := s.XDS.Credentials.check(); err != nil {
+			return s, err
+		}
 	}
 	var err error
 	if s.Overlays, err = loadOverlays(s.OverlayFiles); err != nil {

@@ -47,6 +47,9 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		return 1, err
 	}
 	var reload reloadDir
+	if err := cfg.Settings.makeCacheDir(); err != nil {
+		return 1, err
+	}
 	if cfg.Settings.ConfigFile == "" {
 		if reload, err = newReloadDir(cfg.Settings); err != nil {
 			return 1, err
@@ -54,6 +57,11 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		defer reload.remove()
 		cfg.Settings.ReloadDir = reload.path()
 	}
+	source, stopIdentity, err := startIdentity(ctx, cfg.Settings.Identity, &cfg.Settings.XDS, cfg.Logger)
+	if err != nil {
+		return 1, err
+	}
+	defer stopIdentity()
 	admin := newAdminClient(cfg.Settings.Admin)
 	registrar, err := prepareRegistration(cfg, admin)
 	if err != nil {
@@ -67,7 +75,7 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if err := raiseFileLimit(); err != nil {
 		cfg.Logger.Warn("raising the limit of open files failed", "error", err)
 	}
-	own, err := ownRelay(ctx, cfg)
+	own, err := ownRelay(ctx, cfg, source.Renew)
 	if err != nil {
 		return 1, err
 	}
@@ -86,7 +94,7 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	defer cancel()
 	defer startRegistration(registrar)()
 	if cfg.Settings.ConfigFile == "" {
-		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, logger: cfg.Logger}
+		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, renew: source.Renew, logger: cfg.Logger}
 		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
 		var background sync.WaitGroup
 		if own == nil { // else the relay says how it stands

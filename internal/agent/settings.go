@@ -4,16 +4,19 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // Settings is all that the variables say, with the defaults filled in. Two agents
 // with equal Settings write the same bootstrap.
 type Settings struct {
-	Resource  Resource  // whose proxy this is; zero with ConfigFile
-	Cluster   string    // node.cluster
-	XDS       XDS       // the control plane; zero with ConfigFile
-	Admin     Admin     // Envoy's admin interface
-	Placement Placement // how traffic reaches this Envoy
+	Resource  Resource          // whose proxy this is; zero with ConfigFile
+	Cluster   string            // node.cluster
+	XDS       XDS               // the control plane; zero with ConfigFile
+	Identity  identity.Settings // where the credentials come from; zero with ConfigFile
+	Admin     Admin             // Envoy's admin interface
+	Placement Placement         // how traffic reaches this Envoy
 
 	EnvoyPath          string        // ENVOY_PATH; "" looks for Envoy, see envoybin.Find
 	ConfigFile         string        // ENVOY_CONFIG_FILE: a whole bootstrap in place of ours; "" for ours
@@ -76,6 +79,7 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.Cluster = s.Resource.ARN
 		}
 		s.XDS = readXDS(e, s.Resource)
+		s.Identity = readIdentity(e, &s.XDS)
 		s.CacheDir = readCacheDir(e, s.XDS)
 		s.OverlayFiles = readOverlays(e)
 		s.Telemetry = readTelemetry(e, s.Resource, s.OverlayFiles)

@@ -74,7 +74,7 @@ func readRegistration(e *env, p Placement, x XDS) Registration {
 		Zone:       e.text("FAIRLEAD_AVAILABILITY_ZONE", ""),
 		Attributes: readOwnAttributes(e),
 		Lease:      time.Duration(e.integer("FAIRLEAD_REGISTER_LEASE_SECONDS", defaultLease, minLease, maxLease)) * time.Second,
-		Endpoint:   readAPI(e),
+		Endpoint:   readAPI(e, registerService),
 		CAFile:     e.text("FAIRLEAD_API_CA_FILE", x.CAFile),
 	}
 	r.Namespace, r.Service = splitService(e, service)
@@ -112,12 +112,12 @@ func splitService(e *env, v string) (namespace, service string) {
 	return "", ""
 }
 
-// readAPI reads the URL of the control plane's API.
-func readAPI(e *env) string {
+// readAPI reads the URL of the control plane's API, which something needs.
+func readAPI(e *env, needs string) string {
 	const name, form = "FAIRLEAD_API_ENDPOINT", "https://HOST:PORT (http:// to a loopback address), for example https://fairlead.example.com:9080"
 	v := e.text(name, "")
 	if v == "" {
-		e.refuse("%s is not set, and %s is, which needs it; allowed is %s", name, registerService, form)
+		e.refuse("%s is not set, and %s is, which needs it; allowed is %s", name, needs, form)
 		return ""
 	}
 	u, err := url.Parse(v)

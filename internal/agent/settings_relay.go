@@ -3,6 +3,8 @@ package agent
 import (
 	"path"
 	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // maxSocketPath is the longest path of a Unix socket, in bytes, on all systems.
@@ -12,6 +14,8 @@ const maxSocketPath = 100
 type RelaySettings struct {
 	Socket string // where it listens
 	XDS    XDS    // the control plane; resolved by Resolve
+	// Identity is where the credentials come from.
+	Identity identity.Settings
 	// CacheDir is where it keeps what Envoys have accepted; "" for in memory only.
 	CacheDir string
 }
@@ -36,6 +40,7 @@ func ReadRelaySettings(lookup func(string) (string, bool)) (RelaySettings, []War
 	if s.XDS.Socket != "" {
 		e.refuse("FAIRLEAD_XDS_ENDPOINT is the socket of a relay, allowed for a relay is the control plane's host:port")
 	}
+	s.Identity = readIdentity(e, &s.XDS)
 	s.CacheDir = readCacheDir(e, s.XDS)
 	var warnings []Warning
 	for _, name := range []string{"RELAY_STREAM_IDLE_TIMEOUT", "RELAY_BUFFER_LIMIT_BYTES"} {

@@ -4,31 +4,34 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 func TestReadRelaySettings(t *testing.T) {
 	t.Parallel()
 	common := vars{"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "test-secret-nobody-uses"}
 	server := XDS{Host: "fairlead.example.com", Port: 9081, Region: "us-east-1", SigningName: "appmesh"}
+	keys := identity.Settings{Kind: identity.Keys}
 	other := server
 	other.Port = 443
 	for name, c := range map[string]struct {
 		set  vars
 		want RelaySettings
 	}{
-		"defaults": {vars{"FAIRLEAD_XDS_ENDPOINT": "fairlead.example.com:9081"}, RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: server}},
+		"defaults": {vars{"FAIRLEAD_XDS_ENDPOINT": "fairlead.example.com:9081"}, RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: server, Identity: keys}},
 		"all": {
 			vars{"FAIRLEAD_XDS_ENDPOINT": "fairlead.example.com:9081", "APPNET_RELAY_LISTENER_UDS_PATH": "/run/relay", "FAIRLEAD_CACHE_DIR": "/var/cache/fairlead"},
-			RelaySettings{Socket: "/run/relay", XDS: server, CacheDir: "/var/cache/fairlead"},
+			RelaySettings{Socket: "/run/relay", XDS: server, Identity: keys, CacheDir: "/var/cache/fairlead"},
 		},
-		"App Mesh's names": {vars{"APPNET_MANAGEMENT_DOMAIN_NAME": "fairlead.example.com"}, RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: other}},
+		"App Mesh's names": {vars{"APPNET_MANAGEMENT_DOMAIN_NAME": "fairlead.example.com"}, RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: other, Identity: keys}},
 		"App Mesh's port": {
 			vars{"APPNET_MANAGEMENT_DOMAIN_NAME": "fairlead.example.com", "APPNET_MANAGEMENT_PORT": "9081"},
-			RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: server},
+			RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: server, Identity: keys},
 		},
 		"the endpoint wins": {
 			vars{"APPNET_MANAGEMENT_DOMAIN_NAME": "other.example.com", "APPMESH_XDS_ENDPOINT": "fairlead.example.com:9081"},
-			RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: server},
+			RelaySettings{Socket: "/tmp/relay_xds.sock", XDS: server, Identity: keys},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

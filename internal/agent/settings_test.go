@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // vars is an environment for tests.
@@ -54,6 +56,7 @@ func TestReadSettingsDefaults(t *testing.T) {
 		Resource: Resource{Variable: "APPMESH_RESOURCE_ARN", ARN: "mesh/shop/virtualNode/cart"},
 		Cluster:  "mesh/shop/virtualNode/cart",
 		XDS:      XDS{Host: "fairlead.example.com", Port: 9081, Region: "us-east-1", SigningName: "appmesh"},
+		Identity: identity.Settings{Kind: identity.Keys},
 		Admin:    Admin{Address: netip.MustParseAddr("0.0.0.0"), Port: 9901, AccessLog: "/tmp/envoy_admin_access.log"},
 		LogLevel: "info", DrainTime: 20 * time.Second, OutlierLog: "/dev/stdout",
 		Telemetry: Telemetry{LogName: "shop/cart", Attributes: "service.name=shop/cart"},
@@ -122,21 +125,25 @@ func TestReadSettings(t *testing.T) {
 		"signature":                {vars{"APPMESH_SIGNING_NAME": "other"}, func(s *Settings) { s.XDS.SigningName = "other" }},
 		"roots":                    {vars{"FAIRLEAD_XDS_CA_FILE": "/ca.pem"}, func(s *Settings) { s.XDS.CAFile = "/ca.pem" }},
 		"fetch timeout":            {vars{"ENVOY_INITIAL_FETCH_TIMEOUT": "15"}, func(s *Settings) { s.XDS.FetchTimeout = 15 * time.Second }},
-		"credentials file":         {vars{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": "/c"}, func(s *Settings) { s.XDS.Credentials = Credentials{File: "/c", Profile: "default"} }},
-		"credentials file at home": {vars{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/home/x", "AWS_PROFILE": "p"}, func(s *Settings) { s.XDS.Credentials = Credentials{File: "/home/x/.aws/credentials", Profile: "p"} }},
-		"keys are stronger":        {vars{"AWS_SHARED_CREDENTIALS_FILE": "/c"}, func(*Settings) {}},
-		"admin port":               {vars{"ENVOY_ADMIN_ACCESS_PORT": "19901"}, func(s *Settings) { s.Admin.Port = 19901 }},
-		"admin log":                {vars{"ENVOY_ADMIN_ACCESS_LOG_FILE": "/dev/null"}, func(s *Settings) { s.Admin.AccessLog = "/dev/null" }},
-		"admin IPv6":               {vars{"ENVOY_ADMIN_ACCESS_ENABLE_IPV6": "true"}, func(s *Settings) { s.Admin.Address = netip.MustParseAddr("::") }},
-		"admin socket":             {vars{"ENVOY_ADMIN_MODE": "UDS"}, func(s *Settings) { s.Admin = Admin{Socket: "/tmp/envoy_admin.sock", AccessLog: adminAccessLog} }},
-		"log level":                {vars{"ENVOY_LOG_LEVEL": "Debug"}, func(s *Settings) { s.LogLevel = "debug" }},
-		"concurrency":              {vars{"ENVOY_CONCURRENCY": "4"}, func(s *Settings) { s.Concurrency = 4 }},
-		"no concurrency":           {vars{"ENVOY_CONCURRENCY": "-1"}, func(*Settings) {}},
-		"drain time":               {vars{"LISTENER_DRAIN_WAIT_TIME_S": "110"}, func(s *Settings) { s.DrainTime = 110 * time.Second }},
-		"deprecated":               {vars{"ENVOY_SKIP_DEPRECATED_LOGS": "false"}, func(s *Settings) { s.ShowDeprecated = true }},
-		"outlier log":              {vars{"ENVOY_OUTLIER_DETECTION_EVENT_LOG_PATH": "/x"}, func(s *Settings) { s.OutlierLog = "/x" }},
-		"io cycle":                 {vars{"MAX_REQUESTS_PER_IO_CYCLE": "1"}, func(s *Settings) { s.RequestsPerIOCycle = 1 }},
-		"envoy":                    {vars{"ENVOY_PATH": "/e"}, func(s *Settings) { s.EnvoyPath = "/e" }},
+		"credentials file": {vars{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SHARED_CREDENTIALS_FILE": "/c"}, func(s *Settings) {
+			s.XDS.Credentials, s.Identity.Kind = Credentials{File: "/c", Profile: "default"}, identity.File
+		}},
+		"credentials file at home": {vars{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/home/x", "AWS_PROFILE": "p"}, func(s *Settings) {
+			s.XDS.Credentials, s.Identity.Kind = Credentials{File: "/home/x/.aws/credentials", Profile: "p"}, identity.File
+		}},
+		"keys are stronger": {vars{"AWS_SHARED_CREDENTIALS_FILE": "/c"}, func(*Settings) {}},
+		"admin port":        {vars{"ENVOY_ADMIN_ACCESS_PORT": "19901"}, func(s *Settings) { s.Admin.Port = 19901 }},
+		"admin log":         {vars{"ENVOY_ADMIN_ACCESS_LOG_FILE": "/dev/null"}, func(s *Settings) { s.Admin.AccessLog = "/dev/null" }},
+		"admin IPv6":        {vars{"ENVOY_ADMIN_ACCESS_ENABLE_IPV6": "true"}, func(s *Settings) { s.Admin.Address = netip.MustParseAddr("::") }},
+		"admin socket":      {vars{"ENVOY_ADMIN_MODE": "UDS"}, func(s *Settings) { s.Admin = Admin{Socket: "/tmp/envoy_admin.sock", AccessLog: adminAccessLog} }},
+		"log level":         {vars{"ENVOY_LOG_LEVEL": "Debug"}, func(s *Settings) { s.LogLevel = "debug" }},
+		"concurrency":       {vars{"ENVOY_CONCURRENCY": "4"}, func(s *Settings) { s.Concurrency = 4 }},
+		"no concurrency":    {vars{"ENVOY_CONCURRENCY": "-1"}, func(*Settings) {}},
+		"drain time":        {vars{"LISTENER_DRAIN_WAIT_TIME_S": "110"}, func(s *Settings) { s.DrainTime = 110 * time.Second }},
+		"deprecated":        {vars{"ENVOY_SKIP_DEPRECATED_LOGS": "false"}, func(s *Settings) { s.ShowDeprecated = true }},
+		"outlier log":       {vars{"ENVOY_OUTLIER_DETECTION_EVENT_LOG_PATH": "/x"}, func(s *Settings) { s.OutlierLog = "/x" }},
+		"io cycle":          {vars{"MAX_REQUESTS_PER_IO_CYCLE": "1"}, func(s *Settings) { s.RequestsPerIOCycle = 1 }},
+		"envoy":             {vars{"ENVOY_PATH": "/e"}, func(s *Settings) { s.EnvoyPath = "/e" }},
 		"bound": {vars{"FAIRLEAD_BIND_ADDRESS": "127.0.0.2"}, func(s *Settings) {
 			s.Placement.Bind = netip.MustParseAddr("127.0.0.2")
 			s.Admin.Address, s.Admin.AccessLog = s.Placement.Bind, ""

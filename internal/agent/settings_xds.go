@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
 // XDS is how Envoy reaches the control plane and signs to it.
@@ -44,14 +46,13 @@ func readXDS(e *env, r Resource) XDS {
 	if x.Socket = readRelaySocket(e); x.Socket != "" {
 		out := XDS{Socket: x.Socket, FetchTimeout: x.FetchTimeout}
 		if e.text(registerService, "") != "" { // the API knows no relay
-			out.CAFile, out.Region, out.Credentials = x.CAFile, readRegion(e, r), readCredentials(e)
+			out.CAFile, out.Region = x.CAFile, readRegion(e, r)
 		}
 		return out
 	}
 	x.Host, x.Port = readEndpoint(e)
 	x.Region = readRegion(e, r)
 	x.Plaintext = readPlaintext(e, x)
-	x.Credentials = readCredentials(e)
 	return x
 }
 
@@ -133,12 +134,43 @@ type Credentials struct {
 	Profile string // section in File
 }
 
+// identityPath stands in a bootstrap that is only printed for the credentials file that
+// Run makes, in a private folder of its own.
+const identityPath = "/tmp/fairlead-agent-identity/credentials"
+
+// readIdentity finds out where credentials come from, and completes x with where Envoy
+// finds them.
+func readIdentity(e *env, x *XDS) identity.Settings {
+	if x.Socket != "" && x.Region == "" { // a relay signs, and nothing else is to be
+		return identity.Settings{}
+	}
+	s, err := identity.Read(func(name string) string { return e.text(name, "") }, x.Region)
+	if err != nil {
+		e.refuse("%w", err)
+		return s
+	}
+	if !s.Kind.Exchanges() {
+		x.Credentials = readCredentials(e, s.Kind)
+		return s
+	}
+	s.Endpoint, s.CAFile = readAPI(e, "the identity "+string(s.Kind)), e.text("FAIRLEAD_API_CA_FILE", x.CAFile)
+	if s.Kind == identity.Certificate && strings.HasPrefix(s.Endpoint, "http:") {
+		e.refuse("FAIRLEAD_API_ENDPOINT is %q, allowed with a client certificate is https://", s.Endpoint)
+	}
+	x.Credentials = Credentials{File: identityPath, Profile: identity.Profile}
+	return s
+}
+
 // readCredentials finds out which of the two places is meant; the file is looked at
 // by Resolve.
-func readCredentials(e *env) Credentials {
+func readCredentials(e *env, kind identity.Kind) Credentials {
 	key, secret := e.text("AWS_ACCESS_KEY_ID", ""), e.text("AWS_SECRET_ACCESS_KEY", "")
 	switch {
+	case kind == identity.File && e.text("FAIRLEAD_IDENTITY", "") != "":
 	case key != "" && secret != "":
+		return Credentials{}
+	case kind == identity.Keys && key == "" && secret == "":
+		e.refuse("FAIRLEAD_IDENTITY is keys and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set")
 		return Credentials{}
 	case key != "":
 		e.refuse("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not; set both, or neither and AWS_SHARED_CREDENTIALS_FILE")
@@ -155,4 +187,4 @@ func readCredentials(e *env) Credentials {
 	return c
 }
 
-var errNoCredentials = errors.New("no access key to sign the stream with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE, to a key that Fairlead issued")
+var errNoCredentials = errors.New("no access key to sign the stream with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE, to a key that Fairlead issued, or FAIRLEAD_ROLE_ARN and FAIRLEAD_IDENTITY to get one")

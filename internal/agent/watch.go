@@ -20,6 +20,7 @@ type watcher struct {
 	admin       *adminClient
 	server      string // host:port, for the log
 	credentials Credentials
+	renew       func() // asks for other credentials; it may be nil
 	logger      *slog.Logger
 }
 
@@ -125,14 +126,24 @@ func (w *watcher) lookCloser(s standing) standing {
 	return s
 }
 
+// renewEvery is after how many samples in which the stream is refused other credentials are
+// asked for.
+const renewEvery = 60
+
 func (w *watcher) run(ctx context.Context) {
 	var j judge
-	said := standingUnknown
+	said, refusedFor := standingUnknown, 0
 	for {
 		if now, err := w.sample(ctx); err == nil {
-			if next := w.lookCloser(j.next(now)); next != said {
+			next := w.lookCloser(j.next(now))
+			refusedFor++
+			if next != said {
 				w.log(next)
-				said = next
+				said, refusedFor = next, 0
+			}
+			// The session may have been revoked. Else it does not help, and is not worth much.
+			if next == standingRefused && refusedFor%renewEvery == 0 && w.renew != nil {
+				w.renew()
 			}
 		}
 		pause := watchWhileAway

@@ -30,6 +30,8 @@ const (
 	xsync      = "golang.org/x/sync"
 	xnet       = "golang.org/x/net"
 	xsys       = "golang.org/x/sys"
+	nftables   = "github.com/google/nftables"
+	mdNetlink  = "github.com/mdlayher/netlink"
 )
 
 // A room is a folder of the checkout with all packages below it.
@@ -52,19 +54,23 @@ var impure = []string{"context", "log", "log/slog", "math/rand", "math/rand/v2",
 var rooms = map[string]room{
 	"internal/mesh":      {modules: []string{radix}, not: impure},
 	"internal/envoy":     {rooms: []string{"internal/mesh"}, modules: []string{envoyProto, xdsProto, protobuf}, not: append([]string{"net/http"}, impure...)},
-	"internal/intercept": {},
-	"internal/envoybin":  {},
-	"internal/store":     {rooms: []string{"internal/mesh"}, modules: anything},
-	"internal/live":      {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/access":    {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/intercept": {rooms: []string{"internal/intercept/rules"}, modules: []string{nftables, mdNetlink, xsys}},
+	// What the rules are is decided apart from how they are set.
+	"internal/intercept/rules": {not: impure},
+	"internal/envoybin":        {},
+	"internal/store":           {rooms: []string{"internal/mesh"}, modules: anything},
+	"internal/live":            {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/access":          {rooms: []string{"internal/access/federation", "internal/mesh", "internal/store"}, modules: anything},
 	// A room of its own: it knows nothing of callers, and those who write to it need not know access.
 	"internal/access/audit": {rooms: []string{"internal/mesh"}, modules: anything},
-	"internal/registry":     {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	// Who vouches for whom: it knows nothing of accounts and what they allow.
+	"internal/access/federation": {modules: anything},
+	"internal/registry":          {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	// A client of AWS, which knows nothing of where its answers are kept.
 	"internal/registry/cloudmap": {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/ca":                {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	"internal/quota":             {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/restapi":           {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/mesh", "internal/store"}, modules: anything},
+	"internal/restapi":           {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/ca", "internal/mesh", "internal/store"}, modules: anything},
 	"internal/xds": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
@@ -72,7 +78,7 @@ var rooms = map[string]room{
 		modules: anything,
 	},
 	"internal/agent": {
-		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept"},
+		rooms:   []string{"api/client", "internal/agent/identity", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
 		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, yamlV3, xsync, xnet, xsys},
 	},
 	"internal/kube": {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
@@ -90,8 +96,8 @@ var rooms = map[string]room{
 	},
 	"internal/meshtest": {
 		rooms: []string{
-			"internal/access", "internal/access/audit", "internal/agent", "internal/envoy", "internal/envoybin", "internal/live", "internal/mesh",
-			"internal/restapi", "internal/server", "internal/store", "internal/xds",
+			"internal/access", "internal/access/audit", "internal/agent", "internal/envoy", "internal/envoybin", "internal/intercept",
+			"internal/intercept/rules", "internal/live", "internal/mesh", "internal/restapi", "internal/server", "internal/store", "internal/xds",
 		},
 		modules: anything,
 	},
@@ -104,7 +110,10 @@ var rooms = map[string]room{
 		rooms:   []string{"internal/cli", "internal/demo", "internal/kube", "internal/mesh", "internal/server", "internal/store"},
 		modules: []string{cobra, pflag, xsync, yamlV3},
 	},
-	"cmd/fairlead-agent": {rooms: []string{"internal/agent", "internal/envoybin"}, modules: []string{cobra}},
+	"cmd/fairlead-agent": {
+		rooms:   []string{"internal/agent", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
+		modules: []string{cobra},
+	},
 }
 
 // roomOf returns the room that the package in folder belongs to, "" for none.

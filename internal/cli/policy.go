@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -54,13 +53,7 @@ func (p Policies) read(in io.Reader) (map[string]json.RawMessage, error) {
 
 // readPolicy reads one policy document: a JSON object in a file, or in the input for "-".
 func readPolicy(in io.Reader, path string) (json.RawMessage, error) {
-	var raw []byte
-	var err error
-	if path == "-" {
-		raw, err = io.ReadAll(in)
-	} else {
-		raw, err = os.ReadFile(path)
-	}
+	raw, err := readInput(in, path)
 	if err != nil {
 		return nil, fmt.Errorf("reading a policy: %w", err)
 	}

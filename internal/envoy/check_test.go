@@ -315,7 +315,7 @@ func staticBootstrap(t *testing.T, resources []Resource) *bootstrapv3.Bootstrap 
 		}
 	}
 	// Where secrets come from; nothing connects to it.
-	static.Clusters = append(static.Clusters, socketCluster("xds"), socketCluster(sdsCluster))
+	static.Clusters = append(static.Clusters, socketCluster("xds"), socketCluster(sdsCluster), socketCluster(workloadCluster))
 	return &bootstrapv3.Bootstrap{
 		Node: &corev3.Node{Id: "test", Cluster: "test"},
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{{

@@ -108,12 +108,17 @@ func (t *translator) listenerCertificate(l *mesh.Listener, field string) *tlsv3.
 	case c == nil || c.Acm == nil && c.File == nil && c.Sds == nil:
 		t.problem(t.self(), field, "the listener asks for TLS and has no certificate: port %d is closed", port)
 		return nil
-	case c.Acm != nil:
-		t.problem(t.self(), field+".acm.certificateArn",
-			"a certificate of ACM %s: port %d is closed, it is never served in plain text", notServed, port)
+	case c.Acm != nil && !isARN(c.Acm.CertificateArn):
+		t.problem(t.self(), field+".acm.certificateArn", "%q is not an ARN and names no certificate: port %d is closed", c.Acm.CertificateArn, port)
 		return nil
-	case c.Sds != nil && t.profile.NoSecretSource:
-		t.problem(t.self(), field+".sds", "this proxy has no source of secrets (its agent's APPMESH_SDS_SOCKET_PATH): port %d is closed", port)
+	case c.Acm != nil && !t.profile.Workloads:
+		t.problem(t.self(), field+".acm.certificateArn",
+			"a certificate of ACM stands for the workload's own, and %s: port %d is closed, it is never served in plain text", noWorkloads, port)
+		return nil
+	case c.Acm != nil:
+		return workloadSecret()
+	case c.Sds != nil && t.secretLacking(c.Sds.SecretName) != "":
+		t.problem(t.self(), field+".sds", "%s: port %d is closed", t.secretLacking(c.Sds.SecretName), port)
 		return nil
 	}
 	config := t.certificate(c.File, c.Sds)
@@ -131,8 +136,8 @@ func (t *translator) validateClients(context *tlsv3.DownstreamTlsContext, l *mes
 	case v.Trust == nil || v.Trust.File == nil && v.Trust.Sds == nil:
 		t.problem(t.self(), field+".trust", "it is not said whose certificates are trusted: port %d is closed", port)
 		return false
-	case v.Trust.Sds != nil && t.profile.NoSecretSource:
-		t.problem(t.self(), field+".trust.sds", "this proxy has no source of secrets (its agent's APPMESH_SDS_SOCKET_PATH): port %d is closed", port)
+	case v.Trust.Sds != nil && t.secretLacking(v.Trust.Sds.SecretName) != "":
+		t.problem(t.self(), field+".trust.sds", "%s: port %d is closed", t.secretLacking(v.Trust.Sds.SecretName), port)
 		return false
 	}
 	trust := t.trust(v.Trust.File, v.Trust.Sds)

@@ -20,7 +20,7 @@ const (
 //
 //	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2",
 //	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true,
-//	  "secretSource": false, "clientCertificate": "set",
+//	  "secretSource": false, "workloadCertificates": true, "clientCertificate": "set",
 //	  "tracing": true, "accessLogs": {"grpc": {"cluster": "fairlead_access_log", "logName": "shop"},
 //	  "openTelemetry": {"cluster": "fairlead_otlp_logs", "logName": "shop", "uri": "http://127.0.0.1:4318/v1/logs"}}}}
 //
@@ -104,6 +104,9 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 		return err
 	}
 	p.NoSecretSource = !source
+	if p.Workloads, err = truth(fields, "workloadCertificates", false); err != nil {
+		return err
+	}
 	switch how, err := text(fields, "clientCertificate", "remove"); {
 	case err != nil:
 		return err

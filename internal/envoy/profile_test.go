@@ -28,8 +28,9 @@ func TestParseProfile(t *testing.T) {
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.1", "applicationAddress": "127.0.0.2"}}`: {
 			Bound: true, Bind: addr("127.0.0.1"), App: addr("127.0.0.2"),
 		},
-		`{"fairlead": {"secretSource": false}}`: {NoSecretSource: true},
-		`{"fairlead": {"secretSource": true}}`:  {},
+		`{"fairlead": {"secretSource": false}}`:        {NoSecretSource: true},
+		`{"fairlead": {"workloadCertificates": true}}`: {Workloads: true},
+		`{"fairlead": {"secretSource": true}}`:         {},
 		`{"fairlead": {"tracing": true, "internalListeners": true, "reloadDirectory": "/run/r", "clientCertificate": "append"}}`: {
 			Tracing: true, Internal: true, ReloadDir: "/run/r", ClientCertificate: ClientCertificateAppended,
 		},

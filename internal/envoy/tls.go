@@ -43,11 +43,10 @@ func (t *translator) backendDefaults() *mesh.ClientPolicyTls {
 // certificate that must be verified is never taken on trust.
 func (t *translator) unserved(use upstreamUse, g *target) string {
 	if use.policy == nil {
-		c := g.spec.Listeners[g.listener].Tls.Certificate
-		if c == nil || c.Acm == nil {
+		if !g.verified() || t.profile.Workloads {
 			return ""
 		}
-		return fmt.Sprintf("the listener of virtual node %q on port %d has a certificate of AWS Certificate Manager, which clients must verify: that %s", g.node, g.port, notServed)
+		return fmt.Sprintf("the listener of virtual node %q on port %d has a certificate of AWS Certificate Manager, which clients must verify: %s", g.node, g.port, noWorkloads)
 	}
 	if reason := t.noSecrets(use); reason != "" {
 		return reason
@@ -58,8 +57,11 @@ func (t *translator) unserved(use upstreamUse, g *target) string {
 	case v == nil || v.Trust == nil || v.Trust.File == nil && v.Trust.Sds == nil && v.Trust.Acm == nil:
 		t.problem(t.self(), field, "the policy says nobody whose certificates are trusted: what needs TLS is answered with 503 and never sent in plain text")
 		return "its certificate cannot be verified"
-	case v.Trust.Acm != nil:
-		t.problem(t.self(), field+".acm", "trust in an authority of AWS Certificate Manager %s: what needs TLS is answered with 503 and never sent in plain text", notServed)
+	case v.Trust.Acm != nil && !slices.ContainsFunc(v.Trust.Acm.CertificateAuthorityArns, isARN):
+		t.problem(t.self(), field+".acm.certificateAuthorityArns", "no ARN of an authority is among them: what needs TLS is answered with 503 and never sent in plain text")
+		return "its certificate cannot be verified"
+	case v.Trust.Acm != nil && !t.profile.Workloads:
+		t.problem(t.self(), field+".acm", "an authority of AWS Certificate Manager stands for the trust bundle of the mesh, and %s: what needs TLS is answered with 503 and never sent in plain text", noWorkloads)
 		return "its certificate cannot be verified"
 	case v.Trust.File != nil && !validFile(v.Trust.File.CertificateChain):
 		t.problem(t.self(), field+".file.certificateChain", "%q is not the name of a file: what needs TLS is answered with 503 and never sent in plain text", v.Trust.File.CertificateChain)
@@ -72,16 +74,33 @@ func (t *translator) unserved(use upstreamUse, g *target) string {
 	return ""
 }
 
-// noSecrets returns why a policy that needs the workload's own source of secrets cannot
-// be served by a proxy that has none, or "": Envoy would refuse the cluster.
+// verified reports whether clients without a policy verify a target: one whose listener
+// has a certificate of ACM, as App Mesh has it.
+func (g *target) verified() bool {
+	tls := g.spec.Listeners[g.listener].Tls
+	return tls != nil && tls.Certificate != nil && tls.Certificate.Acm != nil
+}
+
+// noSecrets returns why a policy that needs a source of secrets cannot be served by a
+// proxy that has none, or "": Envoy would refuse the cluster.
 func (t *translator) noSecrets(use upstreamUse) string {
-	v, c := use.policy.Validation, use.policy.Certificate
-	if !t.profile.NoSecretSource || (v == nil || v.Trust == nil || v.Trust.Sds == nil) && (c == nil || c.Sds == nil) {
+	reason := ""
+	if v := use.policy.Validation; v != nil && v.Trust != nil && v.Trust.Sds != nil {
+		reason = t.secretLacking(v.Trust.Sds.SecretName)
+	}
+	if c := use.policy.Certificate; reason == "" && c != nil && c.Sds != nil {
+		reason = t.secretLacking(c.Sds.SecretName)
+	}
+	if reason == "" {
 		return ""
 	}
-	t.problem(t.self(), use.field, "this proxy has no source of secrets (its agent's APPMESH_SDS_SOCKET_PATH): what needs TLS is answered with 503 and never sent in plain text")
+	t.problem(t.self(), use.field, "%s: what needs TLS is answered with 503 and never sent in plain text", reason)
 	return "its certificate cannot be verified"
 }
+
+// isARN reports whether a text is an ARN. Which certificate or authority of ACM one names does not
+// matter: it stands for the workload's own, or for the mesh's.
+func isARN(s string) bool { return strings.HasPrefix(s, "arn:") }
 
 // validFile reports whether a text can be the name of a file.
 func validFile(name string) bool { return name != "" && !strings.ContainsFunc(name, unicode.IsControl) }
@@ -91,14 +110,15 @@ func validFile(name string) bool { return name != "" && !strings.ContainsFunc(na
 func (t *translator) upstreamTLS(use upstreamUse, g *target) *corev3.TransportSocket {
 	names := serverNames(use.policy, g)
 	common := &tlsv3.CommonTlsContext{AlpnProtocols: offered(g.spoken())}
-	if use.policy != nil {
-		trust := use.policy.Validation.Trust
+	if trust := t.trustOf(use, g); trust != nil {
 		common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: expectedNames(names)},
-				ValidationContextSdsSecretConfig: t.trust(trust.File, trust.Sds),
+				ValidationContextSdsSecretConfig: trust,
 			},
 		}
+	}
+	if use.policy != nil {
 		if c := use.policy.Certificate; c != nil && (c.File != nil || c.Sds != nil) {
 			secret := t.certificate(c.File, c.Sds)
 			if secret == nil {
@@ -120,6 +140,22 @@ func (t *translator) upstreamTLS(use upstreamUse, g *target) *corev3.TransportSo
 		Name:       tlsSocket,
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
 	}
+}
+
+// trustOf returns where a client finds what it trusts of a target, nil where it does not
+// verify the target.
+func (t *translator) trustOf(use upstreamUse, g *target) *tlsv3.SdsSecretConfig {
+	if use.policy == nil {
+		if g.verified() {
+			return t.trustSecret()
+		}
+		return nil
+	}
+	trust := use.policy.Validation.Trust
+	if trust.Acm != nil {
+		return t.trustSecret()
+	}
+	return t.trust(trust.File, trust.Sds)
 }
 
 // serverNames returns the subject alternative names of which a target's certificate must

@@ -107,6 +107,9 @@ type Profile struct {
 	// NoSecretSource is set where the proxy's bootstrap is known to lead to no source of
 	// secrets of the workload's own (SDS). Envoy would refuse all that refers to one.
 	NoSecretSource bool
+	// Workloads is set where the agent serves the workload's certificate and the trust
+	// bundle of its mesh: what ARNs of ACM stand for.
+	Workloads bool
 	// Internal is set where the proxy's bootstrap lets listeners be internal ones.
 	Internal bool
 	// ClientCertificate says what becomes of the header x-forwarded-client-cert on its

@@ -27,6 +27,8 @@ type operation struct {
 	Errors     []member `json:"errors"`
 	Doc        string   `json:"documentation"`
 	Idempotent bool     `json:"idempotent"`
+	// Auth is "none" for requests that need no signature.
+	Auth string `json:"authtype"`
 }
 
 type shape struct {
@@ -91,3 +93,6 @@ func (s shape) required(field string) bool { return slices.Contains(s.Required, 
 func (s shape) fields() []string { return slices.Sorted(maps.Keys(s.Members)) }
 
 func exported(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
+
+// unsigned reports whether an operation's requests need no signature.
+func (op operation) unsigned() bool { return op.Auth == "none" }

@@ -68,6 +68,9 @@ func (m *model) openOperation(name string, op operation) object {
 		"tags":        []any{tag(op.HTTP.URI)},
 		"responses":   m.openResponses(op, example.Output),
 	}
+	if op.unsigned() {
+		o["security"] = []any{}
+	}
 	var parameters []any
 	for _, f := range in.fields() {
 		mem := in.Members[f]

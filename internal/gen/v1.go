@@ -243,7 +243,7 @@ func enumName(v string) string {
 // spells in capitals.
 func goName(f string) string {
 	name := exported(f)
-	for _, suffix := range []string{"Id", "Arn"} {
+	for _, suffix := range []string{"Id", "Arn", "Url"} {
 		if rest, ok := strings.CutSuffix(name, suffix); ok {
 			name = rest + strings.ToUpper(suffix)
 		}
@@ -267,6 +267,9 @@ func genV1Operations(m *model) string {
 			if names := in.at(part.location); len(names) > 0 {
 				fmt.Fprintf(&b, ", %s: %#v", part.field, names)
 			}
+		}
+		if op.unsigned() {
+			b.WriteString(", Unsigned: true")
 		}
 		b.WriteString("},\n")
 	}

@@ -26,7 +26,8 @@ func (m *model) clientMethod(b *strings.Builder, name string, op operation) {
 	b.WriteString(comment(name + ": " + op.Doc + " A refusal is an *Error."))
 	fmt.Fprintf(b, "func (c *Client) %s(ctx context.Context, in *%s) (*%s, error) {\n", name, in, out)
 	fmt.Fprintf(b, "if in == nil {\nin = new(%s)\n}\n", in)
-	fmt.Fprintf(b, "r := call{operation: %q, method: %q, repeatable: %t}\n", name, op.HTTP.Method, op.Idempotent || op.HTTP.Method == "GET")
+	fmt.Fprintf(b, "r := call{operation: %q, method: %q, repeatable: %t%s}\n", name, op.HTTP.Method, op.Idempotent || op.HTTP.Method == "GET",
+		map[bool]string{true: ", unsigned: true"}[op.unsigned()])
 	literal := ""
 	for segment := range strings.SplitSeq(strings.TrimPrefix(op.HTTP.URI, "/"), "/") {
 		label, ok := strings.CutPrefix(segment, "{")

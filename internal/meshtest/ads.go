@@ -30,8 +30,13 @@ const adsMethod = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 // SignStream returns a context whose outgoing metadata is signed as Envoy's
 // aws_request_signing filter signs the opening of a stream.
 func SignStream(ctx context.Context, c aws.Credentials, authority, method string) (context.Context, error) {
+	return signCall(ctx, c, authority, adsMethod+method)
+}
+
+// signCall is SignStream for any method, by its full name.
+func signCall(ctx context.Context, c aws.Credentials, authority, method string) (context.Context, error) {
 	const unsigned = "UNSIGNED-PAYLOAD"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+authority+adsMethod+method, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+authority+method, nil)
 	if err != nil {
 		return nil, err
 	}

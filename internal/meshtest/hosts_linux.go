@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,10 +10,14 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/fairlead-mesh/fairlead/internal/intercept"
+	"github.com/fairlead-mesh/fairlead/internal/intercept/rules"
 )
 
 // ProxyUser is the user and group of the agents and Envoys on hosts, whose connections
@@ -41,7 +46,7 @@ const (
 
 // NewHosts makes a network without hosts. It lasts until the test ends. Where it cannot
 // be made, the test is skipped and told what is missing: root, the "ip" command of
-// iproute2, and iptables or nftables.
+// iproute2, and nftables in the kernel or iptables.
 func NewHosts(t testing.TB) *Hosts {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -49,9 +54,6 @@ func NewHosts(t testing.TB) *Hosts {
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("there is no ip command; Debian's package is iproute2")
-	}
-	if _, _, err := redirector(); err != nil {
-		t.Skip(err)
 	}
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
 		t.Skip("this system has no IPv6")
@@ -61,6 +63,9 @@ func NewHosts(t testing.TB) *Hosts {
 		t.Skipf("this system lets nobody make network namespaces: %v", err)
 	}
 	t.Cleanup(middle.close)
+	if err := middle.do(func() error { _, err := intercept.Look(rules.Settings{Backend: rules.Auto}); return err }); err != nil {
+		t.Skip(err)
+	}
 	h := &Hosts{Names: NewNames(), t: t, middle: middle, relayed: map[string]string{}}
 	h.must(middle.run(strings.Join([]string{
 		"link set lo up",
@@ -91,8 +96,9 @@ type Host struct {
 	V4, V6 netip.Addr
 
 	*namespace
-	hosts *Hosts
-	t     testing.TB
+	hosts    *Hosts
+	t        testing.TB
+	programs map[string]string // by name, where they are found
 }
 
 // Add makes a host with addresses of both families, and a name for the first.
@@ -104,7 +110,7 @@ func (h *Hosts) Add(name string) *Host {
 	h.n++
 	number := 9 + h.n
 	x := &Host{
-		Name: name, namespace: n, hosts: h, t: h.t,
+		Name: name, namespace: n, hosts: h, t: h.t, programs: map[string]string{},
 		V4: netip.MustParseAddr(fmt.Sprintf("10.77.0.%d", number)),
 		V6: netip.MustParseAddr(fmt.Sprintf("fd77::%d", number)),
 	}
@@ -159,18 +165,31 @@ func pass(to, from net.Conn) {
 	_ = from.Close()
 }
 
-// Redirect has the kernel hand the host's connections to an Envoy, as App Mesh's route
-// manager has it: what goes out to port 15001, unless ProxyUser makes it or it goes to
-// the host itself, and what comes in for one of the application's ports to port 15000.
+// Redirect has the kernel hand the host's connections to an Envoy, with the settings that
+// Intercept has where it is given none but these ports of the application.
 func (x *Host) Redirect(ports ...int) *Host {
 	x.t.Helper()
-	_, rules, err := redirector()
-	x.hosts.must(err)
 	list := make([]string, len(ports))
 	for i, p := range ports {
 		list[i] = strconv.Itoa(p)
 	}
-	x.hosts.must(rules(x.namespace, strings.Join(list, ",")))
+	return x.Intercept("APPMESH_APP_PORTS=" + strings.Join(list, ","))
+}
+
+// Intercept has the kernel hand the host's connections to an Envoy, of both families: what
+// goes out to port 15001, unless ProxyUser makes it or it goes to the host itself, and what
+// comes in for one of the application's ports to port 15000. The settings are variables of
+// "fairlead-agent intercept".
+func (x *Host) Intercept(settings ...string) *Host {
+	x.t.Helper()
+	variables := map[string]string{"APPMESH_ENABLE_IPV6": "1"}
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		variables[name] = value
+	}
+	s, err := rules.ReadSettings(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
+	x.hosts.must(err)
+	x.hosts.must(x.do(func() error { _, err := intercept.Enable(s); return err }))
 	return x
 }
 
@@ -183,6 +202,17 @@ func (x *Host) Listen(address string) net.Listener {
 	}
 	x.t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+// ListenPacket listens for UDP on an address of the host until the test ends.
+func (x *Host) ListenPacket(address string) net.PacketConn {
+	x.t.Helper()
+	c, err := x.listenPacket(address)
+	if err != nil {
+		x.t.Fatalf("listening on host %s: %v", x.Name, err)
+	}
+	x.t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // Serve runs an application on a port of all the host's addresses until the test ends.
@@ -214,7 +244,7 @@ func (x *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 		addrs = []netip.Addr{a}
 	}
 	for _, a := range addrs {
-		if network != "tcp4" && a.Is6() || network != "tcp6" && a.Is4() {
+		if !strings.HasSuffix(network, "4") && a.Is6() || !strings.HasSuffix(network, "6") && a.Is4() {
 			return x.dial(ctx, network, net.JoinHostPort(a.String(), port))
 		}
 	}
@@ -244,16 +274,64 @@ func (x *Host) Command(name string, args ...string) *exec.Cmd {
 // Start starts a command on the host.
 func (x *Host) Start(cmd *exec.Cmd) error { return x.do(cmd.Start) }
 
+// Output runs a command on the host, and returns what it has written to standard output.
+// The error holds what it has written to standard error.
+func (x *Host) Output(cmd *exec.Cmd) (string, error) {
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := x.Start(cmd); err != nil {
+		return "", err
+	}
+	if err := cmd.Wait(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return out.String(), nil
+}
+
+// Agent returns a command of fairlead-agent that runs on the host as root, with nothing in
+// its environment but PATH and the settings.
+func (x *Host) Agent(settings []string, args ...string) *exec.Cmd {
+	x.t.Helper()
+	path, err := agentBinary()
+	x.hosts.must(err)
+	cmd := x.Command(path, args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, settings...)
+	return cmd
+}
+
+// AgentAs is Agent for another user, without any capability.
+func (x *Host) AgentAs(user uint32, settings []string, args ...string) *exec.Cmd {
+	x.t.Helper()
+	cmd := x.Agent(settings, args...)
+	cmd.Path, cmd.Dir = x.Program(cmd.Path, "fairlead-agent"), "/"
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: user, Gid: user}
+	return cmd
+}
+
+// Program has a program of the machine seen where every user of the host can run it, and
+// returns where.
+func (x *Host) Program(file, name string) string {
+	x.t.Helper()
+	if path, ok := x.programs[name]; ok {
+		return path
+	}
+	path, err := x.bind(file, name)
+	x.hosts.must(err)
+	x.programs[name] = path
+	return path
+}
+
+// Namespace returns the path of the host's network namespace, as container runtimes hand
+// one to a CNI plugin.
+func (x *Host) Namespace() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), x.net.Fd()) }
+
 // Proxy starts fairlead-agent with an Envoy on the host, as ProxyUser, until the test
 // ends, and does not wait for it. The settings are added to the agent's environment.
 func (x *Host) Proxy(p *Plane, resource string, settings ...string) *Proxy {
 	x.t.Helper()
 	path, err := agentBinary()
 	x.hosts.must(err)
-	agent, err := x.bind(path, "fairlead-agent")
-	x.hosts.must(err)
-	envoy, err := x.bind(EnvoyPath(x.t), "envoy")
-	x.hosts.must(err)
+	agent, envoy := x.Program(path, "fairlead-agent"), x.Program(EnvoyPath(x.t), "envoy")
 	tmp := private + "/tmp"
 	x.hosts.must(x.do(func() error {
 		if err := os.MkdirAll(tmp, 0o700); err != nil {

@@ -3,6 +3,7 @@ package restapi
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
@@ -24,6 +25,10 @@ func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) 
 		},
 		UserAgent: x.r.UserAgent(), Request: x.parameters, Owner: h.meshOwner(x), Checked: x.in != nil,
 	}
+	if v := x.voucher; v.Type != "" {
+		e.Account, e.Region = v.Account, v.Region
+		e.Principal = audit.Identity{Type: v.Type, ID: v.Provider + ":" + v.Subject, Account: v.Account, User: v.Subject}
+	}
 	if x.addr.IsValid() {
 		e.SourceIP = x.addr.String()
 	}
@@ -36,6 +41,9 @@ func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) 
 		e.Source = audit.Fairlead
 	default:
 		e.Source = audit.AppMesh
+	}
+	if x.route != nil && x.route.own != nil {
+		e.Request = without(x.parameters, requestSecrets)
 	}
 	if x.in != nil {
 		e.Request = x.in.parameters()
@@ -139,6 +147,9 @@ func accountOf(arn string) string {
 // responseElements returns what the audit log keeps of an answer to a write: the object
 // in a member of its kind, as CloudTrail has it, and no secret.
 func responseElements(rt *route, body []byte) json.RawMessage {
+	if rt.own != nil {
+		body = without(body, answerBulk)
+	}
 	if rt.op == nil {
 		return withoutSecrets(body)
 	}
@@ -154,6 +165,46 @@ func responseElements(rt *route, body []byte) json.RawMessage {
 
 // secretMembers are the members of answers that nobody but the caller may ever see.
 var secretMembers = []string{"secretAccessKey", "sessionToken"}
+
+// requestSecrets are the members of requests of /v1 that are secrets, by their paths: what
+// else a caller names as it likes, a policy for example, is to be seen. A certificate
+// request is none, but long, and nobody needs it.
+var requestSecrets = [][]string{{"privateKey"}, {"vault", "token"}, {"vault", "secretId"}, {"csr"}}
+
+// answerBulk are the members of answers that are only long: of a certificate its serial
+// number is enough, and a trust bundle can be asked for.
+var answerBulk = [][]string{{"certificateChain"}, {"trustBundle"}, {"authority", "trustBundle"}, {"authority", "roots"}}
+
+// without returns a JSON object without the members at some paths.
+func without(object json.RawMessage, paths [][]string) json.RawMessage {
+	// The outer names are written by ourselves, those within as the caller spells them.
+	if !slices.ContainsFunc(paths, func(path []string) bool { return bytes.Contains(object, []byte(`"`+path[0]+`"`)) }) {
+		return object
+	}
+	return take(object, paths)
+}
+
+// take is without for an object that has some of the members.
+func take(object json.RawMessage, paths [][]string) json.RawMessage {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil // better nothing than a secret
+	}
+	for _, path := range paths {
+		inner, ok := members[path[0]]
+		switch {
+		case ok && len(path) == 1:
+			delete(members, path[0])
+		case ok:
+			members[path[0]] = take(inner, [][]string{path[1:]})
+		}
+	}
+	clean, err := encode(members)
+	if err != nil {
+		return nil
+	}
+	return clean
+}
 
 // withoutSecrets returns an answer without its secrets, however deep they lie.
 func withoutSecrets(body []byte) json.RawMessage {

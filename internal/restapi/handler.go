@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/api"
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 	"github.com/fairlead-mesh/fairlead/internal/store"
@@ -57,6 +58,11 @@ type Config struct {
 	// that are placed as the one of a connection is, "" for any. found is false if there
 	// is no such object or connection. Nil: nothing is found.
 	Configuration func(id mesh.ID, connection string) (c Configuration, found bool, err error)
+	// CA is the certificate authority of workloads. Nil: its operations fail.
+	CA *ca.Service
+	// BundleStreams returns how many agents of a mesh are connected for its trust bundle,
+	// and how many of them have the present one. Nil: none are known.
+	BundleStreams func(m mesh.MeshID) (connected, current int)
 	// Now is the clock that rates are measured with; nil for time.Now.
 	Now func() time.Time
 	// Logger gets one line at level debug for each request, and one at level error
@@ -71,6 +77,7 @@ func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
 		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
+		ca: cfg.CA, bundleStreams: cfg.BundleStreams,
 		routes: newRouter(operations, v1.Operations),
 		rates:  newRates(cfg.Now, cfg.Store.Quotas),
 	}
@@ -93,6 +100,8 @@ type handler struct {
 	rates    *rates
 
 	configuration func(id mesh.ID, connection string) (Configuration, bool, error)
+	ca            *ca.Service
+	bundleStreams func(m mesh.MeshID) (connected, current int)
 }
 
 // exchange is one request on its way through the handler.
@@ -105,6 +114,8 @@ type exchange struct {
 	target *Target       // of the API that it is for, nil for those of this package
 	route  *route        // nil while unknown
 	caller access.Caller // empty while unknown
+	// voucher says for an unsigned request who has vouched for whom, once that is known.
+	voucher access.Voucher
 
 	// What the audit log is told, as far as it is known.
 	in         *input          // of the App Mesh API
@@ -184,7 +195,12 @@ func (h *handler) admit(x *exchange, path string) ([]byte, error) {
 		h.rates.failed(from)
 		return nil, err
 	}
-	if err := h.rates.admit(x.caller.Account, x.caller.KeyID, x.route.readOnly()); err != nil {
+	if x.route.unsigned() {
+		err = h.rates.attempt(from)
+	} else {
+		err = h.rates.admit(x.caller.Account, x.caller.KeyID, x.route.readOnly())
+	}
+	if err != nil {
 		return nil, err
 	}
 	if e := x.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
@@ -209,6 +225,9 @@ func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
 	body, err := readBody(x)
 	if err != nil {
 		return nil, err
+	}
+	if x.route.unsigned() {
+		return body, nil
 	}
 	req := access.HTTPRequest(x.r, body)
 	req.SourceIP, req.Secure = x.addr, x.r.TLS != nil

@@ -3,6 +3,7 @@ package restapi_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/api/client"
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
@@ -28,15 +30,18 @@ type plane struct {
 	srv    *httptest.Server
 	store  *store.Store
 	access *access.Service
-	log    string             // the audit log's file
-	admin  access.Credentials // of the management account's administrator
+	log    string              // the audit log's file
+	admin  access.Credentials  // of the management account's administrator
+	chain  []*x509.Certificate // that requests by certificate come with
 }
 
 // newPlane starts a server. change may change its settings.
 func newPlane(tb testing.TB, change func(*restapi.Config)) *plane {
 	tb.Helper()
 	p := &plane{store: openStore(tb), log: filepath.Join(tb.TempDir(), "audit.log")}
-	a, err := access.Open(tb.Context(), access.Config{Store: p.store, Regions: []string{testRegion, "eu-west-1"}})
+	a, err := access.Open(tb.Context(), access.Config{
+		Store: p.store, Regions: []string{testRegion, "eu-west-1"}, IdentityServer: identityAudience, LoopbackIdentity: true,
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -58,11 +63,20 @@ func newPlane(tb testing.TB, change func(*restapi.Config)) *plane {
 			tb.Error(err)
 		}
 	})
-	cfg := restapi.Config{Store: p.store, Access: a, Verify: a.Verify, Audit: log, Logger: testLogger(tb)}
+	authority, err := ca.Open(tb.Context(), ca.Config{Store: p.store})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := authority.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	cfg := restapi.Config{Store: p.store, Access: a, CA: authority, Verify: a.Verify, Audit: log, Logger: testLogger(tb)}
 	if change != nil {
 		change(&cfg)
 	}
-	p.srv = serve(tb, restapi.New(cfg))
+	p.srv = serve(tb, withCertificate(restapi.New(cfg), func() []*x509.Certificate { return p.chain }))
 	return p
 }
 

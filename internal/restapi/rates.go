@@ -19,6 +19,11 @@ const (
 	failureBurst = 500
 	// maxSources bounds how many addresses are remembered.
 	maxSources = 10_000
+	// attemptRate and attemptBurst bound how many requests a second from one address may
+	// bring what somebody else vouches for, for credentials: as many as all workloads
+	// behind one address that start together.
+	attemptRate  = 50
+	attemptBurst = 1000
 	// idleTime is after how long without a request somebody is forgotten. Their buckets
 	// are full again by then, so that it makes no difference.
 	idleTime = time.Minute
@@ -41,6 +46,7 @@ type rates struct {
 	accounts map[string]*account
 	keys     map[string]time.Time // access keys, and when their signature held last
 	sources  map[source]*failures
+	attempts map[source]*failures // the same of requests that need no signature
 	swept    time.Time
 }
 
@@ -70,6 +76,7 @@ func newRates(now func() time.Time, quotas func(account string) mesh.Quotas) *ra
 	return &rates{
 		now: now, quotas: quotas,
 		accounts: map[string]*account{}, keys: map[string]time.Time{}, sources: map[source]*failures{},
+		attempts: map[source]*failures{},
 	}
 }
 
@@ -162,6 +169,27 @@ func (r *rates) failed(s source) {
 	f.AllowN(now, 1)
 }
 
+// attempt counts a request that needs no signature, and refuses it if there are too many
+// of them from where it comes.
+func (r *rates) attempt(s source) error {
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sweep(now)
+	s.key = ""
+	f := r.attempts[s]
+	if f == nil {
+		makeRoom(r.attempts, maxSources)
+		f = &failures{Limiter: rate.NewLimiter(attemptRate, attemptBurst)}
+		r.attempts[s] = f
+	}
+	f.used = now
+	if f.AllowN(now, 1) {
+		return nil
+	}
+	return mesh.Errorf(mesh.ErrTooManyRequests, "too many requests from %s ask for credentials: at most %d a second, and %d at once", s.addr, attemptRate, attemptBurst)
+}
+
 // sweep forgets the idle, if it is time to. The caller holds mu.
 func (r *rates) sweep(now time.Time) {
 	if d := now.Sub(r.swept); d >= 0 && d < sweepTime {
@@ -170,6 +198,7 @@ func (r *rates) sweep(now time.Time) {
 	r.swept = now
 	maps.DeleteFunc(r.accounts, func(_ string, a *account) bool { return now.Sub(a.used) >= idleTime })
 	maps.DeleteFunc(r.keys, func(_ string, used time.Time) bool { return now.Sub(used) >= keyTime })
+	maps.DeleteFunc(r.attempts, func(_ source, f *failures) bool { return now.Sub(f.used) >= idleTime })
 	maps.DeleteFunc(r.sources, func(_ source, f *failures) bool { return now.Sub(f.used) >= idleTime })
 }
 

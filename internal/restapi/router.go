@@ -48,6 +48,9 @@ func (r *route) name() string {
 	return r.op.Name
 }
 
+// unsigned reports whether requests need no signature.
+func (r *route) unsigned() bool { return r.own != nil && r.own.Unsigned }
+
 // readOnly reports whether the operation changes nothing.
 func (r *route) readOnly() bool {
 	switch {

@@ -27,6 +27,9 @@ func (h *handler) serveOwn(ctx context.Context, x *exchange, labels *params, bod
 	label := func(name string) string { return x.route.value(labels, name) }
 	in, parameters, bad := x.route.own.Decode(label, x.r.URL.RawQuery, body)
 	x.parameters = parameters
+	if x.route.unsigned() {
+		x.parameters = withoutProof(parameters)
+	}
 	if len(bad) > 0 {
 		return nil, mesh.Errorf(mesh.ErrBadRequest, "%s", bad.Error())
 	}
@@ -124,6 +127,35 @@ func (c ownCall) doMore(ctx context.Context, in any) (any, error) {
 		return c.listProblems(ctx, in)
 	case *v1.DescribeConfigurationInput:
 		return c.describeConfiguration(ctx, in)
+	default:
+		return c.doIdentity(ctx, in)
+	}
+}
+
+// doIdentity is the rest of doMore: what is about those whom others vouch for.
+func (c ownCall) doIdentity(ctx context.Context, in any) (any, error) {
+	switch in := in.(type) {
+	case *v1.CreateIdentityProviderInput:
+		return c.createIdentityProvider(ctx, in)
+	case *v1.ListIdentityProvidersInput:
+		return c.listIdentityProviders(ctx, in)
+	case *v1.DescribeIdentityProviderInput:
+		return c.describeIdentityProvider(ctx, in)
+	case *v1.UpdateIdentityProviderInput:
+		return c.updateIdentityProvider(ctx, in)
+	case *v1.DeleteIdentityProviderInput:
+		return c.deleteIdentityProvider(ctx, in)
+	case *v1.AssumeRoleWithWebIdentityInput:
+		return c.assumeRoleWithWebIdentity(ctx, in)
+	case *v1.AssumeRoleWithCertificateInput:
+		return c.assumeRoleWithCertificate(ctx, in)
+	case *v1.AssumeRoleWithAWSIdentityInput:
+		return c.assumeRoleWithAWSIdentity(ctx, in)
+	}
+	if c.ca != nil {
+		if out, known, err := c.doCertificates(ctx, in); known {
+			return out, err
+		}
 	}
 	return nil, fmt.Errorf("calling %s: there is no method for it", c.x.route.name())
 }

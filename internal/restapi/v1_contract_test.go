@@ -33,7 +33,9 @@ import (
 // WHO: METHOD PATH", and a body. WHO is the management account's administrator unless it
 // is said: a user for whom an access key was made before, an account that was made
 // before (its administrator), "role" or "session" (the temporary credentials made last),
-// or "nobody" (no signature). {key} in a path is the access key made last.
+// or "nobody" (no signature). {key} in a path is the access key made last, {serial} the
+// serial number of the certificate issued last; {csr} in a body is a certificate request,
+// {certificate} and {privateKey} are an authority's.
 func TestOwnContract(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/v1/*.txtar")
@@ -46,6 +48,9 @@ func TestOwnContract(t *testing.T) {
 			t.Parallel()
 			p := newPlane(t, knownProxies)
 			s := &ownScript{plane: p, check: check, who: map[string]access.Credentials{"": p.admin}}
+			if strings.HasPrefix(filepath.Base(file), "AssumeRoleWith") {
+				s.vouched = vouch(t, p)
+			}
 			s.run(t, file)
 		})
 	}
@@ -55,7 +60,7 @@ func TestOwnContract(t *testing.T) {
 // is held by TestOwnPermissions.
 func TestOwnContractIsWhole(t *testing.T) {
 	t.Parallel()
-	if len(v1.Operations) != 34 {
+	if len(v1.Operations) != 57 {
 		t.Errorf("the table has %d operations", len(v1.Operations))
 	}
 	for _, op := range v1.Operations {
@@ -93,6 +98,12 @@ func knownProxies(cfg *restapi.Config) {
 			Problems:    []restapi.Problem{{ARN: id.ARN(testAccount), Object: "virtualNode/cart", Field: "listeners[0]", Message: "it is closed"}},
 		}, true, nil
 	}
+	cfg.BundleStreams = func(m mesh.MeshID) (connected, current int) {
+		if m.Name != "shop" {
+			return 0, 0
+		}
+		return 3, 2
+	}
 	cfg.Problems = func(account, _, name string) []restapi.Problem {
 		if account != testAccount || name != "shop" {
 			return nil
@@ -127,6 +138,11 @@ type ownScript struct {
 	check openAPICheck
 	who   map[string]access.Credentials
 	key   string // the id of the access key made last
+	// vouched is who is let into the role "vouched"; {token} and {signed} in a request are
+	// its proofs.
+	vouched *vouched
+	// serial is that of the certificate issued last.
+	serial string
 }
 
 func (s *ownScript) run(t *testing.T, file string) {
@@ -164,7 +180,7 @@ func (s *ownScript) exchange(t *testing.T, text string) string {
 	if rest, ok := strings.CutPrefix(line, "as "); ok {
 		who, line, _ = strings.Cut(rest, ": ")
 	}
-	method, path, ok := strings.Cut(strings.ReplaceAll(line, "{key}", s.key), " ")
+	method, path, ok := strings.Cut(strings.NewReplacer("{key}", s.key, "{serial}", s.serial).Replace(line), " ")
 	if !ok {
 		t.Fatalf("request line %q is not METHOD PATH", line)
 	}
@@ -172,7 +188,7 @@ func (s *ownScript) exchange(t *testing.T, text string) string {
 	if !known && who != "nobody" {
 		t.Fatalf("nobody knows who %q is", who)
 	}
-	body = strings.TrimSpace(body)
+	body = certificateTexts(t).Replace(s.vouched.fill(strings.TrimSpace(body)))
 	req := s.signed(t, creds, testRegion, method, path, body)
 	if who == "nobody" {
 		req.Header.Del("Authorization")
@@ -215,6 +231,7 @@ func (s *ownScript) learn(t *testing.T, path string, a answer) {
 	t.Helper()
 	var out struct {
 		Account     struct{ AccountID string }
+		Serial      string `json:"serialNumber"`
 		AccessKey   struct{ AccessKeyID, UserName string }
 		Secret      string `json:"secretAccessKey"`
 		Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
@@ -224,6 +241,8 @@ func (s *ownScript) learn(t *testing.T, path string, a answer) {
 	}
 	made := access.Credentials{AccessKeyID: out.Credentials.AccessKeyID, SecretAccessKey: out.Credentials.SecretAccessKey, SessionToken: out.Credentials.SessionToken}
 	switch {
+	case out.Serial != "":
+		s.serial = out.Serial
 	case out.Secret != "":
 		s.key = out.AccessKey.AccessKeyID
 		s.who[out.AccessKey.UserName] = access.Credentials{AccessKeyID: s.key, SecretAccessKey: out.Secret}
@@ -260,6 +279,7 @@ var ownMasks = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`"(userId|roleId|principalId|eventID|secretAccessKey|sessionToken)": "[^"]+"`), `"$1": "MASKED"`},
+	{regexp.MustCompile(`"(serialNumber|rootId|version|certificate|certificates|certificateChain|crl)": "[^"]+"`), `"$1": "MASKED"`},
 	{regexp.MustCompile(`\bFLA[KS][A-Z0-9]{16}\b`), "ACCESSKEY"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ`), "TIME"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},

@@ -21,40 +21,64 @@ const (
 // and a request that succeeds on what preparePermissions makes. %s stands for an access
 // key of the user victim.
 var ownPermissions = map[string]struct{ action, resource, method, path, body string }{
-	"GetCallerIdentity":     {"", "", "GET", "/v1/caller", ""},
-	"CreateAccount":         {"fairlead:CreateAccount", "arn:aws:fairlead::000000000001:account/000000000007", "PUT", "/v1/accounts", `{"accountId":"000000000007","accountName":"seven"}`},
-	"ListAccounts":          {"fairlead:ListAccounts", "*", "GET", "/v1/accounts", ""},
-	"DescribeAccount":       {"fairlead:DescribeAccount", "arn:aws:fairlead::000000000001:account/000000000002", "GET", "/v1/accounts/000000000002", ""},
-	"UpdateAccount":         {"fairlead:UpdateAccount", "arn:aws:fairlead::000000000001:account/000000000002", "PUT", "/v1/accounts/000000000002", `{"accountName":"x"}`},
-	"DeleteAccount":         {"fairlead:DeleteAccount", "arn:aws:fairlead::000000000001:account/000000000003", "DELETE", "/v1/accounts/000000000003", ""},
-	"CreateUser":            {"iam:CreateUser", "arn:aws:iam::000000000001:user/new", "PUT", "/v1/users", `{"userName":"new"}`},
-	"ListUsers":             {"iam:ListUsers", "arn:aws:iam::000000000001:user/*", "GET", "/v1/users", ""},
-	"DescribeUser":          {"iam:GetUser", "arn:aws:iam::000000000001:user/victim", "GET", "/v1/users/victim", ""},
-	"UpdateUser":            {"iam:PutUserPolicy", "arn:aws:iam::000000000001:user/victim", "PUT", "/v1/users/victim", `{"policies":{}}`},
-	"DeleteUser":            {"iam:DeleteUser", "arn:aws:iam::000000000001:user/gone", "DELETE", "/v1/users/gone", ""},
-	"CreateAccessKey":       {"iam:CreateAccessKey", "arn:aws:iam::000000000001:user/victim", "PUT", "/v1/users/victim/accessKeys", ""},
-	"ListAccessKeys":        {"iam:ListAccessKeys", "arn:aws:iam::000000000001:user/victim", "GET", "/v1/users/victim/accessKeys", ""},
-	"UpdateAccessKey":       {"iam:UpdateAccessKey", "arn:aws:iam::000000000001:user/victim", "PUT", "/v1/users/victim/accessKeys/%s", `{"status":"INACTIVE"}`},
-	"DeleteAccessKey":       {"iam:DeleteAccessKey", "arn:aws:iam::000000000001:user/victim", "DELETE", "/v1/users/victim/accessKeys/%s", ""},
-	"CreateRole":            {"iam:CreateRole", "arn:aws:iam::000000000001:role/new", "PUT", "/v1/roles", `{"roleName":"new","trustPolicy":` + trustUs + `}`},
-	"ListRoles":             {"iam:ListRoles", "arn:aws:iam::000000000001:role/*", "GET", "/v1/roles", ""},
-	"DescribeRole":          {"iam:GetRole", "arn:aws:iam::000000000001:role/victim", "GET", "/v1/roles/victim", ""},
-	"UpdateRole":            {"iam:PutRolePolicy", "arn:aws:iam::000000000001:role/victim", "PUT", "/v1/roles/victim", `{"policies":{}}`},
-	"DeleteRole":            {"iam:DeleteRole", "arn:aws:iam::000000000001:role/gone", "DELETE", "/v1/roles/gone", ""},
-	"RevokeRoleSessions":    {"iam:PutRolePolicy", "arn:aws:iam::000000000001:role/victim", "PUT", "/v1/roles/victim/revocation", ""},
-	"AssumeRole":            {"sts:AssumeRole", "arn:aws:iam::000000000001:role/victim", "PUT", "/v1/assumedRoles", `{"roleArn":"arn:aws:iam::000000000001:role/victim","sessionName":"me"}`},
-	"CreateSession":         {"", "", "PUT", "/v1/sessions", ""},
-	"ListQuotas":            {"fairlead:ListQuotas", "arn:aws:fairlead::000000000001:quota/*", "GET", "/v1/quotas", ""},
-	"UpdateQuota":           {"fairlead:UpdateQuota", "arn:aws:fairlead::000000000002:quota/routes", "PUT", "/v1/quotas/routes?accountId=000000000002", `{"value":7}`},
-	"ResetQuota":            {"fairlead:UpdateQuota", "arn:aws:fairlead::000000000002:quota/routes", "DELETE", "/v1/quotas/routes?accountId=000000000002", ""},
-	"ApplyQuotaSet":         {"fairlead:UpdateQuota", "arn:aws:fairlead::000000000002:quota/*", "PUT", "/v1/quotaSets?accountId=000000000002", `{"set":"app-mesh"}`},
-	"CreateShare":           {"appmesh:PutMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/shares", `{"accountId":"000000000002"}`},
-	"ListShares":            {"appmesh:GetMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/shares", ""},
-	"DeleteShare":           {"appmesh:DeleteMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "DELETE", "/v1/meshes/shop/shares/000000000002", ""},
-	"ListEvents":            {"fairlead:ListEvents", "*", "GET", "/v1/events", ""},
-	"ListProxies":           {"fairlead:ListProxies", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/proxies", ""},
-	"DescribeConfiguration": {"fairlead:DescribeConfiguration", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/configuration?resource=virtualNode/cart", ""},
-	"ListProblems":          {"fairlead:ListProblems", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/problems", ""},
+	"GetCallerIdentity":         {"", "", "GET", "/v1/caller", ""},
+	"CreateAccount":             {"fairlead:CreateAccount", "arn:aws:fairlead::000000000001:account/000000000007", "PUT", "/v1/accounts", `{"accountId":"000000000007","accountName":"seven"}`},
+	"ListAccounts":              {"fairlead:ListAccounts", "*", "GET", "/v1/accounts", ""},
+	"DescribeAccount":           {"fairlead:DescribeAccount", "arn:aws:fairlead::000000000001:account/000000000002", "GET", "/v1/accounts/000000000002", ""},
+	"UpdateAccount":             {"fairlead:UpdateAccount", "arn:aws:fairlead::000000000001:account/000000000002", "PUT", "/v1/accounts/000000000002", `{"accountName":"x"}`},
+	"DeleteAccount":             {"fairlead:DeleteAccount", "arn:aws:fairlead::000000000001:account/000000000003", "DELETE", "/v1/accounts/000000000003", ""},
+	"CreateUser":                {"iam:CreateUser", "arn:aws:iam::000000000001:user/new", "PUT", "/v1/users", `{"userName":"new"}`},
+	"ListUsers":                 {"iam:ListUsers", "arn:aws:iam::000000000001:user/*", "GET", "/v1/users", ""},
+	"DescribeUser":              {"iam:GetUser", "arn:aws:iam::000000000001:user/victim", "GET", "/v1/users/victim", ""},
+	"UpdateUser":                {"iam:PutUserPolicy", "arn:aws:iam::000000000001:user/victim", "PUT", "/v1/users/victim", `{"policies":{}}`},
+	"DeleteUser":                {"iam:DeleteUser", "arn:aws:iam::000000000001:user/gone", "DELETE", "/v1/users/gone", ""},
+	"CreateAccessKey":           {"iam:CreateAccessKey", "arn:aws:iam::000000000001:user/victim", "PUT", "/v1/users/victim/accessKeys", ""},
+	"ListAccessKeys":            {"iam:ListAccessKeys", "arn:aws:iam::000000000001:user/victim", "GET", "/v1/users/victim/accessKeys", ""},
+	"UpdateAccessKey":           {"iam:UpdateAccessKey", "arn:aws:iam::000000000001:user/victim", "PUT", "/v1/users/victim/accessKeys/%s", `{"status":"INACTIVE"}`},
+	"DeleteAccessKey":           {"iam:DeleteAccessKey", "arn:aws:iam::000000000001:user/victim", "DELETE", "/v1/users/victim/accessKeys/%s", ""},
+	"CreateRole":                {"iam:CreateRole", "arn:aws:iam::000000000001:role/new", "PUT", "/v1/roles", `{"roleName":"new","trustPolicy":` + trustUs + `}`},
+	"ListRoles":                 {"iam:ListRoles", "arn:aws:iam::000000000001:role/*", "GET", "/v1/roles", ""},
+	"DescribeRole":              {"iam:GetRole", "arn:aws:iam::000000000001:role/victim", "GET", "/v1/roles/victim", ""},
+	"UpdateRole":                {"iam:PutRolePolicy", "arn:aws:iam::000000000001:role/victim", "PUT", "/v1/roles/victim", `{"policies":{}}`},
+	"DeleteRole":                {"iam:DeleteRole", "arn:aws:iam::000000000001:role/gone", "DELETE", "/v1/roles/gone", ""},
+	"RevokeRoleSessions":        {"iam:PutRolePolicy", "arn:aws:iam::000000000001:role/victim", "PUT", "/v1/roles/victim/revocation", ""},
+	"AssumeRole":                {"sts:AssumeRole", "arn:aws:iam::000000000001:role/victim", "PUT", "/v1/assumedRoles", `{"roleArn":"arn:aws:iam::000000000001:role/victim","sessionName":"me"}`},
+	"AssumeRoleWithWebIdentity": {"", "", "PUT", "/v1/assumedRoles/webIdentity", `{"roleArn":"arn:aws:iam::000000000001:role/vouched","webIdentityToken":"{token}"}`},
+	"AssumeRoleWithCertificate": {"", "", "PUT", "/v1/assumedRoles/certificate", `{"roleArn":"arn:aws:iam::000000000001:role/vouched"}`},
+	"AssumeRoleWithAWSIdentity": {"", "", "PUT", "/v1/assumedRoles/awsIdentity", `{"roleArn":"arn:aws:iam::000000000001:role/vouched","request":{signed}}`},
+	"CreateIdentityProvider":    {"iam:CreateIdentityProvider", "arn:aws:iam::000000000001:identity-provider/new", "PUT", "/v1/identityProviders", `{"providerName":"new","aws":{"accountIds":["111122223333"]}}`},
+	"ListIdentityProviders":     {"iam:ListIdentityProviders", "arn:aws:iam::000000000001:identity-provider/*", "GET", "/v1/identityProviders", ""},
+	"DescribeIdentityProvider":  {"iam:GetIdentityProvider", "arn:aws:iam::000000000001:identity-provider/amazon", "GET", "/v1/identityProviders/amazon", ""},
+	"UpdateIdentityProvider":    {"iam:UpdateIdentityProvider", "arn:aws:iam::000000000001:identity-provider/other", "PUT", "/v1/identityProviders/other", `{"aws":{"accountIds":["444455556666"]}}`},
+	"DeleteIdentityProvider":    {"iam:DeleteIdentityProvider", "arn:aws:iam::000000000001:identity-provider/gone", "DELETE", "/v1/identityProviders/gone", ""},
+	"CreateSession":             {"", "", "PUT", "/v1/sessions", ""},
+	"ListQuotas":                {"fairlead:ListQuotas", "arn:aws:fairlead::000000000001:quota/*", "GET", "/v1/quotas", ""},
+	"UpdateQuota":               {"fairlead:UpdateQuota", "arn:aws:fairlead::000000000002:quota/routes", "PUT", "/v1/quotas/routes?accountId=000000000002", `{"value":7}`},
+	"ResetQuota":                {"fairlead:UpdateQuota", "arn:aws:fairlead::000000000002:quota/routes", "DELETE", "/v1/quotas/routes?accountId=000000000002", ""},
+	"ApplyQuotaSet":             {"fairlead:UpdateQuota", "arn:aws:fairlead::000000000002:quota/*", "PUT", "/v1/quotaSets?accountId=000000000002", `{"set":"app-mesh"}`},
+	"CreateShare":               {"appmesh:PutMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/shares", `{"accountId":"000000000002"}`},
+	"ListShares":                {"appmesh:GetMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/shares", ""},
+	"DeleteShare":               {"appmesh:DeleteMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "DELETE", "/v1/meshes/shop/shares/000000000002", ""},
+	"ListEvents":                {"fairlead:ListEvents", "*", "GET", "/v1/events", ""},
+	"ListProxies":               {"fairlead:ListProxies", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/proxies", ""},
+	"DescribeConfiguration":     {"fairlead:DescribeConfiguration", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/configuration?resource=virtualNode/cart", ""},
+	"ListProblems":              {"fairlead:ListProblems", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/problems", ""},
+
+	"AddRoot":             {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority/rotation", ""},
+	"CancelRotation":      {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/given-up", "DELETE", "/v1/meshes/given-up/authority/rotation", ""},
+	"DescribeAuthority":   {"fairlead:DescribeAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/authority", ""},
+	"DescribeTrustBundle": {"fairlead:DescribeTrustBundle", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/trustBundle", ""},
+	"ImportAuthority":     {"fairlead:ImportAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/empty", "PUT", "/v1/meshes/empty/authority/root", `{"certificate":"{certificate}","privateKey":"{privateKey}"}`},
+	"IssueCertificate":    {"appmesh:StreamAggregatedResources", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop/virtualNode/cart", "PUT", "/v1/meshes/shop/certificates", `{"resourceArn":"mesh/shop/virtualNode/cart","csr":"{csr}"}`},
+	"ListCertificates":    {"fairlead:ListCertificates", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/certificates", ""},
+	"ListRevocations":     {"fairlead:ListRevocations", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/revocations", ""},
+	"RestoreWorkload":     {"fairlead:RevokeWorkload", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "DELETE", "/v1/meshes/shop/revokedWorkloads?resource=virtualNode/gone", ""},
+	"RetireRoot":          {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/switched", "PUT", "/v1/meshes/switched/authority/rotation/retire", `{"force":true}`},
+	"RevokeCertificate":   {"fairlead:RevokeCertificate", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/revokedCertificates/{serial}", ""},
+	"RevokeWorkload":      {"fairlead:RevokeWorkload", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/revokedWorkloads", `{"resource":"virtualNode/other"}`},
+	"RotateIntermediate":  {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority/intermediate", ""},
+	"SwitchRoot":          {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/added", "PUT", "/v1/meshes/added/authority/rotation/switch", `{"force":true}`},
+	"UpdateAuthority":     {"fairlead:UpdateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority", `{"certificateSeconds":600}`},
 }
 
 // TestOwnPermissions tries each operation of /v1 as a user without a policy, with the
@@ -67,6 +91,8 @@ func TestOwnPermissions(t *testing.T) {
 	}
 	p := newPlane(t, knownProxies)
 	victim := preparePermissions(t, p)
+	proofs := vouch(t, p)
+	serial := prepareCertificates(t, p)
 	admin := p.client(t, p.admin)
 	tester := p.user(t, p.admin, "tester", "")
 	// Deletes last: the others need what they delete.
@@ -79,9 +105,11 @@ func TestOwnPermissions(t *testing.T) {
 			t.Errorf("%s is not tried", op.Name)
 			continue
 		}
+		c.path, c.body = strings.ReplaceAll(c.path, "{serial}", serial), certificateTexts(t).Replace(c.body)
 		if strings.Contains(c.path, "%s") {
 			c.path = fmt.Sprintf(c.path, victim.AccessKeyID)
 		}
+		c.body = proofs.fill(c.body)
 		as := func(statements ...string) answer {
 			policy := `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
 			policies := map[string]client.Document{}
@@ -133,6 +161,8 @@ func preparePermissions(t *testing.T, p *plane) access.Credentials {
 		{"/v1/roles", `{"roleName":"victim","trustPolicy":` + trustUs + `}`},
 		{"/v1/roles", `{"roleName":"gone","trustPolicy":` + trustUs + `}`},
 		{"/v1/meshes/shop/shares", `{"accountId":"000000000002"}`},
+		{"/v1/identityProviders", `{"providerName":"gone","aws":{"accountIds":["111122223333"]}}`},
+		{"/v1/identityProviders", `{"providerName":"other","aws":{"accountIds":["111122223333"]}}`},
 	} {
 		p.must(t, p.admin, "PUT", r[0], r[1])
 	}

@@ -41,6 +41,7 @@ func (s *Server) restAPI() http.Handler {
 			return out
 		},
 		Configuration: s.configuration,
+		CA:            s.ca, BundleStreams: s.xds.BundleStreams,
 	})
 }
 

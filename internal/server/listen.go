@@ -32,15 +32,16 @@ type address struct {
 	files          tlsfiles.Files
 	maxConnections int
 	protocols      []string // that TLS negotiates, best first
+	asks           bool     // clients for a certificate, which may prove who they are
 	to             **listener
 }
 
 func (s *Server) addresses() []address {
 	c := &s.cfg
 	return []address{
-		{"api", c.APIListen, c.APITLS, orDefault(c.APIConnections, 10_000), []string{"h2", "http/1.1"}, &s.api},
-		{"xds", c.XDSListen, c.XDSTLS, orDefault(c.XDSConnections, 20_000), []string{"h2"}, &s.grpc},
-		{"ops", c.OpsListen, c.OpsTLS, orDefault(c.OpsConnections, 250), []string{"h2", "http/1.1"}, &s.ops},
+		{"api", c.APIListen, c.APITLS, orDefault(c.APIConnections, 10_000), []string{"h2", "http/1.1"}, true, &s.api},
+		{"xds", c.XDSListen, c.XDSTLS, orDefault(c.XDSConnections, 20_000), []string{"h2"}, false, &s.grpc},
+		{"ops", c.OpsListen, c.OpsTLS, orDefault(c.OpsConnections, 250), []string{"h2", "http/1.1"}, false, &s.ops},
 	}
 }
 
@@ -72,6 +73,9 @@ func (s *Server) listen() error {
 				s.tlsFiles = append(s.tlsFiles, w)
 			}
 			l.tls = w.ServerConfig(a.protocols...)
+			if a.asks {
+				l.tls = w.ServerConfigAsking(a.protocols...)
+			}
 			s.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name:        "fairlead_tls_certificate_expiry_seconds",
 				Help:        "When the certificate of a listener ends, in seconds since 1970.",

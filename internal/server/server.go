@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/registry"
@@ -30,6 +31,15 @@ import (
 
 // TLSFiles are the files that a listener serves TLS with.
 type TLSFiles = tlsfiles.Files
+
+// DefaultTrustDomain is the trust domain of workloads' certificates where no other is set.
+const DefaultTrustDomain = ca.DefaultTrustDomain
+
+// CheckTrustDomain says what is wrong with the name of a trust domain.
+func CheckTrustDomain(name string) error { return ca.CheckTrustDomain(name) }
+
+// CheckVaultAddress says what is wrong with the URL of a HashiCorp Vault.
+func CheckVaultAddress(address string) error { return ca.CheckVaultAddress(address) }
 
 // Config says where a control plane keeps its data and where it listens.
 type Config struct {
@@ -60,9 +70,20 @@ type Config struct {
 	// CloudMap says which accounts' nodes are discovered by AWS Cloud Map, beside the
 	// server's own registry.
 	CloudMap CloudMap
+	// IdentityAudience is the server's name, which requests signed by AWS's keys must be
+	// bound to when they are to prove who somebody is. "": they prove nothing here.
+	IdentityAudience string
+	// LoopbackIdentity lets the issuers of identity providers be on this host. It is for
+	// tests.
+	LoopbackIdentity bool
 	// Registry knows the instances of Cloud Map services in place of the server's own
 	// registry. It is for tests; nil otherwise.
 	Registry live.Registry
+	// TrustDomain is the host part of the names in workloads' certificates; "" for
+	// DefaultTrustDomain.
+	TrustDomain string
+	// VaultAddresses are the servers of HashiCorp Vault that authorities may be in.
+	VaultAddresses []string
 	// MaxStreamAge is passed to xds.Config.
 	MaxStreamAge time.Duration
 	// AlterSpec is passed to live.Live.Alter. It is for tests; nil otherwise.
@@ -140,6 +161,7 @@ type Server struct {
 	access   *access.Service
 	audit    *audit.Log // nil: none
 	registry *registry.Registry
+	ca       *ca.Service
 	cloudMap *cloudmap.Poller
 	live     *live.Live
 	xds      *xds.Server
@@ -186,6 +208,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.access, err = access.Open(ctx, access.Config{
 		Store: s.store, Regions: s.cfg.Regions, Logger: s.cfg.Log,
+		IdentityServer: s.cfg.IdentityAudience, LoopbackIdentity: s.cfg.LoopbackIdentity,
 	})
 	if err != nil {
 		return fmt.Errorf("loading the access keys: %w", err)
@@ -203,13 +226,19 @@ func (s *Server) open(ctx context.Context) error {
 	if err != nil {
 		return err // says that it is the registry's
 	}
+	s.ca, err = ca.Open(ctx, ca.Config{
+		Store: s.store, TrustDomain: s.cfg.TrustDomain, VaultAddresses: s.cfg.VaultAddresses, Logger: s.cfg.Log,
+	})
+	if err != nil {
+		return err // says that it is the authority's
+	}
 	s.live = live.New(s.store, s.instances(), s.cfg.Log)
 	s.live.Alter(s.cfg.AlterSpec)
 	if err := s.openCloudMap(); err != nil {
 		return err
 	}
 	s.xds = xds.New(xds.Config{
-		Live: s.live, Access: s.access, Log: s.cfg.Log,
+		Live: s.live, Access: s.access, CA: s.ca, Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,
 		Audit: s.audit, Quotas: s.store.Quotas,
 		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,
@@ -276,6 +305,9 @@ func (s *Server) Close() error {
 	}
 	if s.registry != nil {
 		errs = append(errs, s.registry.Close())
+	}
+	if s.ca != nil {
+		errs = append(errs, s.ca.Close())
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())

@@ -6,5 +6,7 @@
 // what changed in which generation. A stream holds what it subscribed to and the
 // generation it was sent. DESIGN.md says how a change travels.
 //
-// The package imports mesh, envoy, live, access and its audit.
+// Beside it agents hold streams for the trust bundle of their mesh (bundles.go).
+//
+// The package imports mesh, envoy, live, access and its audit, and ca.
 package xds

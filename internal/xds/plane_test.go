@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -39,6 +40,7 @@ type plane struct {
 	store    *store.Store
 	access   *access.Service
 	audit    *audit.Log
+	ca       *ca.Service
 	xds      *xds.Server
 	addr     string
 	owner    aws.Credentials
@@ -61,6 +63,9 @@ func newPlane(t *testing.T, change func(*xds.Config)) *plane {
 	if p.audit, err = audit.Open(audit.Config{Path: filepath.Join(t.TempDir(), "audit.log")}); err != nil {
 		t.Fatal(err)
 	}
+	if p.ca, err = ca.Open(t.Context(), ca.Config{Store: p.store}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := p.access.Bootstrap(t.Context(), owner, func(c access.Credentials) error { p.owner = signer(c); return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +84,7 @@ func (p *plane) run(log *slog.Logger, change func(*xds.Config)) {
 	p.t.Helper()
 	l := live.New(p.store, nil, log)
 	cfg := xds.Config{
-		Live: l, Access: p.access, Log: log, Audit: p.audit,
+		Live: l, Access: p.access, CA: p.ca, Log: log, Audit: p.audit,
 		Quotas: p.store.Quotas, Shared: p.store.Shared, SettingsChanged: p.store.SettingsChanged,
 	}
 	if change != nil {
@@ -103,7 +108,7 @@ func (p *plane) run(log *slog.Logger, change func(*xds.Config)) {
 		for range cap(done) {
 			<-done
 		}
-		if err := errors.Join(p.access.Close(), p.audit.Close(), p.store.Close()); err != nil {
+		if err := errors.Join(p.access.Close(), p.ca.Close(), p.audit.Close(), p.store.Close()); err != nil {
 			p.t.Error(err)
 		}
 	})

@@ -32,6 +32,7 @@ type session struct {
 	secure bool           // over TLS
 	agent  string         // the user agent
 	full   bool           // state-of-the-world
+	bundle bool           // an agent's, for a trust bundle
 
 	caller  access.Caller
 	node    string // as the proxy wrote it
@@ -61,6 +62,9 @@ func newSession(ctx context.Context, full bool) *session {
 
 // protocol names the variant of the protocol.
 func (one *session) protocol() string {
+	if one.bundle {
+		return "bundle"
+	}
 	if one.full {
 		return "sotw"
 	}

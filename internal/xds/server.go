@@ -16,6 +16,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
+	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -26,7 +27,9 @@ type Config struct {
 	// Access finds the caller that signed a stream's opening, and tells when a key is
 	// no longer good: its streams are ended then.
 	Access *access.Service
-	Log    *slog.Logger
+	// CA knows what meshes trust; nil: trust bundles are not served.
+	CA  *ca.Service
+	Log *slog.Logger
 	// Metrics registers the server's metrics; nil keeps them to itself.
 	Metrics prometheus.Registerer
 	// MaxStreamAge is when a stream is ended so that its proxy signs anew, give or
@@ -45,7 +48,7 @@ type Config struct {
 	SettingsChanged func() <-chan struct{}
 }
 
-// Server serves the Aggregated Discovery Service.
+// Server serves the Aggregated Discovery Service, and trust bundles.
 type Server struct {
 	cfg   Config
 	queue *queue
@@ -59,6 +62,10 @@ type Server struct {
 	meshes map[mesh.MeshID]*meshIndex
 	// counts are the streams of each virtual node and gateway.
 	counts map[counted]int
+	// bundles are the streams of agents for trust bundles.
+	bundles map[*bundleStream]struct{}
+	// bundleCounts are those of each virtual node and gateway.
+	bundleCounts map[counted]int
 }
 
 // meshIndex finds what belongs to a mesh.
@@ -75,6 +82,7 @@ func New(cfg Config) *Server {
 	return &Server{
 		cfg: cfg, queue: newQueue(), pool: newPool(), met: newMetrics(cfg.Metrics),
 		feeds: map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
+		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
 	}
 }
 
@@ -93,6 +101,7 @@ func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 15 * time.Second, Timeout: 15 * time.Second}),
 	}, opts...)...)
 	g.RegisterService(&serviceDesc, s)
+	g.RegisterService(&secretsDesc, s)
 	return g
 }
 
@@ -131,6 +140,9 @@ func (s *Server) endStreams(why func(*session) error) {
 		for one := range m.sessions {
 			open = append(open, one)
 		}
+	}
+	for b := range s.bundles {
+		open = append(open, b.one)
 	}
 	s.mu.Unlock()
 	for _, one := range open {

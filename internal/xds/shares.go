@@ -38,6 +38,12 @@ func (s *Server) followShares(ctx context.Context) {
 				s.queue.add(f)
 			}
 		}
+		s.endStreams(func(one *session) error {
+			if !one.bundle || s.shared(one.key.id.Mesh, one.key.owner) {
+				return nil
+			}
+			return notShared(one.key)
+		})
 		select {
 		case <-ctx.Done():
 		case <-changed:

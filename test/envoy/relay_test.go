@@ -36,7 +36,7 @@ func TestRestartWithoutTheControlPlane(t *testing.T) {
 	s.plane.Node(t, "test", "blue", blue.Bind, port)
 	s.plane.Routed(t, "test", service, "colour", port, meshtest.Weights("blue", 1, "green", 0))
 	front := s.defineFront()
-	cache := shortDir(t)
+	cache := filepath.Join(shortDir(t), "made", "by the agent")
 	front.Env = []string{"FAIRLEAD_CACHE_DIR=" + cache}
 	target := s.plane.Proxy(t, blue).Ready(t)
 	s.startFront(front)

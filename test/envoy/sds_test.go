@@ -128,16 +128,21 @@ func trustSecret(name string, authorities []byte) *tlsv3.Secret {
 // withSecrets adds the cluster of a source of secrets to a bootstrap, in the form of App
 // Mesh's agent.
 func withSecrets(socket string) func(map[string]any) {
+	return withSecretsAs("static_cluster_sds_unix_socket", socket)
+}
+
+// withSecretsAs is withSecrets for a cluster of a name.
+func withSecretsAs(cluster, socket string) func(map[string]any) {
 	return func(b map[string]any) {
 		static := b["static_resources"].(map[string]any)
 		clusters, _ := static["clusters"].([]any)
 		static["clusters"] = append(clusters, map[string]any{
-			"name": "static_cluster_sds_unix_socket", "type": "STATIC", "connect_timeout": "1s",
+			"name": cluster, "type": "STATIC", "connect_timeout": "1s",
 			"typed_extension_protocol_options": map[string]any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": map[string]any{
 				"@type":                "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
 				"explicit_http_config": map[string]any{"http2_protocol_options": map[string]any{}},
 			}},
-			"load_assignment": map[string]any{"cluster_name": "static_cluster_sds_unix_socket", "endpoints": []any{map[string]any{
+			"load_assignment": map[string]any{"cluster_name": cluster, "endpoints": []any{map[string]any{
 				"lb_endpoints": []any{map[string]any{"endpoint": map[string]any{"address": map[string]any{"pipe": map[string]any{"path": socket}}}}},
 			}}},
 		})

@@ -30,7 +30,10 @@ type Config struct {
 	// is served from its copy. 0 stands for a second. Where the control plane is known to
 	// be away nothing is waited for.
 	Patience time.Duration
-	Logger   *slog.Logger
+	// Refused is called when the control plane refuses the key that a stream was signed with,
+	// for who may have another. It may be nil.
+	Refused func()
+	Logger  *slog.Logger
 }
 
 // Relay serves Envoys at a Unix socket. It is made by New.
@@ -175,6 +178,9 @@ func (r *Relay) stands(connected bool, err error) {
 	}
 	reason, code := s.Reason, s.Code
 	r.mu.Unlock()
+	if (code == codes.Unauthenticated || code == codes.PermissionDenied) && r.cfg.Refused != nil {
+		r.cfg.Refused()
+	}
 	switch {
 	case connected && changed:
 		r.cfg.Logger.Info("the control plane answers")

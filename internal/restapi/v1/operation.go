@@ -13,6 +13,9 @@ type Operation struct {
 	// Method and Path are matched against requests. A path is made of literal segments
 	// and of labels in braces, each of which stands for one segment.
 	Method, Path string
+	// Unsigned is set where requests need no signature: who calls is found out by what
+	// they bring.
+	Unsigned bool
 
 	input    string // the name of the input's shape
 	newInput func() any

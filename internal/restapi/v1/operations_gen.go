@@ -6,37 +6,60 @@ import "regexp"
 
 // Operations is the table of /v1, in name order.
 var Operations = []Operation{
+	{Name: "AddRoot", Method: "PUT", Path: "/v1/meshes/{meshName}/authority/rotation", input: "AddRootInput", newInput: func() any { return new(AddRootInput) }, path: []string{"meshName"}, body: []string{"certificate", "privateKey", "vault"}},
 	{Name: "ApplyQuotaSet", Method: "PUT", Path: "/v1/quotaSets", input: "ApplyQuotaSetInput", newInput: func() any { return new(ApplyQuotaSetInput) }, query: []string{"accountId"}, body: []string{"set"}},
 	{Name: "AssumeRole", Method: "PUT", Path: "/v1/assumedRoles", input: "AssumeRoleInput", newInput: func() any { return new(AssumeRoleInput) }, body: []string{"durationSeconds", "policy", "roleArn", "sessionName"}},
+	{Name: "AssumeRoleWithAWSIdentity", Method: "PUT", Path: "/v1/assumedRoles/awsIdentity", input: "AssumeRoleWithAWSIdentityInput", newInput: func() any { return new(AssumeRoleWithAWSIdentityInput) }, body: []string{"durationSeconds", "policy", "request", "roleArn", "sessionName"}, Unsigned: true},
+	{Name: "AssumeRoleWithCertificate", Method: "PUT", Path: "/v1/assumedRoles/certificate", input: "AssumeRoleWithCertificateInput", newInput: func() any { return new(AssumeRoleWithCertificateInput) }, body: []string{"durationSeconds", "policy", "roleArn", "sessionName"}, Unsigned: true},
+	{Name: "AssumeRoleWithWebIdentity", Method: "PUT", Path: "/v1/assumedRoles/webIdentity", input: "AssumeRoleWithWebIdentityInput", newInput: func() any { return new(AssumeRoleWithWebIdentityInput) }, body: []string{"durationSeconds", "policy", "roleArn", "sessionName", "webIdentityToken"}, Unsigned: true},
+	{Name: "CancelRotation", Method: "DELETE", Path: "/v1/meshes/{meshName}/authority/rotation", input: "CancelRotationInput", newInput: func() any { return new(CancelRotationInput) }, path: []string{"meshName"}},
 	{Name: "CreateAccessKey", Method: "PUT", Path: "/v1/users/{userName}/accessKeys", input: "CreateAccessKeyInput", newInput: func() any { return new(CreateAccessKeyInput) }, path: []string{"userName"}},
 	{Name: "CreateAccount", Method: "PUT", Path: "/v1/accounts", input: "CreateAccountInput", newInput: func() any { return new(CreateAccountInput) }, body: []string{"accountId", "accountName"}},
+	{Name: "CreateIdentityProvider", Method: "PUT", Path: "/v1/identityProviders", input: "CreateIdentityProviderInput", newInput: func() any { return new(CreateIdentityProviderInput) }, body: []string{"aws", "certificate", "oidc", "providerName"}},
 	{Name: "CreateRole", Method: "PUT", Path: "/v1/roles", input: "CreateRoleInput", newInput: func() any { return new(CreateRoleInput) }, body: []string{"maxSessionSeconds", "policies", "roleName", "trustPolicy"}},
 	{Name: "CreateSession", Method: "PUT", Path: "/v1/sessions", input: "CreateSessionInput", newInput: func() any { return new(CreateSessionInput) }, body: []string{"durationSeconds"}},
 	{Name: "CreateShare", Method: "PUT", Path: "/v1/meshes/{meshName}/shares", input: "CreateShareInput", newInput: func() any { return new(CreateShareInput) }, path: []string{"meshName"}, body: []string{"accountId"}},
 	{Name: "CreateUser", Method: "PUT", Path: "/v1/users", input: "CreateUserInput", newInput: func() any { return new(CreateUserInput) }, body: []string{"policies", "userName"}},
 	{Name: "DeleteAccessKey", Method: "DELETE", Path: "/v1/users/{userName}/accessKeys/{accessKeyId}", input: "DeleteAccessKeyInput", newInput: func() any { return new(DeleteAccessKeyInput) }, path: []string{"accessKeyId", "userName"}},
 	{Name: "DeleteAccount", Method: "DELETE", Path: "/v1/accounts/{accountId}", input: "DeleteAccountInput", newInput: func() any { return new(DeleteAccountInput) }, path: []string{"accountId"}},
+	{Name: "DeleteIdentityProvider", Method: "DELETE", Path: "/v1/identityProviders/{providerName}", input: "DeleteIdentityProviderInput", newInput: func() any { return new(DeleteIdentityProviderInput) }, path: []string{"providerName"}},
 	{Name: "DeleteRole", Method: "DELETE", Path: "/v1/roles/{roleName}", input: "DeleteRoleInput", newInput: func() any { return new(DeleteRoleInput) }, path: []string{"roleName"}},
 	{Name: "DeleteShare", Method: "DELETE", Path: "/v1/meshes/{meshName}/shares/{accountId}", input: "DeleteShareInput", newInput: func() any { return new(DeleteShareInput) }, path: []string{"accountId", "meshName"}},
 	{Name: "DeleteUser", Method: "DELETE", Path: "/v1/users/{userName}", input: "DeleteUserInput", newInput: func() any { return new(DeleteUserInput) }, path: []string{"userName"}},
 	{Name: "DescribeAccount", Method: "GET", Path: "/v1/accounts/{accountId}", input: "DescribeAccountInput", newInput: func() any { return new(DescribeAccountInput) }, path: []string{"accountId"}},
+	{Name: "DescribeAuthority", Method: "GET", Path: "/v1/meshes/{meshName}/authority", input: "DescribeAuthorityInput", newInput: func() any { return new(DescribeAuthorityInput) }, path: []string{"meshName"}},
 	{Name: "DescribeConfiguration", Method: "GET", Path: "/v1/meshes/{meshName}/configuration", input: "DescribeConfigurationInput", newInput: func() any { return new(DescribeConfigurationInput) }, path: []string{"meshName"}, query: []string{"connectionId", "meshOwner", "resource"}},
+	{Name: "DescribeIdentityProvider", Method: "GET", Path: "/v1/identityProviders/{providerName}", input: "DescribeIdentityProviderInput", newInput: func() any { return new(DescribeIdentityProviderInput) }, path: []string{"providerName"}},
 	{Name: "DescribeRole", Method: "GET", Path: "/v1/roles/{roleName}", input: "DescribeRoleInput", newInput: func() any { return new(DescribeRoleInput) }, path: []string{"roleName"}},
+	{Name: "DescribeTrustBundle", Method: "GET", Path: "/v1/meshes/{meshName}/trustBundle", input: "DescribeTrustBundleInput", newInput: func() any { return new(DescribeTrustBundleInput) }, path: []string{"meshName"}, query: []string{"meshOwner"}},
 	{Name: "DescribeUser", Method: "GET", Path: "/v1/users/{userName}", input: "DescribeUserInput", newInput: func() any { return new(DescribeUserInput) }, path: []string{"userName"}},
 	{Name: "GetCallerIdentity", Method: "GET", Path: "/v1/caller", input: "GetCallerIdentityInput", newInput: func() any { return new(GetCallerIdentityInput) }},
+	{Name: "ImportAuthority", Method: "PUT", Path: "/v1/meshes/{meshName}/authority/root", input: "ImportAuthorityInput", newInput: func() any { return new(ImportAuthorityInput) }, path: []string{"meshName"}, body: []string{"certificate", "privateKey", "vault"}},
+	{Name: "IssueCertificate", Method: "PUT", Path: "/v1/meshes/{meshName}/certificates", input: "IssueCertificateInput", newInput: func() any { return new(IssueCertificateInput) }, path: []string{"meshName"}, body: []string{"csr", "resourceArn"}},
 	{Name: "ListAccessKeys", Method: "GET", Path: "/v1/users/{userName}/accessKeys", input: "ListAccessKeysInput", newInput: func() any { return new(ListAccessKeysInput) }, path: []string{"userName"}, query: []string{"limit", "nextToken"}},
 	{Name: "ListAccounts", Method: "GET", Path: "/v1/accounts", input: "ListAccountsInput", newInput: func() any { return new(ListAccountsInput) }, query: []string{"limit", "nextToken"}},
+	{Name: "ListCertificates", Method: "GET", Path: "/v1/meshes/{meshName}/certificates", input: "ListCertificatesInput", newInput: func() any { return new(ListCertificatesInput) }, path: []string{"meshName"}, query: []string{"limit", "nextToken"}},
 	{Name: "ListEvents", Method: "GET", Path: "/v1/events", input: "ListEventsInput", newInput: func() any { return new(ListEventsInput) }, query: []string{"accountId", "endTime", "errorCode", "eventName", "limit", "nextToken", "resource", "startTime", "userName"}},
+	{Name: "ListIdentityProviders", Method: "GET", Path: "/v1/identityProviders", input: "ListIdentityProvidersInput", newInput: func() any { return new(ListIdentityProvidersInput) }, query: []string{"limit", "nextToken"}},
 	{Name: "ListProblems", Method: "GET", Path: "/v1/meshes/{meshName}/problems", input: "ListProblemsInput", newInput: func() any { return new(ListProblemsInput) }, path: []string{"meshName"}, query: []string{"limit", "meshOwner", "nextToken"}},
 	{Name: "ListProxies", Method: "GET", Path: "/v1/meshes/{meshName}/proxies", input: "ListProxiesInput", newInput: func() any { return new(ListProxiesInput) }, path: []string{"meshName"}, query: []string{"limit", "meshOwner", "nextToken"}},
 	{Name: "ListQuotas", Method: "GET", Path: "/v1/quotas", input: "ListQuotasInput", newInput: func() any { return new(ListQuotasInput) }, query: []string{"accountId", "limit", "nextToken"}},
+	{Name: "ListRevocations", Method: "GET", Path: "/v1/meshes/{meshName}/revocations", input: "ListRevocationsInput", newInput: func() any { return new(ListRevocationsInput) }, path: []string{"meshName"}, query: []string{"limit", "nextToken"}},
 	{Name: "ListRoles", Method: "GET", Path: "/v1/roles", input: "ListRolesInput", newInput: func() any { return new(ListRolesInput) }, query: []string{"limit", "nextToken"}},
 	{Name: "ListShares", Method: "GET", Path: "/v1/meshes/{meshName}/shares", input: "ListSharesInput", newInput: func() any { return new(ListSharesInput) }, path: []string{"meshName"}, query: []string{"limit", "nextToken"}},
 	{Name: "ListUsers", Method: "GET", Path: "/v1/users", input: "ListUsersInput", newInput: func() any { return new(ListUsersInput) }, query: []string{"limit", "nextToken"}},
 	{Name: "ResetQuota", Method: "DELETE", Path: "/v1/quotas/{quotaName}", input: "ResetQuotaInput", newInput: func() any { return new(ResetQuotaInput) }, path: []string{"quotaName"}, query: []string{"accountId"}},
+	{Name: "RestoreWorkload", Method: "DELETE", Path: "/v1/meshes/{meshName}/revokedWorkloads", input: "RestoreWorkloadInput", newInput: func() any { return new(RestoreWorkloadInput) }, path: []string{"meshName"}, query: []string{"resource"}},
+	{Name: "RetireRoot", Method: "PUT", Path: "/v1/meshes/{meshName}/authority/rotation/retire", input: "RetireRootInput", newInput: func() any { return new(RetireRootInput) }, path: []string{"meshName"}, body: []string{"force"}},
+	{Name: "RevokeCertificate", Method: "PUT", Path: "/v1/meshes/{meshName}/revokedCertificates/{serialNumber}", input: "RevokeCertificateInput", newInput: func() any { return new(RevokeCertificateInput) }, path: []string{"meshName", "serialNumber"}, body: []string{"reason"}},
 	{Name: "RevokeRoleSessions", Method: "PUT", Path: "/v1/roles/{roleName}/revocation", input: "RevokeRoleSessionsInput", newInput: func() any { return new(RevokeRoleSessionsInput) }, path: []string{"roleName"}},
+	{Name: "RevokeWorkload", Method: "PUT", Path: "/v1/meshes/{meshName}/revokedWorkloads", input: "RevokeWorkloadInput", newInput: func() any { return new(RevokeWorkloadInput) }, path: []string{"meshName"}, body: []string{"listed", "reason", "resource", "until"}},
+	{Name: "RotateIntermediate", Method: "PUT", Path: "/v1/meshes/{meshName}/authority/intermediate", input: "RotateIntermediateInput", newInput: func() any { return new(RotateIntermediateInput) }, path: []string{"meshName"}},
+	{Name: "SwitchRoot", Method: "PUT", Path: "/v1/meshes/{meshName}/authority/rotation/switch", input: "SwitchRootInput", newInput: func() any { return new(SwitchRootInput) }, path: []string{"meshName"}, body: []string{"force"}},
 	{Name: "UpdateAccessKey", Method: "PUT", Path: "/v1/users/{userName}/accessKeys/{accessKeyId}", input: "UpdateAccessKeyInput", newInput: func() any { return new(UpdateAccessKeyInput) }, path: []string{"accessKeyId", "userName"}, body: []string{"status"}},
 	{Name: "UpdateAccount", Method: "PUT", Path: "/v1/accounts/{accountId}", input: "UpdateAccountInput", newInput: func() any { return new(UpdateAccountInput) }, path: []string{"accountId"}, body: []string{"accountName", "status"}},
+	{Name: "UpdateAuthority", Method: "PUT", Path: "/v1/meshes/{meshName}/authority", input: "UpdateAuthorityInput", newInput: func() any { return new(UpdateAuthorityInput) }, path: []string{"meshName"}, body: []string{"certificateSeconds"}},
+	{Name: "UpdateIdentityProvider", Method: "PUT", Path: "/v1/identityProviders/{providerName}", input: "UpdateIdentityProviderInput", newInput: func() any { return new(UpdateIdentityProviderInput) }, path: []string{"providerName"}, body: []string{"aws", "certificate", "oidc"}},
 	{Name: "UpdateQuota", Method: "PUT", Path: "/v1/quotas/{quotaName}", input: "UpdateQuotaInput", newInput: func() any { return new(UpdateQuotaInput) }, path: []string{"quotaName"}, query: []string{"accountId"}, body: []string{"value"}},
 	{Name: "UpdateRole", Method: "PUT", Path: "/v1/roles/{roleName}", input: "UpdateRoleInput", newInput: func() any { return new(UpdateRoleInput) }, path: []string{"roleName"}, body: []string{"maxSessionSeconds", "policies", "trustPolicy"}},
 	{Name: "UpdateUser", Method: "PUT", Path: "/v1/users/{userName}", input: "UpdateUserInput", newInput: func() any { return new(UpdateUserInput) }, path: []string{"userName"}, body: []string{"policies"}},
@@ -44,6 +67,12 @@ var Operations = []Operation{
 
 // shapes holds the bounds of every structure that an input can hold, by name.
 var shapes = map[string]*structure{
+	"AddRootInput": {fields: map[string]field{
+		"certificate": {typ: stringType, min: 1, hasMin: true, max: 262144, hasMax: true},
+		"meshName":    {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"privateKey":  {typ: stringType},
+		"vault":       {typ: structureType, shape: "VaultSigner"},
+	}},
 	"ApplyQuotaSetInput": {fields: map[string]field{
 		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"set":       {typ: stringType, required: true, enum: []string{"default", "app-mesh"}},
@@ -54,12 +83,50 @@ var shapes = map[string]*structure{
 		"roleArn":         {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
 		"sessionName":     {typ: stringType, required: true, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
+	"AssumeRoleWithAWSIdentityInput": {fields: map[string]field{
+		"durationSeconds": {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
+		"policy":          {typ: documentType},
+		"request":         {typ: structureType, required: true, shape: "SignedRequest"},
+		"roleArn":         {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+		"sessionName":     {typ: stringType, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"AssumeRoleWithCertificateInput": {fields: map[string]field{
+		"durationSeconds": {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
+		"policy":          {typ: documentType},
+		"roleArn":         {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+		"sessionName":     {typ: stringType, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"AssumeRoleWithWebIdentityInput": {fields: map[string]field{
+		"durationSeconds":  {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
+		"policy":           {typ: documentType},
+		"roleArn":          {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+		"sessionName":      {typ: stringType, min: 2, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+		"webIdentityToken": {typ: stringType, required: true, min: 1, hasMin: true, max: 16384, hasMax: true},
+	}},
+	"AwsProvider": {fields: map[string]field{
+		"accountIds": {typ: listType, required: true, elem: &field{typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")}, min: 1, hasMin: true, max: 100, hasMax: true},
+		"endpoints":  {typ: listType, elem: &field{typ: stringType, min: 1, hasMin: true, max: 255, hasMax: true}, min: 1, hasMin: true, max: 20, hasMax: true},
+		"regions":    {typ: listType, elem: &field{typ: stringType, min: 1, hasMin: true, max: 32, hasMax: true, pattern: regexp.MustCompile("^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")}, min: 1, hasMin: true, max: 20, hasMax: true},
+	}},
+	"CancelRotationInput": {fields: map[string]field{
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+	}},
+	"CertificateProvider": {fields: map[string]field{
+		"revocationLists": {typ: stringType, min: 1, hasMin: true, max: 262144, hasMax: true},
+		"trustAnchors":    {typ: stringType, required: true, min: 1, hasMin: true, max: 65536, hasMax: true},
+	}},
 	"CreateAccessKeyInput": {fields: map[string]field{
 		"userName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"CreateAccountInput": {fields: map[string]field{
 		"accountId":   {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"accountName": {typ: stringType, required: true, min: 1, hasMin: true, max: 128, hasMax: true},
+	}},
+	"CreateIdentityProviderInput": {fields: map[string]field{
+		"aws":          {typ: structureType, shape: "AwsProvider"},
+		"certificate":  {typ: structureType, shape: "CertificateProvider"},
+		"oidc":         {typ: structureType, shape: "OidcProvider"},
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"CreateRoleInput": {fields: map[string]field{
 		"maxSessionSeconds": {typ: integerType, min: 900, hasMin: true, max: 43200, hasMax: true},
@@ -85,6 +152,9 @@ var shapes = map[string]*structure{
 	"DeleteAccountInput": {fields: map[string]field{
 		"accountId": {typ: stringType, required: true, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 	}},
+	"DeleteIdentityProviderInput": {fields: map[string]field{
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
 	"DeleteRoleInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
@@ -98,19 +168,40 @@ var shapes = map[string]*structure{
 	"DescribeAccountInput": {fields: map[string]field{
 		"accountId": {typ: stringType, required: true, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 	}},
+	"DescribeAuthorityInput": {fields: map[string]field{
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+	}},
 	"DescribeConfigurationInput": {fields: map[string]field{
 		"connectionId": {typ: stringType},
 		"meshName":     {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
 		"meshOwner":    {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"resource":     {typ: stringType, required: true},
 	}},
+	"DescribeIdentityProviderInput": {fields: map[string]field{
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
 	"DescribeRoleInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"DescribeTrustBundleInput": {fields: map[string]field{
+		"meshName":  {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"meshOwner": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 	}},
 	"DescribeUserInput": {fields: map[string]field{
 		"userName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"GetCallerIdentityInput": {fields: map[string]field{}},
+	"ImportAuthorityInput": {fields: map[string]field{
+		"certificate": {typ: stringType, min: 1, hasMin: true, max: 262144, hasMax: true},
+		"meshName":    {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"privateKey":  {typ: stringType},
+		"vault":       {typ: structureType, shape: "VaultSigner"},
+	}},
+	"IssueCertificateInput": {fields: map[string]field{
+		"csr":         {typ: stringType, required: true, min: 1, hasMin: true, max: 16384, hasMax: true},
+		"meshName":    {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"resourceArn": {typ: stringType, required: true, min: 1, hasMin: true, max: 2048, hasMax: true},
+	}},
 	"ListAccessKeysInput": {fields: map[string]field{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
 		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
@@ -118,6 +209,11 @@ var shapes = map[string]*structure{
 	}},
 	"ListAccountsInput": {fields: map[string]field{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
+		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
+	}},
+	"ListCertificatesInput": {fields: map[string]field{
+		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
+		"meshName":  {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
 		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
 	"ListEventsInput": {fields: map[string]field{
@@ -130,6 +226,10 @@ var shapes = map[string]*structure{
 		"resource":  {typ: stringType, min: 1, hasMin: true, max: 2048, hasMax: true},
 		"startTime": {typ: timestampType},
 		"userName":  {typ: stringType, min: 1, hasMin: true, max: 2048, hasMax: true},
+	}},
+	"ListIdentityProvidersInput": {fields: map[string]field{
+		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
+		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
 	"ListProblemsInput": {fields: map[string]field{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
@@ -148,6 +248,11 @@ var shapes = map[string]*structure{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
 		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
+	"ListRevocationsInput": {fields: map[string]field{
+		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
+		"meshName":  {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
+	}},
 	"ListRolesInput": {fields: map[string]field{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
 		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
@@ -161,12 +266,51 @@ var shapes = map[string]*structure{
 		"limit":     {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
 		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
+	"OidcProvider": {fields: map[string]field{
+		"audiences":     {typ: listType, required: true, elem: &field{typ: stringType, min: 1, hasMin: true, max: 255, hasMax: true}, min: 1, hasMin: true, max: 20, hasMax: true},
+		"caCertificate": {typ: stringType, min: 1, hasMin: true, max: 65536, hasMax: true},
+		"issuer":        {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true},
+		"keySet":        {typ: documentType},
+	}},
 	"ResetQuotaInput": {fields: map[string]field{
 		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"quotaName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[a-z-]+$")},
 	}},
+	"RestoreWorkloadInput": {fields: map[string]field{
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"resource": {typ: stringType, required: true, min: 1, hasMin: true, max: 300, hasMax: true, pattern: regexp.MustCompile("^(virtualNode|virtualGateway)/[A-Za-z0-9._-]+$")},
+	}},
+	"RetireRootInput": {fields: map[string]field{
+		"force":    {typ: booleanType},
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+	}},
+	"RevokeCertificateInput": {fields: map[string]field{
+		"meshName":     {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"reason":       {typ: stringType, min: 1, hasMin: true, max: 128, hasMax: true},
+		"serialNumber": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[0-9A-Fa-f:]+$")},
+	}},
 	"RevokeRoleSessionsInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"RevokeWorkloadInput": {fields: map[string]field{
+		"listed":   {typ: booleanType},
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"reason":   {typ: stringType, min: 1, hasMin: true, max: 128, hasMax: true},
+		"resource": {typ: stringType, required: true, min: 1, hasMin: true, max: 300, hasMax: true, pattern: regexp.MustCompile("^(virtualNode|virtualGateway)/[A-Za-z0-9._-]+$")},
+		"until":    {typ: timestampType},
+	}},
+	"RotateIntermediateInput": {fields: map[string]field{
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+	}},
+	"SignedRequest": {fields: map[string]field{
+		"body":    {typ: stringType, required: true},
+		"headers": {typ: mapType, required: true, key: &field{typ: stringType, min: 1, hasMin: true, max: 64, hasMax: true}, elem: &field{typ: stringType, max: 8192, hasMax: true}, min: 1, hasMin: true, max: 20, hasMax: true},
+		"method":  {typ: stringType, required: true},
+		"url":     {typ: stringType, required: true},
+	}},
+	"SwitchRootInput": {fields: map[string]field{
+		"force":    {typ: booleanType},
+		"meshName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
 	}},
 	"UpdateAccessKeyInput": {fields: map[string]field{
 		"accessKeyId": {typ: stringType, required: true, min: 4, hasMin: true, max: 128, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_]+$")},
@@ -177,6 +321,16 @@ var shapes = map[string]*structure{
 		"accountId":   {typ: stringType, required: true, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"accountName": {typ: stringType, min: 1, hasMin: true, max: 128, hasMax: true},
 		"status":      {typ: stringType, enum: []string{"ACTIVE", "SUSPENDED"}},
+	}},
+	"UpdateAuthorityInput": {fields: map[string]field{
+		"certificateSeconds": {typ: integerType, required: true, min: 300, hasMin: true, max: 86400, hasMax: true},
+		"meshName":           {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+	}},
+	"UpdateIdentityProviderInput": {fields: map[string]field{
+		"aws":          {typ: structureType, shape: "AwsProvider"},
+		"certificate":  {typ: structureType, shape: "CertificateProvider"},
+		"oidc":         {typ: structureType, shape: "OidcProvider"},
+		"providerName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
 	}},
 	"UpdateQuotaInput": {fields: map[string]field{
 		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
@@ -192,5 +346,15 @@ var shapes = map[string]*structure{
 	"UpdateUserInput": {fields: map[string]field{
 		"policies": {typ: mapType, required: true, key: &field{typ: stringType, min: 1, hasMin: true, max: 128, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")}, elem: &field{typ: documentType}, max: 20, hasMax: true},
 		"userName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},
+	}},
+	"VaultSigner": {fields: map[string]field{
+		"address":   {typ: stringType, required: true, min: 1, hasMin: true, max: 512, hasMax: true},
+		"authMount": {typ: stringType, min: 1, hasMin: true, max: 512, hasMax: true},
+		"caPem":     {typ: stringType, min: 1, hasMin: true, max: 262144, hasMax: true},
+		"mount":     {typ: stringType, required: true, min: 1, hasMin: true, max: 512, hasMax: true},
+		"namespace": {typ: stringType, min: 1, hasMin: true, max: 512, hasMax: true},
+		"roleId":    {typ: stringType, min: 1, hasMin: true, max: 512, hasMax: true},
+		"secretId":  {typ: stringType},
+		"token":     {typ: stringType},
 	}},
 }

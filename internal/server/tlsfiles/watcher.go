@@ -237,6 +237,17 @@ var suites = []uint16{
 // (ALPN), best first. Each handshake gets what is in force at that moment; connections
 // that are open go on as they are.
 func (w *Watcher) ServerConfig(protocols ...string) *tls.Config {
+	return w.serverConfig(false, protocols)
+}
+
+// ServerConfigAsking is ServerConfig for a listener that asks clients for a certificate.
+// Without authorities to verify it with, any is taken, and none is as good: the handshake
+// holds that the client has its key, and whoever reads it has to verify it.
+func (w *Watcher) ServerConfigAsking(protocols ...string) *tls.Config {
+	return w.serverConfig(true, protocols)
+}
+
+func (w *Watcher) serverConfig(ask bool, protocols []string) *tls.Config {
 	type made struct {
 		of  *material
 		cfg *tls.Config
@@ -259,6 +270,8 @@ func (w *Watcher) ServerConfig(protocols ...string) *tls.Config {
 			next.ClientAuth = tls.RequireAndVerifyClientCert
 		case m.clientCAs != nil:
 			next.ClientAuth = tls.VerifyClientCertIfGiven
+		case ask:
+			next.ClientAuth = tls.RequestClientCert
 		}
 		last.Store(&made{m, next})
 		return next, nil
