@@ -44,6 +44,11 @@ func OpenBundles(ctx context.Context, addr string, c aws.Credentials) (*Bundles,
 	if ctx, err = signCall(ctx, c, addr, secretv3.SecretDiscoveryService_StreamSecrets_FullMethodName); err != nil {
 		return nil, err
 	}
+	return BundlesOver(ctx, conn)
+}
+
+// BundlesOver opens a stream on a connection, which ends with it, and signs nothing.
+func BundlesOver(ctx context.Context, conn *grpc.ClientConn) (*Bundles, error) {
 	stream, err := secretv3.NewSecretDiscoveryServiceClient(conn).StreamSecrets(ctx)
 	if err != nil {
 		return nil, err
