@@ -17,7 +17,7 @@ import (
 // TestMain lets the tests run the command itself, as a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("FAIRLEAD_AGENT_TEST_COMMAND") != "" {
-		os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(command(os.Args, os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

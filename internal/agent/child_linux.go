@@ -2,10 +2,19 @@ package agent
 
 import "syscall"
 
-// childAttributes gives the child a process group of its own and has it killed when
-// we are, even by SIGKILL.
-func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// childAttributes gives the child a process group of its own, so that a signal to our group
+// (a Ctrl-C) reaches it through us only, and has it sent a signal when we end, even by
+// SIGKILL.
+func childAttributes(atOurEnd syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: atOurEnd}
+}
+
+// dropAmbient takes the capabilities from this thread's children that the agent was given to
+// hand on (CAP_SETUID, to run an application as another user): they are for the agent. An
+// old kernel has none.
+func dropAmbient() {
+	const capAmbient, clearAll = 47, 4
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, capAmbient, clearAll, 0)
 }
 
 // raiseFileLimit raises the number of files that Envoy may open as far as is
