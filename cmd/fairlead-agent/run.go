@@ -19,30 +19,25 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 )
 
-// settings reads the variables, and then the files that they name, and warns of what has no
-// effect. What is written meanwhile goes to the log file that the variables may name, which
-// is nil for none.
-func settings(stderr io.Writer) (agent.Settings, *agent.LogFile, *slog.Logger, error) {
-	logger := newLogger(stderr)
+// variables reads the variables, and returns what is to be said of those that have no effect.
+// With an error it has been said: one of them may be why.
+func variables(stderr io.Writer) (agent.Settings, []agent.Warning, error) {
 	misspelt := agent.Misspelt(os.Environ())
 	s, warnings, err := agent.ReadSettings(os.LookupEnv)
 	if err != nil {
-		warn(logger, misspelt) // one of them may be why
-		return s, nil, logger, err
+		warn(newLogger(stderr), misspelt)
 	}
-	file, err := agent.OpenLogFile(s)
+	return s, append(misspelt, warnings...), err
+}
+
+// settled warns, and reads the files that the variables name.
+func settled(s agent.Settings, warnings []agent.Warning, logger *slog.Logger) (agent.Settings, error) {
+	warn(logger, warnings)
+	s, err := s.Resolve()
 	if err != nil {
-		return s, nil, logger, err
+		return s, err
 	}
-	if file != nil {
-		logger = newLogger(file)
-	}
-	warn(logger, append(misspelt, warnings...))
-	s, err = s.Resolve()
-	if err == nil {
-		s = s.Locate(context.Background(), os.LookupEnv, logger)
-	}
-	return s, file, logger, err
+	return s.Locate(context.Background(), os.LookupEnv, logger), nil
 }
 
 func newLogger(to io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(to, nil)) }
@@ -59,7 +54,10 @@ func bootstrapCommand(flags *flag.FlagSet) func(streams, []string) int {
 		if *format != "yaml" && *format != "json" {
 			return misused(s.err, fmt.Sprintf("--format is %q, allowed are yaml and json", *format))
 		}
-		set, _, _, err := settings(s.err)
+		set, warnings, err := variables(s.err)
+		if err == nil {
+			set, err = settled(set, warnings, newLogger(s.err))
+		}
 		if err != nil {
 			return failed(s.err, err)
 		}
@@ -99,8 +97,19 @@ func runCommand(flags *flag.FlagSet) func(streams, []string) int {
 			signal.Notify(signals, agent.ApplicationSignals...)
 		}
 		signal.Ignore(syscall.SIGPIPE) // a log that nobody reads ends nothing
-		set, file, logger, err := settings(s.err)
+		set, warnings, err := variables(s.err)
 		if err != nil {
+			return failed(s.err, err)
+		}
+		file, err := agent.OpenLogFile(set)
+		if err != nil {
+			return failed(s.err, err)
+		}
+		logger := newLogger(s.err)
+		if file != nil {
+			logger = newLogger(file)
+		}
+		if set, err = settled(set, warnings, logger); err != nil {
 			return failed(s.err, err)
 		}
 		envoy, err := envoybin.Find(set.EnvoyPath, envoybin.Roots()...)

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -17,6 +19,21 @@ type Application struct {
 	User *syscall.Credential
 	// Stdin, Stdout and Stderr are given to it as they are.
 	Stdin, Stdout, Stderr *os.File
+}
+
+// check finds out whether the agent may start the command as its user, and may end it.
+func (a *Application) check() error {
+	if a == nil || a.User == nil {
+		return nil
+	}
+	lacking, err := lackingCapabilities()
+	if err != nil {
+		return fmt.Errorf("looking at the agent's capabilities: %w", err)
+	}
+	if len(lacking) > 0 {
+		return fmt.Errorf("--user needs %s, which the agent has not: to become another user, and to signal its processes", strings.Join(lacking, ", "))
+	}
+	return nil
 }
 
 // readyPoll is how often Envoy is asked whether it serves, for an application that waits.

@@ -11,5 +11,8 @@ func childAttributes(syscall.Signal) *syscall.SysProcAttr { return &syscall.SysP
 // dropAmbient is for Linux only.
 func dropAmbient() {}
 
+// lackingCapabilities is for Linux only.
+func lackingCapabilities() ([]string, error) { return nil, nil }
+
 // raiseFileLimit is for Linux only.
 func raiseFileLimit() error { return nil }

@@ -12,6 +12,10 @@ import (
 )
 
 const (
+	// watchAtStart is how often the monitor looks at an Envoy that has just been started, for
+	// starting.
+	watchAtStart = 100 * time.Millisecond
+	starting     = 5 * time.Second
 	// watchWhileAway is how often the monitor looks at an Envoy that does not serve yet, or
 	// is not connected.
 	watchWhileAway = time.Second
@@ -39,6 +43,7 @@ type monitor struct {
 	pid      int // -1 for none
 	turn     int // changes when an Envoy starts and when it ends
 	starts   int
+	born     time.Time // when the Envoy that runs was started
 	looked   time.Time
 	sample   sample // the last one; its state is status.StateUnreachable where Envoy did not answer
 	judge    judge
@@ -82,6 +87,9 @@ func (m *monitor) pause() time.Duration {
 	settled := m.initial != "" && (m.own() || m.standing == standingConnected && m.judge.lasts(m.now()))
 	if settled && m.phase == status.PhaseServing {
 		return m.settings.Supervision.HealthPoll
+	}
+	if m.phase == status.PhaseStarting && m.now().Sub(m.born) < starting {
+		return watchAtStart
 	}
 	return watchWhileAway
 }
@@ -190,12 +198,14 @@ func (m *monitor) started(pid int) {
 	m.pid, m.phase = pid, status.PhaseStarting
 	m.turn++
 	m.starts++
+	m.born = m.now()
 }
 
-// ended is told that it has ended.
-func (m *monitor) ended(code int) {
+// ended is told that it has ended, and reports whether it had served.
+func (m *monitor) ended(code int) (served bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	served = m.initial == status.UpdateOK
 	m.turn++
 	m.pid, m.phase = -1, status.PhaseRestarting
 	m.end = &status.End{Time: m.now().UTC(), Code: code}
@@ -203,6 +213,7 @@ func (m *monitor) ended(code int) {
 	if m.lost.IsZero() {
 		m.lost = m.now()
 	}
+	return served
 }
 
 // enter is told of a phase near the end.

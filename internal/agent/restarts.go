@@ -7,9 +7,6 @@ const (
 	// healthyAfter is how long an Envoy must have run for the restarts before it to be
 	// forgotten.
 	healthyAfter = 10 * time.Minute
-	// longEnough is how long it must have run to be started again at once whatever was
-	// before: it is no Envoy that cannot start.
-	longEnough   = 30 * time.Second
 	restartFirst = 500 * time.Millisecond // before the second restart; it doubles
 	restartMost  = 5 * time.Second
 )
@@ -20,9 +17,10 @@ type restarts struct {
 	used int // since one ran for healthyAfter
 }
 
-// next is told how the last Envoy ended and for how long it had run. One that ended with
-// code 0 was told to end, by its admin interface or by a signal of its own.
-func (r *restarts) next(code int, ran time.Duration) (pause time.Duration, again bool) {
+// next is told how the last Envoy ended, for how long it had run, and whether it served
+// meanwhile. One that ended with code 0 was told to end, by its admin interface or by a signal
+// of its own; one that served is no Envoy that cannot start, and is started again at once.
+func (r *restarts) next(code int, ran time.Duration, served bool) (pause time.Duration, again bool) {
 	if ran >= healthyAfter {
 		r.used = 0
 	}
@@ -30,7 +28,7 @@ func (r *restarts) next(code int, ran time.Duration) (pause time.Duration, again
 		return 0, false
 	}
 	r.used++
-	if r.used == 1 || ran >= longEnough {
+	if r.used == 1 || served {
 		return 0, true
 	}
 	return min(restartFirst<<(r.used-2), restartMost), true

@@ -53,6 +53,9 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if err := checkVersion(ctx, cfg); err != nil {
 		return 1, err
 	}
+	if err := cfg.Application.check(); err != nil {
+		return 1, err
+	}
 	var reload reloadDir
 	if cfg.Settings.ConfigFile == "" {
 		if reload, err = newReloadDir(cfg.Settings); err != nil {

@@ -171,8 +171,13 @@ func TestVariablesAreDocumented(t *testing.T) {
 		}
 	}
 	for _, extra := range []vars{
-		{}, {"ENVOY_CONFIG_FILE": "/x"}, {"APPNET_AGENT_ADMIN_MODE": "tcp"}, {"APPNET_AGENT_ADMIN_MODE": "uds"},
-		{"FAIRLEAD_REGISTER_SERVICE": "a/b", "FAIRLEAD_API_ENDPOINT": "http://127.0.0.1:1"}, {"ENABLE_ENVOY_DOG_STATSD": "1"}, {"ENABLE_ENVOY_XRAY_TRACING": "1"},
+		{},
+		{"ENVOY_CONFIG_FILE": "/x"},
+		{"APPNET_AGENT_ADMIN_MODE": "tcp"},
+		{"APPNET_AGENT_ADMIN_MODE": "uds"},
+		{"FAIRLEAD_REGISTER_SERVICE": "a/b", "FAIRLEAD_API_ENDPOINT": "http://127.0.0.1:1"},
+		{"ENABLE_ENVOY_DOG_STATSD": "1"},
+		{"ENABLE_ENVOY_XRAY_TRACING": "1"},
 		{"FAIRLEAD_ACCESS_LOG_ENDPOINT": "https://x:1"},
 	} {
 		v := base().with(extra)
@@ -196,26 +201,31 @@ func TestVariablesAreDocumented(t *testing.T) {
 
 func TestRestarts(t *testing.T) {
 	t.Parallel()
+	const half, served = 500 * time.Millisecond, true
 	type end struct {
-		code  int
-		ran   time.Duration
-		pause time.Duration
-		again bool
+		code   int
+		ran    time.Duration
+		served bool
+		pause  time.Duration
+		again  bool
 	}
+	cannot := func(pause time.Duration, again bool) end { return end{1, 0, false, pause, again} }
+	killed := func(ran time.Duration, again bool) end { return end{137, ran, served, 0, again} }
 	for name, c := range map[string]struct {
 		most int
 		ends []end
 	}{
-		"never":          {0, []end{{137, time.Hour, 0, false}}},
-		"told to end":    {3, []end{{0, time.Minute, 0, false}}},
-		"cannot start":   {4, []end{{1, 0, 0, true}, {1, 0, 500 * time.Millisecond, true}, {1, 0, time.Second, true}, {1, 0, 2 * time.Second, true}, {1, 0, 0, false}}},
-		"now and then":   {2, []end{{137, time.Minute, 0, true}, {137, time.Minute, 0, true}, {137, time.Minute, 0, false}}},
-		"healthy again":  {1, []end{{137, time.Minute, 0, true}, {139, 10 * time.Minute, 0, true}, {139, time.Second, 0, false}}},
-		"bounded pauses": {10, []end{{1, 0, 0, true}, {1, 0, 500 * time.Millisecond, true}, {1, 0, time.Second, true}, {1, 0, 2 * time.Second, true}, {1, 0, 4 * time.Second, true}, {1, 0, 5 * time.Second, true}, {1, 0, 5 * time.Second, true}}},
+		"never":          {0, []end{killed(time.Hour, false)}},
+		"told to end":    {3, []end{{0, time.Minute, served, 0, false}}},
+		"cannot start":   {4, []end{cannot(0, true), cannot(half, true), cannot(2*half, true), cannot(4*half, true), cannot(0, false)}},
+		"now and then":   {2, []end{killed(time.Minute, true), killed(time.Second, true), killed(time.Minute, false)}},
+		"healthy again":  {1, []end{killed(time.Minute, true), killed(10*time.Minute, true), killed(time.Second, false)}},
+		"bounded pauses": {10, []end{cannot(0, true), cannot(half, true), cannot(2*half, true), cannot(4*half, true), cannot(8*half, true), cannot(10*half, true), cannot(10*half, true)}},
+		"then it serves": {10, []end{cannot(0, true), cannot(half, true), killed(time.Minute, true), cannot(4*half, true)}},
 	} {
 		r := restarts{most: c.most}
 		for i, e := range c.ends {
-			if pause, again := r.next(e.code, e.ran); pause != e.pause || again != e.again {
+			if pause, again := r.next(e.code, e.ran, e.served); pause != e.pause || again != e.again {
 				t.Errorf("%s: end %d: %v %v, want %v %v", name, i, pause, again, e.pause, e.again)
 			}
 		}

@@ -88,7 +88,7 @@ func (s *supervisor) take(c *child) {
 
 func (s *supervisor) onEnvoyEnd(code int) {
 	s.envoy, s.killAt = nil, nil
-	s.monitor.ended(code)
+	served := s.monitor.ended(code)
 	s.note(code)
 	if s.ending || s.leaving {
 		s.logger.Info("Envoy ended", "code", code)
@@ -96,7 +96,7 @@ func (s *supervisor) onEnvoyEnd(code int) {
 		s.end(syscall.SIGTERM)
 		return
 	}
-	pause, again := s.restarts.next(code, time.Since(s.began))
+	pause, again := s.restarts.next(code, time.Since(s.began), served)
 	if again {
 		s.logger.Error("Envoy ended by itself and is started again; its own log says why", "code", code, "time", s.restarts.used, "of", s.restarts.most, "after", pause)
 		s.again = time.After(pause)

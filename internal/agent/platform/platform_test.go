@@ -126,19 +126,19 @@ func TestBadServices(t *testing.T) {
 
 func TestFamilies(t *testing.T) {
 	t.Parallel()
-	for page, want := range map[string]string{
-		`{}`: "",
-		`{"Containers":[{"Networks":[{"NetworkMode":"awsvpc","IPv6Addresses":["fd00::1"]}]}]}`:                                                                                        "IPv6_ONLY",
-		`{"Containers":[{"Networks":[{"NetworkMode":"host"}]}]}`:                                                                                                                      "",
-		`{"Containers":[{"Networks":[{"NetworkMode":"bridge","IPv4Addresses":["10.0.0.1"]}]},{"Type":"CNI_PAUSE","Networks":[{"NetworkMode":"none","IPv4Addresses":["10.0.0.2"]}]}]}`: "IPv4_ONLY",
-		`{"Containers":[{"Networks":[{"NetworkMode":"bridge","IPv4Addresses":["10.0.0.1"]}]}]}`:                                                                                       "",
+	for _, c := range []struct{ page, want string }{
+		{`{}`, ""},
+		{`{"Containers":[{"Networks":[{"NetworkMode":"awsvpc","IPv6Addresses":["fd00::1"]}]}]}`, "IPv6_ONLY"},
+		{`{"Containers":[{"Networks":[{"NetworkMode":"host"}]}]}`, ""},
+		{`{"Containers":[{"Networks":[{"NetworkMode":"bridge","IPv4Addresses":["10.0.0.1"]}]},{"Type":"CNI_PAUSE","Networks":[{"NetworkMode":"none","IPv4Addresses":["10.0.0.2"]}]}]}`, "IPv4_ONLY"},
+		{`{"Containers":[{"Networks":[{"NetworkMode":"bridge","IPv4Addresses":["10.0.0.1"]}]}]}`, ""},
 	} {
 		var x task
-		if err := json.Unmarshal([]byte(page), &x); err != nil {
+		if err := json.Unmarshal([]byte(c.page), &x); err != nil {
 			t.Fatal(err)
 		}
-		if got := x.families(); got != want {
-			t.Errorf("%s: %q, want %q", page, got, want)
+		if got := x.families(); got != c.want {
+			t.Errorf("%s: %q, want %q", c.page, got, c.want)
 		}
 	}
 }

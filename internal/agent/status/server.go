@@ -98,6 +98,7 @@ type unlinking struct {
 	socket string
 }
 
+// Close closes the listener and removes its socket.
 func (u unlinking) Close() error {
 	_ = os.Remove(u.socket)
 	return u.Listener.Close()
