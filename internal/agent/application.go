@@ -36,8 +36,13 @@ func (a *Application) check() error {
 	return nil
 }
 
-// readyPoll is how often Envoy is asked whether it serves, for an application that waits.
-const readyPoll = 25 * time.Millisecond
+// readyPoll is how often Envoy is asked whether it serves, for an application that waits: at
+// first, when a moment counts, and after readySoon.
+const (
+	readyPoll  = 25 * time.Millisecond
+	readySoon  = 5 * time.Second
+	readyLater = 250 * time.Millisecond
+)
 
 // application is an Application that is to run, or runs. A nil one is none. It belongs to
 // the supervisor's goroutine.
@@ -67,10 +72,13 @@ func newApplication(ctx context.Context, cfg RunConfig, serves func(context.Cont
 	a.waited.Go(func() {
 		tick := time.NewTicker(readyPoll)
 		defer tick.Stop()
+		late := time.After(readySoon)
 		for !serves(ctx) {
 			select {
 			case <-ctx.Done():
 				return
+			case <-late:
+				tick.Reset(readyLater)
 			case <-tick.C:
 			}
 		}
