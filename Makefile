@@ -11,6 +11,7 @@ FUZZTIME ?= 3s
 REQUESTS ?= 1000000
 MESHES ?= 2000
 EDITS ?= 200
+RECONNECTS ?= 1000
 SOAKTIME ?= 60s
 BENCH ?= .
 
@@ -81,6 +82,8 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy -run '^TestRandomMeshesAreTaken$$' -meshes $(MESHES)
 	@echo "== $(EDITS) edits of each kind under load (half an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy ./test/redirected -run 'UnderLoad|AreReplaced' -edits $(EDITS)
+	@echo "== $(RECONNECTS) reconnects of an Envoy (a quarter of an hour)"
+	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/agent -run '^TestNothingGrows$$' -reconnects $(RECONNECTS)
 	@$(MAKE) --no-print-directory test-versions
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 240m ./test/takeout -all

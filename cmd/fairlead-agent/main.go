@@ -4,27 +4,22 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 
-	"github.com/fairlead-mesh/fairlead/internal/agent"
-	"github.com/fairlead-mesh/fairlead/internal/envoybin"
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
 )
 
 // version is set when a release is built (-ldflags "-X main.version=…").
 var version = ""
 
-// Exit codes of our own; run otherwise ends with Envoy's.
+// Exit codes of our own; run otherwise ends with that of Envoy or of the application.
 const (
 	exitDone   = 0
 	exitFailed = 1
@@ -34,16 +29,21 @@ const (
 const usage = `fairlead-agent runs an Envoy as the proxy of a virtual node or virtual gateway.
 
 Usage:
-  fairlead-agent run                              write the bootstrap, run Envoy, drain it on SIGTERM, exit as it exits
+  fairlead-agent run [--user USER[:GROUP]] [-- COMMAND ARGUMENT…]
+                                                  write the bootstrap, run Envoy, drain it on SIGTERM, exit as it exits;
+                                                  with a command run that too, when Envoy serves, and exit as it exits
   fairlead-agent bootstrap [--format yaml|json]   print the bootstrap that run would use
   fairlead-agent relay                            serve the Envoys of a host at a Unix socket, and run none
   fairlead-agent intercept enable|disable|status|run
                                                   have the kernel hand this host's connections to Envoy
   fairlead-agent cni                              the same as a plugin of container runtimes
+  fairlead-agent ready [--timeout TIME]           exit with 0 if Envoy is healthy, else 1; for health checks
+  fairlead-agent wait [--timeout TIME]            wait until Envoy is healthy
+  fairlead-agent status [--json]                  print how Envoy is and how it stands with the control plane
   fairlead-agent version                          print the version
   fairlead-agent help                             print this text
 
-Settings are variables. These are needed:
+Settings are variables. These are needed to run:
   APPMESH_RESOURCE_ARN    whose proxy this is, for example mesh/shop/virtualNode/cart, or the full ARN
   FAIRLEAD_XDS_ENDPOINT   host:port of the control plane (or APPMESH_XDS_ENDPOINT)
   AWS_REGION              region of the mesh; not needed with a full ARN
@@ -60,53 +60,84 @@ func main() {
 	if intercept.CalledAsCNI(os.Args) {
 		os.Args = append(os.Args[:1], "cni")
 	}
-	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(command(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	in, out, err *os.File
+}
+
+// subcommand is one command: it declares its flags and returns what runs it, which is given
+// the arguments behind the flags.
+type subcommand func(flags *flag.FlagSet) func(io streams, args []string) int
+
+// subcommands are all commands but help.
+func subcommands() map[string]subcommand {
+	return map[string]subcommand{
+		"run":       runCommand,
+		"relay":     relayCommand,
+		"bootstrap": bootstrapCommand,
+		"ready":     readyCommand,
+		"wait":      waitCommand,
+		"status":    statusCommand,
+		"version":   versionCommand,
+	}
 }
 
 // command runs one subcommand and returns the exit code.
-func command(args []string, stdout, stderr *os.File) int {
+func command(argv []string, stdin, stdout, stderr *os.File) int {
+	s := streams{stdin, stdout, stderr}
+	args := ownSpelling(argv)
 	if len(args) == 0 {
 		return misused(stderr, "a command is missing")
 	}
-	name, rest := args[0], args[1:]
-	switch name {
-	case "intercept":
-		return interceptCommand(rest, stdout, stderr)
-	case "cni":
-		return intercept.CNI{Lookup: os.LookupEnv, Stdin: os.Stdin, Stdout: stdout}.Run()
-	}
-	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	format := "yaml"
+	name := args[0]
 	switch name {
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitDone
-	case "bootstrap":
-		flags.StringVar(&format, "format", format, "yaml or json")
-	case "run", "relay", "version":
-	default:
+	case "intercept":
+		return interceptCommand(args[1:], stdout, stderr)
+	case "cni":
+		return intercept.CNI{Lookup: os.LookupEnv, Stdin: stdin, Stdout: stdout}.Run()
+	}
+	declare, ok := subcommands()[name]
+	if !ok {
 		return misused(stderr, fmt.Sprintf("there is no command %q", name))
 	}
-	if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	run := declare(flags)
+	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
 		return exitDone
 	} else if err != nil {
 		return misused(stderr, err.Error())
 	}
-	if flags.NArg() > 0 {
+	if flags.NArg() > 0 && (name != "run" || !behindDashes(args, flags.NArg())) {
 		return misused(stderr, fmt.Sprintf("%s takes no argument %q", name, flags.Arg(0)))
 	}
-	switch name {
-	case "bootstrap":
-		return bootstrap(format, stdout, stderr)
-	case "run":
-		return run(stdout, stderr)
-	case "relay":
-		return relay(stderr)
+	return run(s, flags.Args())
+}
+
+// ownSpelling turns the command line of App Mesh's agent into ours: -envoyReadiness, and for
+// a program of that agent's name nothing at all.
+func ownSpelling(argv []string) []string {
+	args := argv[1:]
+	switch {
+	case len(args) == 1 && (args[0] == "-envoyReadiness" || args[0] == "--envoyReadiness"):
+		return []string{"ready", "--poll"}
+	case len(args) == 0 && filepath.Base(argv[0]) == "agent":
+		return []string{"run"}
 	}
-	fmt.Fprintf(stdout, "fairlead-agent %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return exitDone
+	return args
+}
+
+// behindDashes reports whether the last n arguments are those behind "--".
+func behindDashes(args []string, n int) bool {
+	i := len(args) - n - 1
+	return i > 0 && args[i] == "--"
 }
 
 func misused(stderr io.Writer, what string) int {
@@ -119,96 +150,11 @@ func failed(stderr io.Writer, err error) int {
 	return exitFailed
 }
 
-// settings reads the variables and the files that they name.
-func settings(logger *slog.Logger) (agent.Settings, error) {
-	s, warnings, err := agent.ReadSettings(os.LookupEnv)
-	if err != nil {
-		return s, err
+func versionCommand(*flag.FlagSet) func(streams, []string) int {
+	return func(s streams, _ []string) int {
+		fmt.Fprintf(s.out, "fairlead-agent %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return exitDone
 	}
-	warn(logger, warnings)
-	return s.Resolve()
-}
-
-func warn(logger *slog.Logger, warnings []agent.Warning) {
-	for _, w := range warnings {
-		logger.Warn("a variable is not obeyed yet", "variable", w.Variable, "effect", w.Effect)
-	}
-}
-
-func bootstrap(format string, stdout, stderr *os.File) int {
-	if format != "yaml" && format != "json" {
-		return misused(stderr, fmt.Sprintf("--format is %q, allowed are yaml and json", format))
-	}
-	s, err := settings(slog.New(slog.NewTextHandler(stderr, nil)))
-	if err != nil {
-		return failed(stderr, err)
-	}
-	text, err := bootstrapText(s, format)
-	if err == nil {
-		_, err = stdout.Write(text)
-	}
-	if err != nil {
-		return failed(stderr, err)
-	}
-	return exitDone
-}
-
-// bootstrapText is the user's own file as it is, or ours.
-func bootstrapText(s agent.Settings, format string) ([]byte, error) {
-	if s.ConfigFile != "" {
-		return os.ReadFile(s.ConfigFile)
-	}
-	text, err := agent.BootstrapText(s)
-	if err != nil || format == "json" {
-		return text, err
-	}
-	return agent.YAML(text)
-}
-
-func run(stdout, stderr *os.File) int {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, agent.Signals...)
-	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads ends nothing
-	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	if wanted, err := agent.RelayWanted(os.LookupEnv); err != nil {
-		return failed(stderr, err)
-	} else if wanted {
-		return relay(stderr)
-	}
-	s, err := settings(logger)
-	if err != nil {
-		return failed(stderr, err)
-	}
-	envoy, err := envoybin.Find(s.EnvoyPath, envoybin.Roots()...)
-	if err != nil {
-		return failed(stderr, err)
-	}
-	code, err := agent.Run(context.Background(), agent.RunConfig{
-		Settings: s, Envoy: envoy, Stdout: stdout, Stderr: stderr, Signals: signals, Logger: logger,
-	})
-	if err != nil {
-		return failed(stderr, err)
-	}
-	return code
-}
-
-// relay serves the Envoys of a host until it is told to end.
-func relay(stderr *os.File) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT)
-	defer stop()
-	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	s, warnings, err := agent.ReadRelaySettings(os.LookupEnv)
-	if err != nil {
-		return failed(stderr, err)
-	}
-	warn(logger, warnings)
-	if s, err = s.Resolve(); err != nil {
-		return failed(stderr, err)
-	}
-	if err := agent.RunRelay(ctx, s, nil, logger); err != nil {
-		return failed(stderr, err)
-	}
-	return exitDone
 }
 
 // versionText is the release's version, or what the Go tool knows of the source.

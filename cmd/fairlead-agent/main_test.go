@@ -18,7 +18,7 @@ import (
 // TestMain lets the tests run the command itself, as a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("FAIRLEAD_AGENT_TEST_COMMAND") != "" {
-		os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(command(os.Args, os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -42,6 +42,9 @@ var enough = []string{
 	"AWS_ACCESS_KEY_ID=AKIDTEST", "AWS_SECRET_ACCESS_KEY=test-secret-nobody-uses",
 }
 
+// readinessOnce has -envoyReadiness ask once.
+const readinessOnce = "APPNET_AGENT_POLL_ENVOY_READINESS_TIMEOUT_S=0"
+
 func exitCode(t *testing.T, err error) int {
 	t.Helper()
 	var exit *exec.ExitError
@@ -64,30 +67,42 @@ func TestCommand(t *testing.T) {
 		stdout  string // a part; "" nothing at all
 		stderr  string
 	}{
-		"no command":       {nil, nil, 2, "", "a command is missing"},
-		"unknown command":  {[]string{"walk"}, nil, 2, "", `no command "walk"`},
-		"unknown flag":     {[]string{"run", "--fast"}, nil, 2, "", "fast"},
-		"argument":         {[]string{"run", "now"}, nil, 2, "", `run takes no argument "now"`},
-		"format":           {[]string{"bootstrap", "--format", "xml"}, enough, 2, "", `--format is "xml", allowed are yaml and json`},
-		"help":             {[]string{"help"}, nil, 0, "APPMESH_RESOURCE_ARN", ""},
-		"help flag":        {[]string{"run", "--help"}, nil, 0, "APPMESH_RESOURCE_ARN", ""},
-		"version":          {[]string{"version"}, nil, 0, "fairlead-agent ", ""},
-		"nothing set":      {[]string{"bootstrap"}, nil, 1, "", "APPMESH_RESOURCE_ARN is not set"},
-		"nothing set, run": {[]string{"run"}, nil, 1, "", "APPMESH_RESOURCE_ARN is not set"},
-		"yaml":             {[]string{"bootstrap"}, enough, 0, "\nstatic_resources:\n  clusters:\n    - name: \"fairlead_xds\"\n", ""},
-		"json":             {[]string{"bootstrap", "--format=json"}, enough, 0, `"name": "fairlead_xds"`, ""},
-		"intercept":        {[]string{"intercept"}, nil, 2, "", "intercept needs one of enable, disable, status and run"},
-		"intercept what":   {[]string{"intercept", "on"}, nil, 2, "", `intercept has no command "on"`},
-		"intercept help":   {[]string{"intercept", "enable", "--help"}, nil, 0, "APPMESH_APP_PORTS", ""},
-		"intercept flag":   {[]string{"intercept", "enable", "--format", "json"}, nil, 2, "", "format"},
-		"intercept format": {[]string{"intercept", "status", "--format", "xml"}, nil, 2, "", `--format is "xml", allowed are text and json`},
-		"intercept more":   {[]string{"intercept", "disable", "all"}, nil, 2, "", `intercept disable takes no argument "all"`},
-		"intercept value":  {[]string{"intercept", "status"}, []string{"APPMESH_APP_PORTS=80,http"}, 1, "", `APPMESH_APP_PORTS holds "http", allowed are ports`},
-		"cni version":      {[]string{"cni"}, []string{"CNI_COMMAND=VERSION"}, 0, `"supportedVersions":["0.3.0"`, ""},
-		"cni nothing":      {[]string{"cni"}, nil, 1, `"code":6`, ""},
-		"no Envoy":         {[]string{"run"}, append([]string{"PATH=/none"}, enough...), 1, "", "no Envoy found"},
-		"no such Envoy":    {[]string{"run"}, append([]string{"ENVOY_PATH=" + none}, enough...), 1, "", "ENVOY_PATH is"},
-		"own bootstrap":    {[]string{"bootstrap"}, []string{"ENVOY_CONFIG_FILE=" + none}, 1, "", "ENVOY_CONFIG_FILE"},
+		"no command":             {nil, nil, 2, "", "a command is missing"},
+		"unknown command":        {[]string{"walk"}, nil, 2, "", `no command "walk"`},
+		"a slip":                 {[]string{"bootstrap"}, append([]string{"APPNET_ENVOY_RESTARTCOUNT=1"}, enough...), 0, "fairlead_xds", "APPNET_ENVOY_RESTART_COUNT has a similar one"},
+		"bad timeout":            {[]string{"ready", "--timeout", "soon"}, nil, 2, "", "timeout"},
+		"nobody to ask":          {[]string{"ready"}, []string{"FAIRLEAD_BIND_ADDRESS=127.0.0.2", "ENVOY_ADMIN_ACCESS_PORT=1"}, 1, "", "not ready: asking Envoy: dial tcp 127.0.0.2:1"},
+		"nobody to wait":         {[]string{"wait", "--timeout", "10ms"}, []string{"FAIRLEAD_BIND_ADDRESS=127.0.0.2", "ENVOY_ADMIN_ACCESS_PORT=1"}, 1, "", "not ready: "},
+		"their readiness":        {[]string{"-envoyReadiness"}, []string{"APPNET_AGENT_ADMIN_MODE=uds", "APPNET_AGENT_ADMIN_UDS_PATH=" + none, readinessOnce}, 1, "", "not ready: asking the agent at " + none},
+		"no status":              {[]string{"status"}, nil, 1, "", "APPNET_AGENT_ADMIN_MODE is not set"},
+		"bad variable":           {[]string{"ready"}, []string{"APPNET_AGENT_ADMIN_MODE=x"}, 1, "", "APPNET_AGENT_ADMIN_MODE is"},
+		"no command to run":      {[]string{"run", "--", "/none/such"}, enough, 2, "", "the command to run"},
+		"nobody's user":          {[]string{"run", "--user", "nobody-such", "--", "/bin/true"}, enough, 2, "", "--user is"},
+		"user of nothing":        {[]string{"run", "--user", "0"}, enough, 2, "", "no command to run as that user"},
+		"command without dashes": {[]string{"run", "/bin/true"}, enough, 2, "", "run takes no argument"},
+		"log nowhere":            {[]string{"run"}, append([]string{"APPNET_ENVOY_LOG_DESTINATION=" + none}, enough...), 1, "", "APPNET_ENVOY_LOG_DESTINATION is"},
+		"unknown flag":           {[]string{"run", "--fast"}, nil, 2, "", "fast"},
+		"argument":               {[]string{"run", "now"}, nil, 2, "", `run takes no argument "now"`},
+		"format":                 {[]string{"bootstrap", "--format", "xml"}, enough, 2, "", `--format is "xml", allowed are yaml and json`},
+		"help":                   {[]string{"help"}, nil, 0, "APPMESH_RESOURCE_ARN", ""},
+		"help flag":              {[]string{"run", "--help"}, nil, 0, "APPMESH_RESOURCE_ARN", ""},
+		"version":                {[]string{"version"}, nil, 0, "fairlead-agent ", ""},
+		"nothing set":            {[]string{"bootstrap"}, nil, 1, "", "APPMESH_RESOURCE_ARN is not set"},
+		"nothing set, run":       {[]string{"run"}, nil, 1, "", "APPMESH_RESOURCE_ARN is not set"},
+		"yaml":                   {[]string{"bootstrap"}, enough, 0, "\nstatic_resources:\n  clusters:\n    - name: \"fairlead_xds\"\n", ""},
+		"json":                   {[]string{"bootstrap", "--format=json"}, enough, 0, `"name": "fairlead_xds"`, ""},
+		"no Envoy":               {[]string{"run"}, append([]string{"PATH=/none"}, enough...), 1, "", "no Envoy found"},
+		"no such Envoy":          {[]string{"run"}, append([]string{"ENVOY_PATH=" + none}, enough...), 1, "", "ENVOY_PATH is"},
+		"own bootstrap":          {[]string{"bootstrap"}, []string{"ENVOY_CONFIG_FILE=" + none}, 1, "", "ENVOY_CONFIG_FILE"},
+		"intercept":              {[]string{"intercept"}, nil, 2, "", "intercept needs one of enable, disable, status and run"},
+		"intercept what":         {[]string{"intercept", "on"}, nil, 2, "", `intercept has no command "on"`},
+		"intercept help":         {[]string{"intercept", "enable", "--help"}, nil, 0, "APPMESH_APP_PORTS", ""},
+		"intercept flag":         {[]string{"intercept", "enable", "--format", "json"}, nil, 2, "", "format"},
+		"intercept format":       {[]string{"intercept", "status", "--format", "xml"}, nil, 2, "", `--format is "xml", allowed are text and json`},
+		"intercept more":         {[]string{"intercept", "disable", "all"}, nil, 2, "", `intercept disable takes no argument "all"`},
+		"intercept value":        {[]string{"intercept", "status"}, []string{"APPMESH_APP_PORTS=80,http"}, 1, "", `APPMESH_APP_PORTS holds "http", allowed are ports`},
+		"cni version":            {[]string{"cni"}, []string{"CNI_COMMAND=VERSION"}, 0, `"supportedVersions":["0.3.0"`, ""},
+		"cni nothing":            {[]string{"cni"}, nil, 1, `"code":6`, ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/status"
 )
 
 // adminClient asks Envoy's admin interface.
@@ -60,8 +62,12 @@ func adminHost(a netip.Addr) netip.Addr {
 var errNothingToDrain = errors.New("there is no listener to drain")
 
 // drain asks Envoy to drain its listeners and to close them when the drain time is
-// over.
-func (c *adminClient) drain(ctx context.Context) error {
+// over: all, or those that traffic comes in by.
+func (c *adminClient) drain(ctx context.Context, inboundOnly bool) error {
+	path := "/drain_listeners?graceful"
+	if inboundOnly {
+		path += "&inboundonly"
+	}
 	const listeners = "listener_manager.total_listeners_active"
 	stats, err := c.stats(ctx, "^"+regexp.QuoteMeta(listeners)+"$")
 	if err != nil {
@@ -70,25 +76,41 @@ func (c *adminClient) drain(ctx context.Context) error {
 	if n, ok := stats[listeners]; ok && n == 0 {
 		return errNothingToDrain
 	}
-	body, err := c.do(ctx, http.MethodPost, "/drain_listeners?graceful")
+	if inboundOnly {
+		if some, err := c.inbound(ctx); err == nil && !some {
+			return errNothingToDrain
+		}
+	}
+	body, err := c.do(ctx, http.MethodPost, path)
 	if err != nil {
 		return fmt.Errorf("asking Envoy to drain: %w", err)
 	}
 	return body.Close()
 }
 
+// inbound reports whether Envoy has a listener that traffic comes in by. The names of
+// listeners are a contract of the control plane.
+func (c *adminClient) inbound(ctx context.Context) (bool, error) {
+	body, err := c.do(ctx, http.MethodGet, "/listeners")
+	if err != nil {
+		return false, fmt.Errorf("reading the names of Envoy's listeners: %w", err)
+	}
+	defer body.Close()
+	for lines := bufio.NewScanner(io.LimitReader(body, 1<<20)); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "lds_ingress_") {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // ready says whether Envoy is live and serves: the first configuration has come and is in
 // place. Once it was, first is false, and a listener that is being replaced is no matter.
 func (c *adminClient) ready(ctx context.Context, first bool) (bool, error) {
-	body, err := c.do(ctx, http.MethodGet, "/ready")
-	var answered *adminError
-	if errors.As(err, &answered) {
-		return false, nil
+	state, err := c.state(ctx)
+	if err != nil || state != status.StateLive {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("asking Envoy whether it is ready: %w", err)
-	}
-	body.Close()
 	const manager = "listener_manager."
 	stats, err := c.stats(ctx, "^"+regexp.QuoteMeta(manager)+"(lds.update_success|total_listeners_(active|warming))$")
 	if err != nil {
@@ -99,6 +121,20 @@ func (c *adminClient) ready(ctx context.Context, first bool) (bool, error) {
 		serves = serves && stats[manager+"lds.update_success"] > 0 && stats[manager+"total_listeners_warming"] == 0
 	}
 	return serves, nil
+}
+
+// state returns Envoy's own word for how it is: LIVE, or why it is not.
+func (c *adminClient) state(ctx context.Context) (string, error) {
+	res, err := c.send(ctx, http.MethodGet, "/ready")
+	if err != nil {
+		return "", fmt.Errorf("asking Envoy whether it is ready: %w", err)
+	}
+	defer res.Body.Close()
+	word, err := io.ReadAll(io.LimitReader(res.Body, 64))
+	if err != nil {
+		return "", fmt.Errorf("asking Envoy whether it is ready: %w", err)
+	}
+	return strings.TrimSpace(string(word)), nil
 }
 
 // adminError is an answer of the admin interface with another status than 200.
@@ -124,12 +160,9 @@ func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint
 	return out, scan.Err()
 }
 
+// do sends a request. An answer with another status than 200 is an *adminError.
 func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	res, err := c.http.Do(req)
+	res, err := c.send(ctx, method, path)
 	if err != nil {
 		return nil, err
 	}
@@ -138,4 +171,12 @@ func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadClose
 		return nil, &adminError{res.Status}
 	}
 	return res.Body, nil
+}
+
+func (c *adminClient) send(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.http.Do(req)
 }

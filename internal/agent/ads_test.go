@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,9 +24,11 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -38,6 +41,9 @@ type adsServer struct {
 	build     func(*corev3.Node) map[string]proto.Message // when set, makes resources of who came first
 	refuse    error                                       // when set, the answer to every stream
 	think     time.Duration                               // how long before that answer
+
+	mu    sync.Mutex
+	close chan struct{} // closed when the streams that there are end
 }
 
 // adsStream is what came first on a stream.
@@ -46,7 +52,24 @@ type adsStream struct {
 	request *discoveryv3.DeltaDiscoveryRequest
 }
 
-func newADS() *adsServer { return &adsServer{streams: make(chan adsStream, 100)} }
+func newADS() *adsServer {
+	return &adsServer{streams: make(chan adsStream, 100), close: make(chan struct{})}
+}
+
+// drop ends the streams that there are, as a control plane does that restarts.
+func (s *adsServer) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.close)
+	s.close = make(chan struct{})
+}
+
+// closing returns what is closed when a stream that begins now ends.
+func (s *adsServer) closing() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.close
+}
 
 // serve starts the server on a listener and stops it with the test, or by the
 // function returned.
@@ -83,6 +106,18 @@ func (s *adsServer) next(t *testing.T) adsStream {
 }
 
 func (s *adsServer) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	closing := s.closing()
+	ended := make(chan error, 1)
+	go func() { ended <- s.converse(stream) }() // ends when the stream has
+	select {
+	case <-closing:
+		return status.Error(codes.Unavailable, "the server restarts")
+	case err := <-ended:
+		return err
+	}
+}
+
+func (s *adsServer) converse(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	header, _ := metadata.FromIncomingContext(stream.Context())
 	answered := map[string]bool{}
 	for first := true; ; first = false {

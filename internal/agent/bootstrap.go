@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -51,7 +52,7 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		InitialFetchTimeout:   durationpb.New(s.XDS.FetchTimeout),
 	}
 	b := &bootstrapv3.Bootstrap{
-		Node: &corev3.Node{Id: s.Resource.ARN, Cluster: s.Cluster, Metadata: nodeMetadata(s)},
+		Node: &corev3.Node{Id: s.Resource.ARN, Cluster: s.Cluster, Metadata: nodeMetadata(s), Locality: locality(s)},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Clusters: []*clusterv3.Cluster{cluster},
 		},
@@ -112,7 +113,8 @@ func nodeMetadata(s Settings) *structpb.Struct {
 	if logs := s.Telemetry.logMetadata(); len(logs) > 0 {
 		m["accessLogs"] = logs
 	}
-	all := map[string]any{"fairlead": m}
+	all := map[string]any{"fairlead": m, "aws.appmesh.static_runtime": staticRuntime(s).AsMap()}
+	maps.Copy(all, s.Platform.Metadata)
 	if s.Telemetry.Stats.Aggregate {
 		all["aws.appmesh.metric_filter"] = map[string]any{"level": "1"}
 	}
@@ -121,6 +123,14 @@ func nodeMetadata(s Settings) *structpb.Struct {
 		return &structpb.Struct{}
 	}
 	return out
+}
+
+// locality says in which zone this Envoy is; nil where it is not known.
+func locality(s Settings) *corev3.Locality {
+	if s.Platform.Zone == "" {
+		return nil
+	}
+	return &corev3.Locality{Region: s.XDS.Region, Zone: s.Platform.Zone}
 }
 
 // traces reports whether the bootstrap has a tracer.
@@ -145,17 +155,24 @@ func (t Telemetry) logMetadata() map[string]any {
 	return logs
 }
 
-// layeredRuntime holds App Mesh's settings that Envoy still knows, and a layer that
-// the admin interface can change.
-func layeredRuntime(s Settings) *bootstrapv3.LayeredRuntime {
+// staticRuntime holds App Mesh's settings that Envoy still knows. The others were guards of
+// changes that Envoy has made for good, and it complains of them.
+func staticRuntime(s Settings) *structpb.Struct {
 	static := &structpb.Struct{Fields: map[string]*structpb.Value{
-		"re2.max_program_size.error_level": structpb.NewNumberValue(1000),
+		// Parts of a bootstrap that users bring may be older than their Envoy.
+		"envoy.features.enable_all_deprecated_features": structpb.NewBoolValue(true),
+		"re2.max_program_size.error_level":              structpb.NewNumberValue(1000),
 	}}
 	if s.RequestsPerIOCycle > 0 {
 		static.Fields["http.max_requests_per_io_cycle"] = structpb.NewNumberValue(float64(s.RequestsPerIOCycle))
 	}
+	return static
+}
+
+// layeredRuntime holds the static settings, and a layer that the admin interface can change.
+func layeredRuntime(s Settings) *bootstrapv3.LayeredRuntime {
 	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{
-		{Name: "static_layer_0", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: static}},
+		{Name: "static_layer_0", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: staticRuntime(s)}},
 		{Name: "admin_layer", LayerSpecifier: &bootstrapv3.RuntimeLayer_AdminLayer_{AdminLayer: &bootstrapv3.RuntimeLayer_AdminLayer{}}},
 	}}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/tools/txtar"
+
+	"github.com/fairlead-mesh/fairlead/internal/envoy"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -138,6 +140,49 @@ func validate(t *testing.T, text []byte, problem error) {
 			t.Errorf("Envoy warns of the bootstrap: %s", line)
 		}
 	}
+}
+
+// TestPlatformIsNoProfile: where an Envoy runs is in its node, is taken by Envoy, and makes no
+// other proxy of it for the control plane, which makes resources once for all of a node.
+func TestPlatformIsNoProfile(t *testing.T) {
+	t.Parallel()
+	s, _, err := ReadSettings(base().with(vars{"FAIRLEAD_XDS_CA_FILE": "testdata/ca.pem"}).lookup)
+	if err == nil {
+		s, err = s.Resolve()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := Bootstrap(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecs := vars{"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "FAIRLEAD_AVAILABILITY_ZONE": "euw1-az2"}
+	placed := s.Locate(t.Context(), ecs.lookup, slog.New(slog.DiscardHandler))
+	located, err := Bootstrap(placed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := located.GetNode().GetLocality(); l.GetZone() != "euw1-az2" || l.GetRegion() != "us-east-1" || plain.GetNode().GetLocality() != nil {
+		t.Errorf("locality %v, and without a zone %v", l, plain.GetNode().GetLocality())
+	}
+	for _, key := range []string{"aws.appmesh.platformInfo", "aws.appmesh.task.interfaces"} {
+		if located.GetNode().GetMetadata().GetFields()[key] == nil || plain.GetNode().GetMetadata().GetFields()[key] != nil {
+			t.Errorf("%s is missing, or there without a platform", key)
+		}
+	}
+	want, err := envoy.ParseProfile(plain.GetNode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := envoy.ParseProfile(located.GetNode()); err != nil || got != want {
+		t.Errorf("profile %+v, %v, want %+v", got, err, want)
+	}
+	text, err := BootstrapText(placed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validate(t, text, nil)
 }
 
 func TestYAML(t *testing.T) {

@@ -7,13 +7,16 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // childConfig says what to start and where its output goes.
 type childConfig struct {
 	path           string
 	args, environ  []string
-	stdout, stderr *os.File
+	stdin          *os.File  // nil for none
+	stdout, stderr io.Writer // an *os.File is given to the process itself
+	attributes     *syscall.SysProcAttr
 }
 
 // child is a running process. It dies with this one.
@@ -23,18 +26,26 @@ type child struct {
 	done    <-chan int // its exit code, or 128 and the number of the signal that killed it
 }
 
-// startChild starts the process in a group of its own, so that a signal to our group
-// (a Ctrl-C) reaches it through us only.
+// pipesAfter is how long the output of a process is waited for that has ended: one that it
+// has started may hold it open.
+const pipesAfter = time.Second
+
+// startChild starts the process.
 func startChild(cfg childConfig) (*child, error) {
 	cmd := exec.Command(cfg.path, cfg.args...)
 	cmd.Env = cfg.environ
-	cmd.Stdout, cmd.Stderr = reopenable(cfg.stdout), reopenable(cfg.stderr)
-	cmd.SysProcAttr = childAttributes()
+	if cfg.stdin != nil {
+		cmd.Stdin = cfg.stdin
+	}
+	cmd.Stdout, cmd.Stderr = cfg.stdout, cfg.stderr
+	cmd.SysProcAttr = cfg.attributes
+	cmd.WaitDelay = pipesAfter
 	started, done := make(chan error), make(chan int, 1)
 	go func() {
 		// Linux kills the child when the thread that started it ends: the thread is
 		// kept for as long as the child lives.
 		runtime.LockOSThread()
+		dropAmbient()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
@@ -47,8 +58,20 @@ func startChild(cfg childConfig) (*child, error) {
 	return &child{pid: cmd.Process.Pid, process: cmd.Process, done: done}, nil
 }
 
-// signal passes a signal on. A child that is gone already is no error.
-func (c *child) signal(sig syscall.Signal) { _ = c.process.Signal(sig) }
+// signal passes a signal on. A child that is gone already is no error, and nor is none.
+func (c *child) signal(sig syscall.Signal) {
+	if c != nil {
+		_ = c.process.Signal(sig)
+	}
+}
+
+// ended returns what tells the exit code; nil, which tells nothing, for no child.
+func (c *child) ended() <-chan int {
+	if c == nil {
+		return nil
+	}
+	return c.done
+}
 
 func wait(cmd *exec.Cmd) int {
 	_ = cmd.Wait() // what matters of its error is in the state

@@ -1,17 +1,15 @@
 package agent
 
-// Warning is a variable that is set and has no effect yet.
+// Warning is a variable that is set and has no effect.
 type Warning struct {
 	Variable string
-	Effect   string // what therefore does not happen
+	Effect   string // what therefore does not happen, or what was meant
 }
 
-// Variables of App Mesh's agent that are not obeyed yet: something beside the traffic is
-// missing.
+// Variables of App Mesh's agent that are not obeyed, yet or for good: something beside the
+// traffic is missing, and a warning says so.
 var (
 	warnedValues = []Warning{
-		{"APPNET_AGENT_ADMIN_MODE", "the agent serves no status; ask Envoy's admin interface"},
-		{"APPNET_ENVOY_LOG_DESTINATION", "logs go to standard output and standard error"},
 		{"OTEL_EXPORTER_OTLP_HEADERS", "collectors are sent no headers of yours; a collector beside Envoy can add them"},
 		{"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "collectors are sent no headers of yours; a collector beside Envoy can add them"},
 		{"OTEL_EXPORTER_OTLP_METRICS_HEADERS", "collectors are sent no headers of yours; a collector beside Envoy can add them"},
@@ -21,8 +19,18 @@ var (
 		{"APPNET_LISTENER_PORT_MAPPING", "Service Connect is not supported"},
 	}
 	warnedSwitches = []Warning{
-		{"ENABLE_STATS_SNAPSHOT", "there is no statistics snapshot"},
 		{"APPMESH_PREVIEW", "there is no preview channel; endpoint and signing name stay"},
+		{"APPMESH_DUALSTACK_ENDPOINT", "the endpoint is the one in FAIRLEAD_XDS_ENDPOINT; a name with addresses of both families does"},
+		{"APPMESH_FIPS_ENDPOINT", "the endpoint is the one in FAIRLEAD_XDS_ENDPOINT"},
+		{"ENVOY_USE_HTTP_CLIENT_TO_FETCH_AWS_CREDENTIALS", "Envoy fetches no credentials of AWS's"},
+	}
+	// warnedOff are on unless switched off, and can be switched off no more: Envoy has made
+	// up its mind for good.
+	warnedOff = []Warning{
+		{"DISABLE_HOT_RESTART", "hot restart stays off"},
+		{"APPMESH_SET_TRACING_DECISION", "Envoy goes on writing its decision to trace into x-request-id"},
+		{"ENVOY_NO_EXTENSION_LOOKUP_BY_NAME", "Envoy goes on taking extensions by their type only"},
+		{"ENVOY_ENABLE_TCP_POOL_IDLE_TIMEOUT", "idle connections of TCP pools go on being closed after 10 minutes"},
 	}
 )
 
@@ -39,11 +47,10 @@ func (e *env) warn() []Warning {
 			out = append(out, w)
 		}
 	}
-	if n := e.integer("APPNET_ENVOY_RESTART_COUNT", 0, 0, 10); n != 0 {
-		out = append(out, Warning{"APPNET_ENVOY_RESTART_COUNT", "Envoy is not started again: when it ends, the agent ends"})
-	}
-	if !e.yes("DISABLE_HOT_RESTART", true) {
-		out = append(out, Warning{"DISABLE_HOT_RESTART", "hot restart stays off"})
+	for _, w := range warnedOff {
+		if !e.yes(w.Variable, true) {
+			out = append(out, w)
+		}
 	}
 	return out
 }

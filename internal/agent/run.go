@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,17 +15,21 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/fairlead-mesh/fairlead/internal/agent/status"
 )
 
-// RunConfig is what Run needs. Nothing in it is optional but Environ.
+// RunConfig is what Run needs.
 type RunConfig struct {
-	Settings Settings         // resolved
-	Envoy    string           // path of the binary, see envoybin.Find
-	Environ  []string         // Envoy's environment; nil for this process's
-	Stdout   *os.File         // Envoy's standard output
-	Stderr   *os.File         // Envoy's standard error
-	Signals  <-chan os.Signal // those of Signals that arrived
-	Logger   *slog.Logger
+	Settings    Settings         // resolved
+	Envoy       string           // path of the binary, see envoybin.Find
+	Environ     []string         // Envoy's environment; nil for this process's
+	Stdout      *os.File         // Envoy's standard output
+	Stderr      *os.File         // Envoy's standard error
+	LogFile     *LogFile         // takes both in place of them; nil for none
+	Application *Application     // what to run when Envoy serves; nil for nothing
+	Signals     <-chan os.Signal // those of Signals that arrived
+	Version     string           // of the agent, for its status; "" for none
+	Logger      *slog.Logger
 }
 
 // Signals are what Run acts on: SIGTERM and SIGQUIT drain and then end Envoy (a
@@ -32,18 +37,25 @@ type RunConfig struct {
 // the access logs) are passed on.
 var Signals = []os.Signal{syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1}
 
+// ApplicationSignals are passed on to an application, beside those of Signals.
+var ApplicationSignals = []os.Signal{syscall.SIGUSR2, syscall.SIGWINCH}
+
 // killDelay is how long Envoy may take to end before it is killed.
 const killDelay = 3 * time.Second
 
-// Run writes the bootstrap, runs Envoy and returns when Envoy has ended. The code is
-// Envoy's exit code, or 128 and the number of the signal that killed it; with an
-// error, Envoy could not be run at all. When ctx ends, Envoy is ended at once.
+// Run writes the bootstrap, runs Envoy and the application, if there is one, and returns when
+// both have ended. The code is the application's exit code, else Envoy's, or 128 and the
+// number of the signal that killed it; with an error, Envoy could not be run at all. When ctx
+// ends, both are ended at once.
 func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if log := cfg.Settings.Admin.AccessLog; cfg.Settings.ConfigFile == "" && log == adminAccessLog && !canAppend(log) {
 		cfg.Logger.Warn("the admin interface keeps no access log, because its file cannot be written; ENVOY_ADMIN_ACCESS_LOG_FILE names another", "file", log)
 		cfg.Settings.Admin.AccessLog = ""
 	}
 	if err := checkVersion(ctx, cfg); err != nil {
+		return 1, err
+	}
+	if err := cfg.Application.check(); err != nil {
 		return 1, err
 	}
 	var reload reloadDir
@@ -72,6 +84,12 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		return 1, err
 	}
 	defer remove()
+	monitor := newMonitor(cfg, admin)
+	server, endServer, err := startStatus(cfg, monitor)
+	if err != nil {
+		return 1, err
+	}
+	defer endServer()
 	if err := raiseFileLimit(); err != nil {
 		cfg.Logger.Warn("raising the limit of open files failed", "error", err)
 	}
@@ -82,32 +100,84 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if own != nil {
 		defer func() { err = errors.Join(err, own.stop()) }()
 	}
-	child, err := startChild(childConfig{
-		path: cfg.Envoy, args: envoyArgs(cfg.Settings, config), environ: envoyEnviron(cfg), stdout: cfg.Stdout, stderr: cfg.Stderr,
-	})
+	monitor.hear(source, own)
+	start := func() (*child, error) { return startEnvoy(cfg, config, monitor) }
+	envoy, err := start()
 	if err != nil {
 		return 1, fmt.Errorf("starting Envoy: %w", err)
 	}
-	cfg.Logger.Info("Envoy started", "path", cfg.Envoy, "pid", child.pid, "resource", cfg.Settings.Resource.ARN)
+	cfg.Logger.Info("Envoy started", "path", cfg.Envoy, "pid", envoy.pid, "resource", cfg.Settings.Resource.ARN)
 
-	ctx, cancel := context.WithCancel(ctx)
+	over, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer startRegistration(registrar)()
-	if cfg.Settings.ConfigFile == "" {
-		w := &watcher{admin: admin, server: cfg.Settings.XDS.Address(), credentials: cfg.Settings.XDS.Credentials, renew: source.Renew, logger: cfg.Logger}
-		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
-		var background sync.WaitGroup
-		if own == nil { // else the relay says how it stands
-			background.Go(func() { w.run(ctx) })
-		}
-		background.Go(func() { r.run(ctx) })
-		defer func() { cancel(); background.Wait() }()
-	}
+	var background sync.WaitGroup
+	defer func() { cancel(); background.Wait() }()
 	s := &supervisor{
-		child: child, admin: admin, registrar: registrar, logger: cfg.Logger,
-		drainTime: cfg.Settings.DrainTime, ownAdmin: cfg.Settings.ConfigFile == "",
+		start: start, admin: admin, monitor: monitor, registrar: registrar, logger: cfg.Logger,
+		drainTime: cfg.Settings.DrainTime, ownAdmin: cfg.Settings.ConfigFile == "", restarts: restarts{most: cfg.Settings.Supervision.Restarts},
+		onStart: server.EnvoyStarted, onReopen: cfg.reopen,
 	}
+	s.take(envoy)
+	background.Go(func() { monitor.run(over) })
+	if cfg.Settings.ConfigFile == "" {
+		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
+		background.Go(func() { r.run(over) })
+	}
+	s.app = newApplication(over, cfg, monitor.serves)
+	defer s.app.close()
 	return s.run(ctx, cfg.Signals), nil
+}
+
+// startEnvoy starts an Envoy.
+func startEnvoy(cfg RunConfig, config string, m *monitor) (*child, error) {
+	var out, log io.Writer = reopenable(cfg.Stdout), cfg.Stderr
+	if cfg.LogFile != nil {
+		out, log = cfg.LogFile, cfg.LogFile
+	}
+	return startChild(childConfig{
+		path: cfg.Envoy, args: envoyArgs(cfg.Settings, config), environ: envoyEnviron(cfg),
+		stdout: out, stderr: &tap{to: log, closed: m.closed}, attributes: childAttributes(syscall.SIGKILL),
+	})
+}
+
+// reopen opens the log file anew.
+func (cfg RunConfig) reopen() {
+	if cfg.LogFile != nil {
+		cfg.LogFile.Reopen()
+	}
+}
+
+// startStatus starts the agent's own server, if there is to be one, and returns what ends it.
+// The error names the variable.
+func startStatus(cfg RunConfig, m *monitor) (*status.Server, func(), error) {
+	where := cfg.Settings.Supervision.Server
+	if !where.On() {
+		return nil, func() {}, nil
+	}
+	l, err := status.Listen(where.Socket, where.address())
+	if err != nil {
+		variables := "APPNET_AGENT_HTTP_BIND_ADDRESS and APPNET_AGENT_HTTP_PORT say"
+		if where.Socket != "" {
+			variables = "APPNET_AGENT_ADMIN_UDS_PATH says"
+		}
+		return nil, nil, fmt.Errorf("the agent's server cannot listen on %s (%s where): %w", where, variables, err)
+	}
+	server := status.New(status.Config{
+		Report: m.report, Ask: m.admin.do, Level: cfg.Settings.LogLevel, ResetAfter: cfg.Settings.Supervision.LogReset,
+		Snapshots: cfg.Settings.Supervision.Snapshots, Logger: cfg.Logger,
+	})
+	// It answers to the end, so that one can see what Envoy is waiting for.
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Run(ctx, l); err != nil {
+			cfg.Logger.Error("the agent's server ended", "error", err)
+		}
+	}()
+	cfg.Logger.Info("the agent's server listens", "address", where.String())
+	return server, func() { cancel(); <-ended }, nil
 }
 
 // prepareRegistration returns what will look after the instance's registration, nil for
@@ -190,109 +260,4 @@ func envoyArgs(s Settings, config string) []string {
 		args = append(args, "--concurrency", strconv.Itoa(s.Concurrency))
 	}
 	return args
-}
-
-// supervisor stands over one Envoy until it ends.
-type supervisor struct {
-	child     *child
-	admin     *adminClient
-	logger    *slog.Logger
-	drainTime time.Duration
-	ownAdmin  bool // the admin interface is where our own bootstrap put it
-
-	registrar *registrar // nil: nothing is registered
-
-	leaving, ending   bool
-	left              chan struct{} // closed when the instance has left the registry
-	drainOver, killAt <-chan time.Time
-	drained           chan error // the answer to the drain request
-}
-
-func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) int {
-	s.drained, s.left = make(chan error, 1), make(chan struct{})
-	over := ctx.Done()
-	for {
-		select {
-		case code := <-s.child.done:
-			s.logEnd(code)
-			return code
-		case sig := <-signals:
-			s.onSignal(sig)
-		case <-s.left:
-			s.left = nil
-			s.drain(ctx)
-		case err := <-s.drained:
-			s.onDrainAnswer(err)
-		case <-s.drainOver:
-			s.end()
-		case <-s.killAt:
-			s.logger.Warn("Envoy did not end in time and is killed", "seconds", killDelay.Seconds())
-			s.child.signal(syscall.SIGKILL)
-		case <-over:
-			over = nil
-			s.end()
-		}
-	}
-}
-
-func (s *supervisor) onSignal(sig os.Signal) {
-	switch {
-	case sig == syscall.SIGHUP || sig == syscall.SIGUSR1:
-		s.child.signal(sig.(syscall.Signal))
-	case s.ending:
-		s.logger.Warn("told to end once more: killing Envoy", "signal", sig.String())
-		s.child.signal(syscall.SIGKILL)
-	case sig == syscall.SIGINT || s.leaving:
-		s.logger.Info("ending Envoy", "signal", sig.String())
-		s.end()
-	default:
-		s.logger.Info("told to end", "signal", sig.String())
-		s.leaving = true
-		left := s.left
-		go func() { s.registrar.leave(); close(left) }()
-	}
-}
-
-// drain has Envoy drain. By then nobody finds the instance in the registry any more.
-func (s *supervisor) drain(ctx context.Context) {
-	if s.ending {
-		return
-	}
-	s.logger.Info("draining Envoy", "seconds", s.drainTime.Seconds())
-	s.drainOver = time.After(s.drainTime)
-	go func() { s.drained <- s.admin.drain(ctx) }()
-}
-
-// onDrainAnswer ends an Envoy that serves nothing, because it has no listener or its
-// admin interface is not there yet. Where the interface only does not answer,
-// requests may be under way: wait.
-func (s *supervisor) onDrainAnswer(err error) {
-	notUp := s.ownAdmin && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist))
-	switch {
-	case err == nil || s.ending:
-	case notUp || errors.Is(err, errNothingToDrain):
-		s.logger.Info("ending Envoy, which serves nothing", "reason", err)
-		s.end()
-	default:
-		s.logger.Warn("Envoy was not told to drain", "error", err)
-	}
-}
-
-// end tells Envoy to end, and has it killed when it takes too long.
-func (s *supervisor) end() {
-	if s.ending {
-		return
-	}
-	s.ending, s.drainOver = true, nil
-	s.registrar.depart()
-	s.killAt = time.After(killDelay)
-	s.child.signal(syscall.SIGTERM)
-}
-
-func (s *supervisor) logEnd(code int) {
-	if s.ending {
-		s.logger.Info("Envoy ended", "code", code)
-		return
-	}
-	s.logger.Error("Envoy ended by itself; its own log says why", "code", code)
 }

@@ -7,16 +7,18 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// bound is an environment for an Envoy with an address of its own. The port given is
-// the control plane's, on 127.0.0.1.
+// bound is an environment for an Envoy with an address of its own, which is not started
+// again. The port given is the control plane's, on 127.0.0.1.
 func bound(ip, port string) vars {
 	return base().with(vars{
 		"FAIRLEAD_XDS_ENDPOINT": "127.0.0.1:" + port, "FAIRLEAD_XDS_PLAINTEXT": "1", "FAIRLEAD_BIND_ADDRESS": ip,
 		"ENVOY_CONCURRENCY": "1", "LISTENER_DRAIN_WAIT_TIME_S": "5", "ENVOY_OUTLIER_DETECTION_EVENT_LOG_PATH": "/dev/null",
+		"APPNET_ENVOY_RESTART_COUNT": "0",
 	})
 }
 
@@ -179,8 +181,10 @@ func TestJudge(t *testing.T) {
 	for name, c := range cases {
 		var j judge
 		var got standing
+		at := time.Unix(1000, 0)
 		for _, s := range c.samples {
-			got = j.next(s)
+			at = at.Add(time.Second)
+			got = j.next(s, at)
 		}
 		if got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)

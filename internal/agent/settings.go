@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
+	"github.com/fairlead-mesh/fairlead/internal/agent/platform"
 )
 
 // Settings is all that the variables say, with the defaults filled in. Two agents
@@ -34,6 +35,8 @@ type Settings struct {
 	OverlayFiles      map[string]string // files of the user's own by their variables
 	Overlays          []Overlay         // what stands in them, from Resolve on
 	Registration      Registration      // how this instance registers itself
+	Supervision       Supervision       // how the agent looks after Envoy; never zero
+	Platform          platform.Platform // where this Envoy runs, from Locate on
 	ReloadDir         string            // where a file is moved to when certificates are to be read again; set by Run
 }
 
@@ -95,7 +98,8 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 	s.EnvoyPath = e.text("ENVOY_PATH", "")
 	s.LogLevel = e.oneOf("ENVOY_LOG_LEVEL", "info", "trace", "debug", "info", "warning", "warn", "error", "critical", "off")
 	s.Concurrency = e.concurrency()
-	s.DrainTime = time.Duration(e.integer("LISTENER_DRAIN_WAIT_TIME_S", 20, 5, 110)) * time.Second
+	s.DrainTime = e.seconds("LISTENER_DRAIN_WAIT_TIME_S", 20, 5, 110)
+	s.Supervision = readSupervision(e, s.Placement, s.Admin)
 	s.ShowDeprecated = !e.yes("ENVOY_SKIP_DEPRECATED_LOGS", true)
 	s.OutlierLog = e.text("ENVOY_OUTLIER_DETECTION_EVENT_LOG_PATH", "/dev/stdout")
 	s.RequestsPerIOCycle = e.integer("MAX_REQUESTS_PER_IO_CYCLE", 0, 1, 1<<20)

@@ -60,6 +60,9 @@ func TestReadSettingsDefaults(t *testing.T) {
 		Admin:    Admin{Address: netip.MustParseAddr("0.0.0.0"), Port: 9901, AccessLog: "/tmp/envoy_admin_access.log"},
 		LogLevel: "info", DrainTime: 20 * time.Second, OutlierLog: "/dev/stdout",
 		Telemetry: Telemetry{LogName: "shop/cart", Attributes: "service.name=shop/cart"},
+		Supervision: Supervision{
+			Restarts: 3, HealthPoll: 10 * time.Second, Away: 7 * 24 * time.Hour, LogReset: 5 * time.Minute, StopTime: 10 * time.Second,
+		},
 	}
 	if diff := cmp.Diff(want, got, compareAddr); diff != "" {
 		t.Errorf("settings differ (-want +got):\n%s", diff)
@@ -258,8 +261,8 @@ func checkRefusal(t *testing.T, err error, says ...string) {
 func TestReadSettingsWarns(t *testing.T) {
 	t.Parallel()
 	set := vars{
-		"OTEL_EXPORTER_OTLP_HEADERS": "api-key=x", "ENABLE_STATS_SNAPSHOT": "1", "APPMESH_PREVIEW": "0",
-		"APPNET_ENVOY_RESTART_COUNT": "3", "DISABLE_HOT_RESTART": "false",
+		"OTEL_EXPORTER_OTLP_HEADERS": "api-key=x", "APPMESH_FIPS_ENDPOINT": "1", "APPMESH_PREVIEW": "0",
+		"APPMESH_SET_TRACING_DECISION": "true", "DISABLE_HOT_RESTART": "false",
 	}
 	_, got, err := ReadSettings(base().with(set).lookup)
 	if err != nil {
@@ -267,8 +270,7 @@ func TestReadSettingsWarns(t *testing.T) {
 	}
 	want := []Warning{
 		{Variable: "OTEL_EXPORTER_OTLP_HEADERS"},
-		{Variable: "ENABLE_STATS_SNAPSHOT"},
-		{Variable: "APPNET_ENVOY_RESTART_COUNT"},
+		{Variable: "APPMESH_FIPS_ENDPOINT"},
 		{Variable: "DISABLE_HOT_RESTART"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Warning{}, "Effect")); diff != "" {

@@ -7,23 +7,6 @@ import (
 	"time"
 )
 
-// How often the watcher looks at Envoy's statistics.
-const (
-	watchWhileAway      = time.Second
-	watchWhileConnected = 10 * time.Second
-)
-
-// watcher says in the log how Envoy stands with the control plane, one line at each
-// change. Envoy itself says of a refusal only what the server wrote, and sends its
-// stream unsigned, without a word, when it finds no key.
-type watcher struct {
-	admin       *adminClient
-	server      string // host:port, for the log
-	credentials Credentials
-	renew       func() // asks for other credentials; it may be nil
-	logger      *slog.Logger
-}
-
 // standing is how Envoy stands with the control plane.
 type standing int
 
@@ -36,32 +19,48 @@ const (
 	standingRefused
 )
 
-// sample is what the watcher reads of Envoy's statistics at one time. The numbers are
-// counters that begin at 0 when Envoy starts.
+// sample is what the monitor reads of Envoy at one time. The numbers are counters that
+// begin at 0 when Envoy starts.
 type sample struct {
+	state       string // of Envoy, as it says itself
 	connected   bool   // a stream is open, or being opened
 	streams     uint64 // streams that were begun with the server
 	updates     uint64 // answers about clusters and listeners
 	connectFail uint64 // connections that did not come about
 	tlsFail     uint64 // handshakes that failed
 	signFail    uint64 // streams that could not be signed
+	configured  bool   // a configuration is in place
+	accepted    uint64 // answers about listeners that Envoy took
+	rejected    uint64 // answers about listeners that Envoy rejected
+	failures    uint64 // listeners that could not be made
 }
 
-const watchFilter = `^(control_plane\.connected_state|cluster_manager\.cds\.update_(success|rejected)|listener_manager\.lds\.update_(success|rejected)|cluster\.` +
+const watchFilter = `^(control_plane\.connected_state|cluster_manager\.cds\.update_(success|rejected)|listener_manager\.(lds\.update_(success|rejected)|` +
+	`listener_create_failure|total_listeners_warming|workers_started)|cluster\.` +
 	xdsClusterName + `\.(upstream_cx_connect_fail|upstream_rq_total|ssl\.(connection_error|fail_verify_.*)|aws_request_signing\.signing_failed))$`
 
-func (w *watcher) sample(ctx context.Context) (sample, error) {
-	stats, err := w.admin.stats(ctx, watchFilter)
+// sample asks Envoy how it is.
+func (c *adminClient) sample(ctx context.Context) (sample, error) {
+	state, err := c.state(ctx)
 	if err != nil {
 		return sample{}, err
 	}
-	const prefix = "cluster." + xdsClusterName + "."
+	stats, err := c.stats(ctx, watchFilter)
+	if err != nil {
+		return sample{}, err
+	}
+	const prefix, manager = "cluster." + xdsClusterName + ".", "listener_manager."
 	s := sample{
+		state:       state,
 		connected:   stats["control_plane.connected_state"] == 1,
 		streams:     stats[prefix+"upstream_rq_total"],
 		connectFail: stats[prefix+"upstream_cx_connect_fail"],
 		signFail:    stats[prefix+"aws_request_signing.signing_failed"],
+		accepted:    stats[manager+"lds.update_success"],
+		rejected:    stats[manager+"lds.update_rejected"],
+		failures:    stats[manager+"listener_create_failure"],
 	}
+	s.configured = s.accepted > 0 && stats[manager+"total_listeners_warming"] == 0 && stats[manager+"workers_started"] > 0
 	for name, n := range stats {
 		switch {
 		case strings.HasPrefix(name, prefix+"ssl."):
@@ -77,32 +76,33 @@ func (w *watcher) sample(ctx context.Context) (sample, error) {
 type judge struct {
 	last   standing
 	before sample
-	tries  uint64 // streams begun since one was good
-	lasted int    // samples in which the newest stream was seen open
+	tries  uint64    // streams begun since one was good
+	opened time.Time // when the newest stream was first seen open; zero for none
 }
 
-// goodAfter is in how many samples a stream must be seen before it counts as good
-// though nothing came by it. Envoy shows a stream as connected before the server has
+// goodAfter is for how long a stream must be seen open before it counts as good though
+// nothing came by it. Envoy shows a stream as connected before the server has
 // answered, and the server may think for a while before it refuses.
-const goodAfter = 5
+const goodAfter = 4 * time.Second
+
+// lasts reports whether the newest stream has been open for long enough.
+func (j *judge) lasts(at time.Time) bool { return !j.opened.IsZero() && at.Sub(j.opened) >= goodAfter }
 
 // next returns the standing after one more sample: the one before, when nothing has
 // happened.
-func (j *judge) next(now sample) standing {
+func (j *judge) next(now sample, at time.Time) standing {
 	before := j.before
 	j.before = now
 	j.tries += now.streams - before.streams
 	failed := now.connectFail > before.connectFail || now.tlsFail > before.tlsFail
 	switch {
 	case !now.connected || failed:
-		j.lasted = 0
-	case now.streams > before.streams:
-		j.lasted = 1
-	case j.lasted > 0: // else it is still being opened
-		j.lasted++
+		j.opened = time.Time{}
+	case now.streams > before.streams: // else it is still being opened, or has been open
+		j.opened = at
 	}
 	switch {
-	case now.connected && (now.updates > before.updates || j.lasted >= goodAfter):
+	case now.connected && (now.updates > before.updates || j.lasts(at)):
 		j.tries = 0
 		j.last = standingConnected
 	case now.tlsFail > before.tlsFail:
@@ -117,60 +117,37 @@ func (j *judge) next(now sample) standing {
 	return j.last
 }
 
-// lookCloser finds out whether a refused stream had no key to be signed with. Envoy's
-// own count of signed streams (signing_added) includes those sent unsigned.
-func (w *watcher) lookCloser(s standing) standing {
-	if s == standingRefused && w.credentials.check() != nil {
-		return standingUnsigned
-	}
-	return s
-}
-
-// renewEvery is after how many samples in which the stream is refused other credentials are
-// asked for.
-const renewEvery = 60
-
-func (w *watcher) run(ctx context.Context) {
-	var j judge
-	said, refusedFor := standingUnknown, 0
-	for {
-		if now, err := w.sample(ctx); err == nil {
-			next := w.lookCloser(j.next(now))
-			refusedFor++
-			if next != said {
-				w.log(next)
-				said, refusedFor = next, 0
-			}
-			// The session may have been revoked. Else it does not help, and is not worth much.
-			if next == standingRefused && refusedFor%renewEvery == 0 && w.renew != nil {
-				w.renew()
-			}
-		}
-		pause := watchWhileAway
-		if said == standingConnected && j.lasted >= goodAfter {
-			pause = watchWhileConnected
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
-}
-
-func (w *watcher) log(s standing) {
+// log says in the log how Envoy stands with the control plane, one line at each change.
+// Envoy itself says of a refusal only what the server wrote, and sends its stream unsigned,
+// without a word, when it finds no key.
+func (s standing) log(logger *slog.Logger, x XDS, refusal string) {
+	server := x.Address()
 	switch s {
 	case standingConnected:
-		w.logger.Info("connected to the control plane", "server", w.server)
+		logger.Info("connected to the control plane", "server", server)
 	case standingUnreachable:
-		w.logger.Warn("the control plane cannot be reached; Envoy goes on with what it has and keeps trying", "server", w.server)
+		logger.Warn("the control plane cannot be reached; Envoy goes on with what it has and keeps trying", "server", server)
 	case standingUntrusted:
-		w.logger.Error("TLS with the control plane fails; look at FAIRLEAD_XDS_CA_FILE and at the names in its certificate", "server", w.server)
+		logger.Error("TLS with the control plane fails; look at FAIRLEAD_XDS_CA_FILE and at the names in its certificate", "server", server)
 	case standingUnsigned:
-		w.logger.Error("Envoy has no access key and sends its stream unsigned, which the control plane refuses; give it a key that Fairlead issued",
-			"server", w.server, "file", w.credentials.File, "profile", w.credentials.Profile)
+		logger.Error("Envoy has no access key and sends its stream unsigned, which the control plane refuses; give it a key that Fairlead issued",
+			"server", server, "file", x.Credentials.File, "profile", x.Credentials.Profile)
 	case standingRefused:
-		w.logger.Error("the control plane refuses the stream; Envoy's line \"gRPC config stream to fairlead_xds closed\" says why", "server", w.server,
-			"codes", "16: key unknown or clock wrong, 7: key may not serve this resource, 3: no such resource, 8: too many proxies")
+		logger.Error("the control plane refuses the stream", "server", server, "reason", refusal)
 	}
+}
+
+// words says the same for a status; "" when all is well, or nothing is known.
+func (s standing) words(x XDS, refusal string) string {
+	switch s {
+	case standingUnreachable:
+		return "the control plane at " + x.Address() + " cannot be reached"
+	case standingUntrusted:
+		return "TLS with the control plane fails: look at FAIRLEAD_XDS_CA_FILE and at the names in its certificate"
+	case standingUnsigned:
+		return "Envoy has no access key, and the control plane refuses a stream that is not signed"
+	case standingRefused:
+		return "the control plane refuses the stream: " + refusal
+	}
+	return ""
 }

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
 	"github.com/fairlead-mesh/fairlead/internal/intercept/rules"
 )
@@ -23,6 +25,9 @@ import (
 // ProxyUser is the user and group of the agents and Envoys on hosts, whose connections
 // the kernel does not redirect.
 const ProxyUser = 1337
+
+// applicationUser is the user of an application that an agent on a host runs.
+const applicationUser = 4242
 
 // Hosts is a network of hosts of a test: network namespaces that are joined by a bridge
 // in one more, where the name server and the way to the control plane are. The machine's
@@ -69,7 +74,9 @@ func NewHosts(t testing.TB) *Hosts {
 	h := &Hosts{Names: NewNames(), t: t, middle: middle, relayed: map[string]string{}}
 	h.must(middle.run(strings.Join([]string{
 		"link set lo up",
-		"link add bridge0 type bridge",
+		// With an address of its own: otherwise it takes that of one of its members, another
+		// one when a host is added, and hosts that know the old one are cut off for a while.
+		"link add bridge0 address 02:00:00:00:00:01 type bridge",
 		"addr add " + middle4 + "/24 dev bridge0",
 		"addr add " + middle6 + "/64 dev bridge0 nodad",
 		"link set bridge0 up",
@@ -329,6 +336,13 @@ func (x *Host) Namespace() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getp
 // ends, and does not wait for it. The settings are added to the agent's environment.
 func (x *Host) Proxy(p *Plane, resource string, settings ...string) *Proxy {
 	x.t.Helper()
+	return x.ProxyWith(p, resource, nil, settings...)
+}
+
+// ProxyWith is Proxy with an application that the agent runs when Envoy serves, as
+// applicationUser: a program and its arguments, nil for none.
+func (x *Host) ProxyWith(p *Plane, resource string, command []string, settings ...string) *Proxy {
+	x.t.Helper()
 	path, err := agentBinary()
 	x.hosts.must(err)
 	agent, envoy := x.Program(path, "fairlead-agent"), x.Program(EnvoyPath(x.t), "envoy")
@@ -339,9 +353,19 @@ func (x *Host) Proxy(p *Plane, resource string, settings ...string) *Proxy {
 		}
 		return os.Chown(tmp, ProxyUser, ProxyUser)
 	}))
-	cmd := x.Command(agent, "run")
+	var flags []string
+	if command != nil {
+		application, err := x.bind(command[0], "application")
+		x.hosts.must(err)
+		command = append([]string{application}, command[1:]...)
+		flags = []string{"--user", strconv.Itoa(applicationUser)}
+	}
+	cmd := x.Command(agent, agentArgs(command, flags...)...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: ProxyUser, Gid: ProxyUser}
+	if command != nil {
+		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL}
+	}
 	cmd.Env = append(p.agentEnv(x.t, ProxyConfig{ARN: resource}),
 		"TMPDIR="+tmp, "ENVOY_PATH="+envoy,
 		"FAIRLEAD_XDS_ENDPOINT="+x.hosts.relay(p.Addrs.XDS),

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -183,20 +185,31 @@ type ProxyConfig struct {
 	Bind, App string
 	// Env is added to the agent's environment.
 	Env []string
+	// Command is what the agent runs when its Envoy serves; nil for nothing.
+	Command []string
+}
+
+// agentArgs are the arguments with which an agent runs an Envoy, and a command.
+func agentArgs(command []string, flags ...string) []string {
+	args := append([]string{"run"}, flags...)
+	if command != nil {
+		args = append(append(args, "--"), command...)
+	}
+	return args
 }
 
 // Proxy starts an Envoy for a virtual node until the test ends, and does not wait for it.
 func (p *Plane) Proxy(t testing.TB, c ProxyConfig) *Proxy {
 	t.Helper()
 	EnvoyPath(t) // skips before anything is started
-	return startAgent(t, "run", c.Bind, fmt.Sprintf("proxy %s at %s", c.ARN, c.Bind), p.agentEnv(t, c))
+	return startAgent(t, agentArgs(c.Command), c.Bind, fmt.Sprintf("proxy %s at %s", c.ARN, c.Bind), p.agentEnv(t, c))
 }
 
 // Relay starts an agent that serves the Envoys of a host at a socket, until the test ends.
 func (p *Plane) Relay(t testing.TB, socket string, env ...string) *Proxy {
 	t.Helper()
 	c := ProxyConfig{Env: append([]string{"APPNET_RELAY_LISTENER_UDS_PATH=" + socket}, env...)}
-	x := startAgent(t, "relay", "", "relay", p.agentEnv(t, c))
+	x := startAgent(t, []string{"relay"}, "", "relay", p.agentEnv(t, c))
 	Eventually(t, "the relay listens", func() error {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
@@ -207,14 +220,14 @@ func (p *Plane) Relay(t testing.TB, socket string, env ...string) *Proxy {
 	return x
 }
 
-func startAgent(t testing.TB, command, bind, name string, env []string) *Proxy {
+func startAgent(t testing.TB, args []string, bind, name string, env []string) *Proxy {
 	t.Helper()
 	agent, err := agentBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := &Proxy{Bind: bind, Log: &Log{}, done: make(chan struct{})}
-	x.cmd = exec.Command(agent, command)
+	x.cmd = exec.Command(agent, args...)
 	x.cmd.Env = env
 	x.cmd.Stdout, x.cmd.Stderr = x.Log, x.Log
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -266,6 +279,39 @@ func tail(s string, n int) string {
 func (x *Proxy) Kill() {
 	_ = syscall.Kill(-x.cmd.Process.Pid, syscall.SIGKILL)
 	<-x.done
+}
+
+// EnvoyPid returns the process id of the Envoy that runs, as the agent's log has it.
+func (x *Proxy) EnvoyPid(t testing.TB) int {
+	t.Helper()
+	all := envoyStarted.FindAllStringSubmatch(x.Log.String(), -1)
+	if len(all) == 0 {
+		t.Fatalf("the agent has started no Envoy:\n%s", tail(x.Log.String(), 4000))
+	}
+	pid, err := strconv.Atoi(all[len(all)-1][1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+var envoyStarted = regexp.MustCompile(`msg="Envoy started[^"]*".* pid=(\d+)`)
+
+// ExitCode returns the agent's exit code, once it has ended.
+func (x *Proxy) ExitCode() int { return x.cmd.ProcessState.ExitCode() }
+
+// Agent runs another command of the agent with the environment of this one, and returns what
+// it writes and its exit code.
+func (x *Proxy) Agent(t testing.TB, args ...string) (output string, code int) {
+	t.Helper()
+	cmd := exec.Command(x.cmd.Path, args...)
+	cmd.Env, cmd.Dir = x.cmd.Env, x.cmd.Dir
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("running the agent: %v", err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
 }
 
 // Drain tells the agent to drain Envoy and then to end, as whoever started it does, and

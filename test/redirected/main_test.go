@@ -17,6 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	meshtest.FirstCallMain()
 	code := m.Run()
 	meshtest.Cleanup()
 	os.Exit(code)

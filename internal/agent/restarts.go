@@ -1,0 +1,35 @@
+package agent
+
+import "time"
+
+// Times of starting Envoy again.
+const (
+	// healthyAfter is how long an Envoy must have run for the restarts before it to be
+	// forgotten.
+	healthyAfter = 10 * time.Minute
+	restartFirst = 500 * time.Millisecond // before the second restart; it doubles
+	restartMost  = 5 * time.Second
+)
+
+// restarts decides whether and when an Envoy that ended by itself is started again.
+type restarts struct {
+	most int // in a row
+	used int // since one ran for healthyAfter
+}
+
+// next is told how the last Envoy ended, for how long it had run, and whether it served
+// meanwhile. One that ended with code 0 was told to end, by its admin interface or by a signal
+// of its own; one that served is no Envoy that cannot start, and is started again at once.
+func (r *restarts) next(code int, ran time.Duration, served bool) (pause time.Duration, again bool) {
+	if ran >= healthyAfter {
+		r.used = 0
+	}
+	if code == 0 || r.used >= r.most {
+		return 0, false
+	}
+	r.used++
+	if r.used == 1 || served {
+		return 0, true
+	}
+	return min(restartFirst<<(r.used-2), restartMost), true
+}
