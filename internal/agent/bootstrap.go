@@ -70,10 +70,13 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 	if b.BootstrapExtensions, err = bootstrapExtensions(); err != nil {
 		return nil, fmt.Errorf("making the extensions: %w", err)
 	}
-	if s.SDSSocket != "" {
-		sds, err := socketCluster(sdsClusterName, s.SDSSocket)
+	for _, source := range []struct{ cluster, socket string }{{sdsClusterName, s.SDSSocket}, {workloadClusterName, s.WorkloadSocket}} {
+		if source.socket == "" {
+			continue
+		}
+		sds, err := socketCluster(source.cluster, source.socket)
 		if err != nil {
-			return nil, fmt.Errorf("making the cluster of the secret socket: %w", err)
+			return nil, fmt.Errorf("making the cluster of a source of secrets: %w", err)
 		}
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, sds)
 	}
@@ -103,6 +106,9 @@ func nodeMetadata(s Settings) *structpb.Struct {
 	}
 	if s.ReloadDir != "" {
 		m["reloadDirectory"] = s.ReloadDir
+	}
+	if s.WorkloadSocket != "" {
+		m["workloadCertificates"] = true
 	}
 	if s.ClientCertificate != "" {
 		m["clientCertificate"] = s.ClientCertificate

@@ -5,15 +5,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -34,25 +31,11 @@ type cloudMap struct {
 }
 
 func newCloudMap(r Registration, region string, key func() (aws.Credentials, error)) (*cloudMap, error) {
-	secure := &tls.Config{MinVersion: tls.VersionTLS12}
-	if r.CAFile != "" && strings.HasPrefix(r.Endpoint, "https:") {
-		text, err := os.ReadFile(r.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading FAIRLEAD_API_CA_FILE: %w", err)
-		}
-		secure.RootCAs = x509.NewCertPool()
-		if !secure.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("reading FAIRLEAD_API_CA_FILE: no PEM certificate in %s", r.CAFile)
-		}
+	c, err := API{Endpoint: r.Endpoint, CAFile: r.CAFile}.client(callTimeout)
+	if err != nil {
+		return nil, err
 	}
-	return &cloudMap{
-		endpoint: r.Endpoint, region: region, key: key,
-		http: &http.Client{
-			Timeout:       callTimeout,
-			Transport:     &http.Transport{TLSClientConfig: secure, ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
+	return &cloudMap{endpoint: r.Endpoint, region: region, key: key, http: c}, nil
 }
 
 // apiError is what the API answered in place of a result.

@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 	"github.com/fairlead-mesh/fairlead/internal/agent/relay"
 	"github.com/fairlead-mesh/fairlead/internal/agent/status"
+	"github.com/fairlead-mesh/fairlead/internal/agent/workload"
 )
 
 const (
@@ -39,8 +40,9 @@ type monitor struct {
 	logger   *slog.Logger
 	now      func() time.Time
 	began    time.Time
-	source   *identity.Source // of credentials; nil until hear
-	relay    *relaying        // that Envoy is connected to; nil for none
+	source   *identity.Source   // of credentials; nil until hear
+	relay    *relaying          // that Envoy is connected to; nil for none
+	workload *workload.Workload // nil for none
 
 	looking sync.Mutex // held while Envoy is asked
 
@@ -72,12 +74,13 @@ func newMonitor(cfg RunConfig, admin *adminClient) *monitor {
 	return m
 }
 
-// hear has the monitor know what else there is: where credentials come from, and the agent's own
-// relay, if it has one. It is called before run.
-func (m *monitor) hear(source *identity.Source, relay *relaying) {
+// hear has the monitor know what else there is: where credentials come from, the agent's own
+// relay, and who has the workload's certificate; the last two may be nil. It is called before
+// run.
+func (m *monitor) hear(source *identity.Source, relay *relaying, w *workload.Workload) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.source, m.relay = source, relay
+	m.source, m.relay, m.workload = source, relay, w
 }
 
 // own reports whether Envoy has a bootstrap of the user's own, of which nothing is known but
@@ -313,6 +316,20 @@ func (m *monitor) reportConnection(r *status.Report) {
 		r.Disconnected = &lost
 	}
 	r.More.Credentials = m.credentials()
+	r.More.Certificate = m.certificate()
+}
+
+// certificate says how it stands with the workload's certificate, nil if Envoy has not asked
+// for one.
+func (m *monitor) certificate() *status.Certificate {
+	if m.workload == nil {
+		return nil
+	}
+	s := m.workload.Status()
+	if s.NotAfter.IsZero() && s.Reason == "" {
+		return nil
+	}
+	return &status.Certificate{NotAfter: s.NotAfter.UTC(), RenewAfter: s.RenewAfter.UTC(), Issued: s.Certificates, Problem: s.Reason}
 }
 
 // credentials says where the access key comes from, and what is wrong with it.

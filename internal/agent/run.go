@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/fairlead-mesh/fairlead/internal/agent/status"
 )
 
@@ -68,6 +69,9 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		}
 		defer reload.remove()
 		cfg.Settings.ReloadDir = reload.path()
+		if cfg.Settings.WorkloadSocket, err = cfg.Settings.workloadSocket(reload.base); err != nil {
+			return 1, err
+		}
 	}
 	source, stopIdentity, err := startIdentity(ctx, cfg.Settings.Identity, &cfg.Settings.XDS, cfg.Logger)
 	if err != nil {
@@ -100,7 +104,12 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if own != nil {
 		defer func() { err = errors.Join(err, own.stop()) }()
 	}
-	monitor.hear(source, own)
+	certificates, stopWorkload, err := startWorkload(ctx, cfg)
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, stopWorkload()) }()
+	monitor.hear(source, own, certificates)
 	start := func() (*child, error) { return startEnvoy(cfg, config, monitor) }
 	envoy, err := start()
 	if err != nil {

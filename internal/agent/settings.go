@@ -30,6 +30,9 @@ type Settings struct {
 
 	CacheDir          string            // where a relay of the agent's own keeps what Envoy has accepted; "" for no relay
 	Telemetry         Telemetry         // zero with ConfigFile, as all below
+	API               API               // zero without FAIRLEAD_API_ENDPOINT
+	CertificateRenew  time.Duration     // when the workload's certificate is renewed; 0 for when the control plane says
+	WorkloadSocket    string            // where the agent serves its workload's certificate; set by Run, "" for not at all
 	SDSSocket         string            // Unix socket of a source of certificates; "" for none
 	ClientCertificate string            // what is told of clients' certificates: remove, set, append; "" for the default
 	OverlayFiles      map[string]string // files of the user's own by their variables
@@ -84,6 +87,8 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 		s.XDS = readXDS(e, s.Resource)
 		s.Identity = readIdentity(e, &s.XDS)
 		s.CacheDir = readCacheDir(e, s.XDS)
+		s.API = readAPIWanted(e, s.XDS)
+		s.CertificateRenew = time.Duration(e.integer("FAIRLEAD_CERTIFICATE_RENEW_SECONDS", 0, 1, 86400)) * time.Second
 		s.OverlayFiles = readOverlays(e)
 		s.Telemetry = readTelemetry(e, s.Resource, s.OverlayFiles)
 		s.SDSSocket = e.absolute("APPMESH_SDS_SOCKET_PATH")

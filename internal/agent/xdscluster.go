@@ -133,6 +133,10 @@ func clusterAt(name string, address *corev3.Address) *clusterv3.Cluster {
 // in App Mesh's words, which the control plane's resources use.
 const sdsClusterName = "static_cluster_sds_unix_socket"
 
+// workloadClusterName is the cluster that leads to the agent's own source of the workload's
+// certificate, a contract with the control plane.
+const workloadClusterName = "fairlead_workload_sds"
+
 // socketCluster leads to a gRPC server at a Unix socket.
 func socketCluster(name, socket string) (*clusterv3.Cluster, error) {
 	c := clusterAt(name, pipe(socket, 0))

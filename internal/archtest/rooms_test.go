@@ -78,7 +78,7 @@ var rooms = map[string]room{
 		modules: anything,
 	},
 	"internal/agent": {
-		rooms:   []string{"api/client", "internal/agent/identity", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
+		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
 		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, yamlV3, xsync, xnet, xsys},
 	},
 	"internal/kube": {rooms: []string{"api/client", "internal/mesh"}, modules: anything},

@@ -327,16 +327,7 @@ func (s *mutualStage) rotate(step string) {
 	s.t.Helper()
 	client := s.plane.Signed(s.t)
 	client.Want(s.t, http.MethodPut, "/v1/meshes/test/authority/"+step, map[bool]string{true: "", false: `{"force":true}`}[step == "rotation" || step == "intermediate"], nil)
-	meshtest.Eventually(s.t, "all agents have the bundle after "+step, func() error {
-		var out struct {
-			Authority struct{ Agents, AgentsCurrent int }
-		}
-		client.Want(s.t, http.MethodGet, "/v1/meshes/test/authority", "", &out)
-		if a := out.Authority; a.Agents != 2 || a.AgentsCurrent != 2 {
-			return fmt.Errorf("%+v", a)
-		}
-		return nil
-	})
+	s.agentsHave(client)
 }
 
 // TestMutualTLSOfWorkloads: who is let in, and who is not.

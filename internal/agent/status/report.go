@@ -65,6 +65,7 @@ type More struct {
 	Why          string       `json:"why,omitempty"`
 	ControlPlane string       `json:"controlPlane,omitempty"` // host:port
 	Credentials  *Credentials `json:"credentials,omitempty"`
+	Certificate  *Certificate `json:"certificate,omitempty"` // of the workload, once Envoy has asked for it
 	LastRefusal  *Refusal     `json:"lastRefusal,omitempty"`
 	LastEnd      *End         `json:"lastEnvoyEnd,omitempty"`
 }
@@ -79,6 +80,14 @@ type Credentials struct {
 	Identity string     `json:"identity,omitempty"` // ARN of the session, of temporary ones
 	Expires  *time.Time `json:"expires,omitempty"`  // of temporary ones
 	Problem  string     `json:"problem,omitempty"`  // in words; "" for none
+}
+
+// Certificate is how it stands with the workload's certificate.
+type Certificate struct {
+	NotAfter   time.Time `json:"notAfter"`          // zero for none
+	RenewAfter time.Time `json:"renewAfter"`        // of the same
+	Issued     uint64    `json:"issued"`            // how many since the agent began
+	Problem    string    `json:"problem,omitempty"` // why there is no new one, in words
 }
 
 // Refusal is the last closing of Envoy's stream that was not a matter of course.
@@ -123,6 +132,9 @@ func (r Report) Text() string {
 	}
 	if c := r.More.Credentials; c != nil {
 		line("access key", "%s", c.text())
+	}
+	if c := r.More.Certificate; c != nil {
+		line("certificate", "until %s%s", c.NotAfter.Format(time.RFC3339), strings.TrimSuffix(", but no new one: "+c.Problem, ", but no new one: "))
 	}
 	line("agent", "up %s%s", r.AgentUptime, strings.TrimSuffix(", version "+r.More.Version, ", version "))
 	return b.String()

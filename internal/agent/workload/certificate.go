@@ -55,7 +55,7 @@ func (w *Workload) renew(ctx context.Context) {
 			continue
 		}
 		// Many that were issued at once are not renewed at once.
-		due = issued.RenewAfter.Add(share(max(0, issued.NotAfter.Sub(issued.RenewAfter)) / 8))
+		due = issued.RenewAfter.Add(share(max(0, min(issued.NotAfter.Sub(issued.RenewAfter), time.Until(issued.RenewAfter))) / 8))
 		wait = retryFirst
 	}
 }

@@ -65,7 +65,6 @@ func (s *stage) issue(ctx context.Context, request []byte) (Issued, error) {
 	i := Issued{Chain: out.CertificateChain, NotAfter: out.NotAfter, RenewAfter: out.RenewAfter}
 	if s.soon.Load() {
 		i.RenewAfter = time.Now()
-		i.NotAfter = i.RenewAfter.Add(80 * time.Millisecond) // of which a random share is waited
 	}
 	return i, nil
 }
