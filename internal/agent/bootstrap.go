@@ -103,6 +103,9 @@ func nodeMetadata(s Settings) *structpb.Struct {
 	if s.ReloadDir != "" {
 		m["reloadDirectory"] = s.ReloadDir
 	}
+	if s.Names.Port != 0 {
+		m["dnsPort"] = s.Names.filterPort()
+	}
 	if s.ClientCertificate != "" {
 		m["clientCertificate"] = s.ClientCertificate
 	}

@@ -74,6 +74,11 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if own != nil {
 		defer func() { err = errors.Join(err, own.stop()) }()
 	}
+	stopNames, err := startNames(ctx, cfg)
+	if err != nil {
+		return 1, err
+	}
+	defer stopNames()
 	child, err := startChild(childConfig{
 		path: cfg.Envoy, args: envoyArgs(cfg.Settings, config), environ: envoyEnviron(cfg), stdout: cfg.Stdout, stderr: cfg.Stderr,
 	})

@@ -30,6 +30,7 @@ type Settings struct {
 	ClientCertificate string            // what is told of clients' certificates: remove, set, append; "" for the default
 	OverlayFiles      map[string]string // files of the user's own by their variables
 	Overlays          []Overlay         // what stands in them, from Resolve on
+	Names             Names             // where names of virtual services are answered
 	Registration      Registration      // how this instance registers itself
 	ReloadDir         string            // where a file is moved to when certificates are to be read again; set by Run
 }
@@ -84,10 +85,14 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.ClientCertificate = e.oneOf("FAIRLEAD_CLIENT_CERTIFICATE", "remove", "remove", "set", "append")
 		}
 		s.Registration = readRegistration(e, s.Placement, s.XDS)
+		s.Names = readNames(e, s.Resource)
+	} else if e.text(dnsPort, "") != "" {
+		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which Envoy does not know the names of virtual services; unset one of them", dnsPort)
 	} else if e.text(registerService, "") != "" {
 		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which the agent does not know the control plane; unset one of them", registerService)
 	}
 	s.Admin = readAdmin(e, s.Placement)
+	s.Names.apart(e, s.Admin)
 	s.EnvoyPath = e.text("ENVOY_PATH", "")
 	s.LogLevel = e.oneOf("ENVOY_LOG_LEVEL", "info", "trace", "debug", "info", "warning", "warn", "error", "critical", "off")
 	s.Concurrency = e.concurrency()

@@ -13,6 +13,8 @@ import (
 // egress emits what takes the application's calls to its backends.
 func (t *translator) egress() {
 	ports := t.servicePorts()
+	t.names = t.answered()
+	t.dns(t.names)
 	if t.profile.Bound {
 		t.boundEgress(ports)
 		return
@@ -82,6 +84,7 @@ func (t *translator) redirectedEgress(ports []servicePort) {
 	}
 	chains := t.portChains(byPort, tcp)
 	chains = append(chains, t.httpsChains(all, byPort[httpsPort] != nil)...)
+	chains = append(chains, t.addressedChains(ports, t.names)...)
 	if len(chains) == 0 && otherwise == nil {
 		return
 	}

@@ -28,6 +28,7 @@ func TestParseProfile(t *testing.T) {
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.1", "applicationAddress": "127.0.0.2"}}`: {
 			Bound: true, Bind: addr("127.0.0.1"), App: addr("127.0.0.2"),
 		},
+		`{"fairlead": {"dnsPort": 15054}}`:      {DNSPort: 15054},
 		`{"fairlead": {"secretSource": false}}`: {NoSecretSource: true},
 		`{"fairlead": {"secretSource": true}}`:  {},
 		`{"fairlead": {"tracing": true, "internalListeners": true, "reloadDirectory": "/run/r", "clientCertificate": "append"}}`: {
@@ -54,6 +55,9 @@ func TestParseProfile(t *testing.T) {
 func TestParseProfileRefuses(t *testing.T) {
 	t.Parallel()
 	for metadata, want := range map[string]string{
+		`{"fairlead": {"dnsPort": 65536}}`:                                                                    "dnsPort must be a port",
+		`{"fairlead": {"dnsPort": "15054"}}`:                                                                  "dnsPort must be a port",
+		`{"fairlead": {"dnsPort": 1.5}}`:                                                                      "dnsPort must be a port",
 		`{"fairlead": true}`:                                                                                  "must be an object",
 		`{"fairlead": {"placement": 1}}`:                                                                      "placement must be a string",
 		`{"fairlead": {"placement": "beside"}}`:                                                               `"beside", allowed are "redirected" and "bound"`,

@@ -101,6 +101,8 @@ type Profile struct {
 	// node metadata names none: then it is loopback, of the family that the node's or
 	// the mesh's IP preference asks for.
 	App netip.Addr
+	// DNSPort is where the proxy answers for the names of virtual services; 0 for nowhere.
+	DNSPort uint16
 	// ReloadDir is a directory that the agent moves a file into whenever a file that a
 	// secret names has changed, so that Envoy reads it again; "" for none.
 	ReloadDir string
