@@ -97,6 +97,7 @@ func nodeMetadata(s Settings) *structpb.Struct {
 		m["placement"] = "bound"
 		m["bindAddress"] = s.Placement.Bind.String()
 	}
+	s.Placement.Explicit.metadata(m)
 	if s.Placement.Application.IsValid() {
 		m["applicationAddress"] = s.Placement.Application.String()
 	}

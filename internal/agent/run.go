@@ -98,6 +98,10 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 			background.Go(func() { w.run(ctx) })
 		}
 		background.Go(func() { r.run(ctx) })
+		if x := cfg.Settings.Placement.Explicit; x.On() {
+			p := &portsWriter{admin: admin, file: x.PortsFile, logger: cfg.Logger}
+			background.Go(func() { p.run(ctx) })
+		}
 		defer func() { cancel(); background.Wait() }()
 	}
 	s := &supervisor{

@@ -47,10 +47,12 @@ type Admin struct {
 type Placement struct {
 	Bind        netip.Addr // the bound profile's own address; the zero Addr is the redirected profile
 	Application netip.Addr // where the application listens; the zero Addr is loopback
+	Explicit    Explicit   // where the application calls, if it knows of Envoy
 }
 
-// Bound reports whether Envoy binds an address of its own.
-func (p Placement) Bound() bool { return p.Bind.IsValid() }
+// Bound reports whether Envoy binds an address of its own. An explicit proxy's is found by
+// Resolve where none is given.
+func (p Placement) Bound() bool { return p.Bind.IsValid() || p.Explicit.On() }
 
 // Defaults and bounds of App Mesh's own agent.
 const (
@@ -117,8 +119,9 @@ func (e *env) concurrency() int {
 
 func readPlacement(e *env) Placement {
 	p := Placement{Bind: e.address("FAIRLEAD_BIND_ADDRESS"), Application: e.address("FAIRLEAD_APPLICATION_ADDRESS")}
+	p.Explicit = readExplicit(e, p.Bind)
 	switch {
-	case !p.Bound():
+	case !p.Bind.IsValid():
 	case p.Bind == p.Application:
 		e.refuse("FAIRLEAD_BIND_ADDRESS is %q, and so is FAIRLEAD_APPLICATION_ADDRESS; Envoy needs an address of its own, for example 127.0.0.2", p.Bind)
 	case !p.Application.IsValid() && (p.Bind == loopback4 || p.Bind == netip.IPv6Loopback()):
@@ -139,6 +142,8 @@ func readAdmin(e *env, p Placement) Admin {
 			strconv.Itoa(a.Port), ingressPort, egressPort)
 	}
 	switch ipv6 := e.yes("ENVOY_ADMIN_ACCESS_ENABLE_IPV6", false); {
+	case p.Explicit.On(): // not where others call
+		a.Address = p.Explicit.Address
 	case p.Bound():
 		a.Address = p.Bind
 	case ipv6:

@@ -15,7 +15,11 @@ func (t *translator) egress() {
 	ports := t.servicePorts()
 	t.names = t.answered()
 	t.dns(t.names)
-	if t.profile.Bound {
+	switch {
+	case t.profile.Egress.IsValid():
+		t.explicitEgress(ports)
+		return
+	case t.profile.Bound:
 		t.boundEgress(ports)
 		return
 	}

@@ -266,6 +266,9 @@ func (x *explainer) tcpObject(l *listenerv3.Listener, c *listenerv3.FilterChain)
 	if p := c.GetFilterChainMatch().GetDestinationPort(); p != nil {
 		port = int64(p.Value)
 	}
+	if _, p, ok := localService(l.Name); ok {
+		port = int64(p)
+	}
 	if strings.HasPrefix(l.Name, "lds_ingress_") {
 		return x.view.Key
 	}

@@ -22,7 +22,7 @@ const newest = "1.40"
 
 // extensions are all that the resources may ask of an Envoy.
 func extensions() []string {
-	all := append([]string{originalDstName, dnsFilterName}, essential...)
+	all := append([]string{originalDstName, dnsFilterName, forwardFilter, forwardCluster}, essential...)
 	for _, f := range features {
 		all = append(all, f.extensions...)
 	}
@@ -167,8 +167,11 @@ func TestEssentialExtensions(t *testing.T) {
 // What only some settings need is asked of the Envoys of those.
 func TestExtensionsOfSettings(t *testing.T) {
 	t.Parallel()
+	explicit := map[string]any{
+		"placement": "bound", "bindAddress": "127.0.0.2", "explicit": true, "egressAddress": "127.0.0.2", "internalListeners": true,
+	}
 	for name, metadata := range map[string]map[string]any{
-		dnsFilterName: {"dnsPort": 15054},
+		dnsFilterName: {"dnsPort": 15054}, forwardFilter: explicit, internalBoot: explicit, internalSocket: explicit, rawSocket: explicit,
 	} {
 		for _, asked := range []bool{true, false} {
 			all := map[string]any{}
