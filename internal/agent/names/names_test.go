@@ -56,7 +56,7 @@ func (s *table) answer(question []byte) []byte {
 }
 
 // start serves on a free port of loopback, by UDP and TCP, until the test ends.
-func (s *table) start(t *testing.T) netip.AddrPort {
+func (s *table) start(t testing.TB) netip.AddrPort {
 	t.Helper()
 	u, l := freePort(t)
 	t.Cleanup(func() { _ = u.Close(); _ = l.Close() })
@@ -90,7 +90,7 @@ func (s *table) start(t *testing.T) netip.AddrPort {
 }
 
 // freePort listens on one port by UDP and TCP.
-func freePort(t *testing.T) (*net.UDPConn, *net.TCPListener) {
+func freePort(t testing.TB) (*net.UDPConn, *net.TCPListener) {
 	t.Helper()
 	for range 50 {
 		u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -108,7 +108,7 @@ func freePort(t *testing.T) (*net.UDPConn, *net.TCPListener) {
 }
 
 // serve runs a Responder until the test ends, and returns where.
-func serve(t *testing.T, c Config) netip.AddrPort {
+func serve(t testing.TB, c Config) netip.AddrPort {
 	t.Helper()
 	u, l := freePort(t)
 	at := u.LocalAddr().(*net.UDPAddr).AddrPort()
