@@ -249,7 +249,7 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	allowed := []string{
-		"github.com/fairlead-mesh/fairlead/cmd/fairlead-agent", "github.com/fairlead-mesh/fairlead/internal/agent",
+		"github.com/fairlead-mesh/fairlead/cmd/fairlead-agent", "github.com/fairlead-mesh/fairlead/internal/agent", "github.com/fairlead-mesh/fairlead/api/client",
 		"github.com/fairlead-mesh/fairlead/internal/envoybin", "github.com/fairlead-mesh/fairlead/internal/intercept",
 		"github.com/envoyproxy/", "github.com/cncf/xds/", "google.golang.org/protobuf/", "google.golang.org/genproto/", "cel.dev/expr",
 		"go.opentelemetry.io/proto/otlp/common/",  // messages within Envoy's

@@ -101,6 +101,7 @@ func nodeMetadata(s Settings) *structpb.Struct {
 		m["placement"] = "bound"
 		m["bindAddress"] = s.Placement.Bind.String()
 	}
+	s.Placement.Explicit.metadata(m)
 	if s.Placement.Application.IsValid() {
 		m["applicationAddress"] = s.Placement.Application.String()
 	}
@@ -109,6 +110,9 @@ func nodeMetadata(s Settings) *structpb.Struct {
 	}
 	if s.WorkloadSocket != "" {
 		m["workloadCertificates"] = true
+	}
+	if s.Names.Port != 0 {
+		m["dnsPort"] = s.Names.filterPort()
 	}
 	if s.ClientCertificate != "" {
 		m["clientCertificate"] = s.ClientCertificate

@@ -39,6 +39,9 @@ func (s Settings) Resolve() (Settings, error) {
 		}
 	}
 	var err error
+	if s.Placement, err = s.Placement.resolveBind(); err != nil {
+		return s, err
+	}
 	if s.Overlays, err = loadOverlays(s.OverlayFiles); err != nil {
 		return s, err
 	}

@@ -110,6 +110,11 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, stopWorkload()) }()
 	monitor.hear(source, own, certificates)
+	stopNames, err := startNames(ctx, cfg)
+	if err != nil {
+		return 1, err
+	}
+	defer stopNames()
 	start := func() (*child, error) { return startEnvoy(cfg, config, monitor) }
 	envoy, err := start()
 	if err != nil {
@@ -132,6 +137,10 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 	if cfg.Settings.ConfigFile == "" {
 		r := &reloader{admin: admin, dir: reload, logger: cfg.Logger}
 		background.Go(func() { r.run(over) })
+		if x := cfg.Settings.Placement.Explicit; x.On() {
+			p := &portsWriter{admin: admin, file: x.PortsFile, logger: cfg.Logger}
+			background.Go(func() { p.run(over) })
+		}
 	}
 	s.app = newApplication(over, cfg, monitor.serves)
 	defer s.app.close()

@@ -37,6 +37,7 @@ type Settings struct {
 	ClientCertificate string            // what is told of clients' certificates: remove, set, append; "" for the default
 	OverlayFiles      map[string]string // files of the user's own by their variables
 	Overlays          []Overlay         // what stands in them, from Resolve on
+	Names             Names             // where names of virtual services are answered
 	Registration      Registration      // how this instance registers itself
 	Supervision       Supervision       // how the agent looks after Envoy; never zero
 	Platform          platform.Platform // where this Envoy runs, from Locate on
@@ -55,10 +56,12 @@ type Admin struct {
 type Placement struct {
 	Bind        netip.Addr // the bound profile's own address; the zero Addr is the redirected profile
 	Application netip.Addr // where the application listens; the zero Addr is loopback
+	Explicit    Explicit   // where the application calls, if it knows of Envoy
 }
 
-// Bound reports whether Envoy binds an address of its own.
-func (p Placement) Bound() bool { return p.Bind.IsValid() }
+// Bound reports whether Envoy binds an address of its own. An explicit proxy's is found by
+// Resolve where none is given.
+func (p Placement) Bound() bool { return p.Bind.IsValid() || p.Explicit.On() }
 
 // Defaults and bounds of App Mesh's own agent.
 const (
@@ -96,10 +99,14 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.ClientCertificate = e.oneOf("FAIRLEAD_CLIENT_CERTIFICATE", "remove", "remove", "set", "append")
 		}
 		s.Registration = readRegistration(e, s.Placement, s.XDS)
+		s.Names = readNames(e, s.Resource)
+	} else if e.text(dnsPort, "") != "" {
+		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which Envoy does not know the names of virtual services; unset one of them", dnsPort)
 	} else if e.text(registerService, "") != "" {
 		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which the agent does not know the control plane; unset one of them", registerService)
 	}
 	s.Admin = readAdmin(e, s.Placement)
+	s.Names.apart(e, s.Admin)
 	s.EnvoyPath = e.text("ENVOY_PATH", "")
 	s.LogLevel = e.oneOf("ENVOY_LOG_LEVEL", "info", "trace", "debug", "info", "warning", "warn", "error", "critical", "off")
 	s.Concurrency = e.concurrency()
@@ -125,8 +132,9 @@ func (e *env) concurrency() int {
 
 func readPlacement(e *env) Placement {
 	p := Placement{Bind: e.address("FAIRLEAD_BIND_ADDRESS"), Application: e.address("FAIRLEAD_APPLICATION_ADDRESS")}
+	p.Explicit = readExplicit(e, p.Bind)
 	switch {
-	case !p.Bound():
+	case !p.Bind.IsValid():
 	case p.Bind == p.Application:
 		e.refuse("FAIRLEAD_BIND_ADDRESS is %q, and so is FAIRLEAD_APPLICATION_ADDRESS; Envoy needs an address of its own, for example 127.0.0.2", p.Bind)
 	case !p.Application.IsValid() && (p.Bind == loopback4 || p.Bind == netip.IPv6Loopback()):
@@ -147,6 +155,8 @@ func readAdmin(e *env, p Placement) Admin {
 			strconv.Itoa(a.Port), ingressPort, egressPort)
 	}
 	switch ipv6 := e.yes("ENVOY_ADMIN_ACCESS_ENABLE_IPV6", false); {
+	case p.Explicit.On(): // not where others call
+		a.Address = p.Explicit.Address
 	case p.Bound():
 		a.Address = p.Bind
 	case ipv6:

@@ -184,7 +184,7 @@ func (r *Registration) readAddresses(e *env, p Placement) {
 	const name = "FAIRLEAD_REGISTER_ADDRESS"
 	text := e.text(name, "")
 	if text == "" {
-		if p.Bound() {
+		if p.Bind.IsValid() {
 			r.addAddress(p.Bind)
 		}
 		return
@@ -218,7 +218,7 @@ func (r Registration) complete(resource Resource, p Placement) (Registration, er
 		if err != nil {
 			return r, fmt.Errorf("looking for this host's address (FAIRLEAD_REGISTER_ADDRESS sets it): %w", err)
 		}
-		a, err := hostAddress(all)
+		a, err := onlyAddress(all, "FAIRLEAD_REGISTER_ADDRESS")
 		if err != nil {
 			return r, err
 		}
@@ -234,9 +234,10 @@ func (r Registration) complete(resource Resource, p Placement) (Registration, er
 	return r, nil
 }
 
-// hostAddress returns the one address by which others reach this host, if it is plain
-// which that is: its only IPv4 address, or with none its only IPv6 address.
-func hostAddress(all []net.Addr) (netip.Addr, error) {
+// onlyAddress returns the one address by which others reach this host, if it is plain
+// which that is: its only IPv4 address, or with none its only IPv6 address. The error names
+// the variable that says so else.
+func onlyAddress(all []net.Addr, variable string) (netip.Addr, error) {
 	var four, six []netip.Addr
 	for _, one := range all {
 		prefix, err := netip.ParsePrefix(one.String())
@@ -253,10 +254,10 @@ func hostAddress(all []net.Addr) (netip.Addr, error) {
 			return found[0], nil
 		}
 		if len(found) > 1 {
-			return netip.Addr{}, fmt.Errorf("FAIRLEAD_REGISTER_ADDRESS is not set, and this host has several addresses (%s); set it to the one where others reach Envoy", join(found))
+			return netip.Addr{}, fmt.Errorf("%s is not set, and this host has several addresses (%s); set it to the one where others reach Envoy", variable, join(found))
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("FAIRLEAD_REGISTER_ADDRESS is not set, and this host has no address but loopback and link-local ones; set it to the one where others reach Envoy")
+	return netip.Addr{}, fmt.Errorf("%s is not set, and this host has no address but loopback and link-local ones; set it to the one where others reach Envoy", variable)
 }
 
 func join(addrs []netip.Addr) string {

@@ -202,7 +202,7 @@ func TestHostAddress(t *testing.T) {
 				network.IP = ip
 				all = append(all, network)
 			}
-			got, err := hostAddress(all)
+			got, err := onlyAddress(all, "FAIRLEAD_REGISTER_ADDRESS")
 			if err != nil {
 				checkRefusal(t, err, c.want, "FAIRLEAD_REGISTER_ADDRESS")
 			} else if got.String() != c.want {

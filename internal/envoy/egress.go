@@ -13,7 +13,13 @@ import (
 // egress emits what takes the application's calls to its backends.
 func (t *translator) egress() {
 	ports := t.servicePorts()
-	if t.profile.Bound {
+	t.names = t.answered()
+	t.dns(t.names)
+	switch {
+	case t.profile.Egress.IsValid():
+		t.explicitEgress(ports)
+		return
+	case t.profile.Bound:
 		t.boundEgress(ports)
 		return
 	}
@@ -82,6 +88,7 @@ func (t *translator) redirectedEgress(ports []servicePort) {
 	}
 	chains := t.portChains(byPort, tcp)
 	chains = append(chains, t.httpsChains(all, byPort[httpsPort] != nil)...)
+	chains = append(chains, t.addressedChains(ports, t.names)...)
 	if len(chains) == 0 && otherwise == nil {
 		return
 	}

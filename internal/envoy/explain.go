@@ -167,6 +167,9 @@ func (x *explainer) listener(r Resource) {
 		x.chain(l, takenBy(c.FilterChainMatch), c)
 	}
 	x.more(1, len(l.FilterChains)-mostChains, "kinds of connections")
+	if names := nameTexts(l); names != nil {
+		x.say(1, mesh.Key{}, "DNS: answers for %d names%s", len(names), strings.TrimSuffix(": "+listed(names, ", "), ": "))
+	}
 	if l.DefaultFilterChain != nil {
 		x.chain(l, "any other connection", l.DefaultFilterChain)
 	} else if len(l.FilterChains) > 0 && !slices.ContainsFunc(l.FilterChains, takesAll) {
@@ -184,6 +187,9 @@ func takenBy(m *listenerv3.FilterChainMatch) string {
 	var parts []string
 	if p := m.GetDestinationPort(); p != nil {
 		parts = append(parts, fmt.Sprintf("to port %d", p.Value))
+	}
+	for i, r := range m.GetPrefixRanges() {
+		parts = append(parts, []string{"", "or "}[min(i, 1)]+"to "+r.AddressPrefix+"/"+decimal(r.GetPrefixLen().GetValue()))
 	}
 	if names := m.GetServerNames(); len(names) > 0 {
 		parts = append(parts, "with the server name "+listed(names, " or "))
@@ -259,6 +265,9 @@ func (x *explainer) tcpObject(l *listenerv3.Listener, c *listenerv3.FilterChain)
 	port := int64(l.GetAddress().GetSocketAddress().GetPortValue())
 	if p := c.GetFilterChainMatch().GetDestinationPort(); p != nil {
 		port = int64(p.Value)
+	}
+	if _, p, ok := localService(l.Name); ok {
+		port = int64(p)
 	}
 	if strings.HasPrefix(l.Name, "lds_ingress_") {
 		return x.view.Key

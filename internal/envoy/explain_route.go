@@ -147,6 +147,8 @@ func matchText(m *routev3.RouteMatch) string {
 		parts = append(parts, "path "+short(p.Path))
 	case *routev3.RouteMatch_PathSeparatedPrefix:
 		parts = append(parts, "path "+short(p.PathSeparatedPrefix)+" and what is below")
+	case *routev3.RouteMatch_ConnectMatcher_:
+		parts = append(parts, "CONNECT")
 	case *routev3.RouteMatch_SafeRegex:
 		parts = append(parts, "paths like "+short(p.SafeRegex.GetRegex()))
 	}

@@ -64,6 +64,9 @@ func checkText(h *corev3.HealthCheck) string {
 
 // discovery says how a cluster's hosts are found.
 func (x *explainer) discovery(c *clusterv3.Cluster) string {
+	if c.GetClusterType().GetName() == forwardCluster {
+		return "the host that the request names"
+	}
 	switch c.GetType() {
 	case clusterv3.Cluster_ORIGINAL_DST:
 		return "where the connection was made to"

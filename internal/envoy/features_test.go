@@ -22,7 +22,7 @@ const newest = "1.40"
 
 // extensions are all that the resources may ask of an Envoy.
 func extensions() []string {
-	all := append([]string{originalDstName}, essential...)
+	all := append([]string{originalDstName, dnsFilterName, forwardFilter, forwardCluster}, essential...)
 	for _, f := range features {
 		all = append(all, f.extensions...)
 	}
@@ -160,6 +160,28 @@ func TestEssentialExtensions(t *testing.T) {
 		}
 		if _, err := ParseProfile(envoyNode(t, newest, []string{name}, bound)); (err == nil) != (name == originalDstName) {
 			t.Errorf("a bound Envoy without %s: %v", name, err)
+		}
+	}
+}
+
+// What only some settings need is asked of the Envoys of those.
+func TestExtensionsOfSettings(t *testing.T) {
+	t.Parallel()
+	explicit := map[string]any{
+		"placement": "bound", "bindAddress": "127.0.0.2", "explicit": true, "egressAddress": "127.0.0.2", "internalListeners": true,
+	}
+	for name, metadata := range map[string]map[string]any{
+		dnsFilterName: {"dnsPort": 15054}, forwardFilter: explicit, internalBoot: explicit, internalSocket: explicit, rawSocket: explicit,
+	} {
+		for _, asked := range []bool{true, false} {
+			all := map[string]any{}
+			if asked {
+				all["fairlead"] = metadata
+			}
+			_, err := ParseProfile(envoyNode(t, newest, []string{name}, all))
+			if (err != nil) != asked || err != nil && !strings.Contains(err.Error(), "without "+name) {
+				t.Errorf("an Envoy without %s, asked for %v: %v", name, asked, err)
+			}
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"slices"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -63,6 +65,9 @@ type manager struct {
 	// brought into one form before they are matched, so that no other spelling of a path
 	// gets round a route. Escaped slashes stay as they are, as in App Mesh.
 	edge bool
+	// forwards is set where requests may be let out of the mesh, to the host that they
+	// name; connect where CONNECT is allowed as routes say.
+	forwards, connect bool
 }
 
 // connectionManager returns the network filter for HTTP. It takes HTTP/1.1 and HTTP/2
@@ -86,8 +91,17 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 		config.NormalizePath, config.MergeSlashes = wrapperspb.Bool(true), true
 		config.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_KEEP_UNCHANGED
 	}
+	if m.forwards {
+		config.HttpFilters = t.forwardFilters()
+	}
+	if m.connect {
+		config.UpgradeConfigs = connectUpgrades
+	}
 	return t.networkFilter(managerName, config)
 }
+
+// connectUpgrades are those of an HTTP proxy.
+var connectUpgrades = append(slices.Clone(upgrades), &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: "CONNECT"})
 
 // tellCertificates sets what the application is told of its clients' certificates, in
 // the header x-forwarded-client-cert. Where nothing is, and from clients without a

@@ -37,6 +37,10 @@ func egressListenerName(ip netip.Addr, port uint32) string {
 	return "lds_egress_" + ip.String() + "_" + decimal(port)
 }
 
+func dnsListenerName(ip netip.Addr, port uint32) string {
+	return "lds_dns_" + ip.String() + "_" + decimal(port)
+}
+
 func ingressClusterName(mesh, node, protocol string, port uint32) string {
 	return "cds_ingress_" + mesh + "_" + node + "_" + protocol + "_" + decimal(port)
 }

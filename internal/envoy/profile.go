@@ -20,7 +20,8 @@ const (
 //
 //	{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.2", "applicationAddress": "127.0.1.2",
 //	  "reloadDirectory": "/run/fairlead/reload", "internalListeners": true,
-//	  "secretSource": false, "workloadCertificates": true, "clientCertificate": "set",
+//	  "secretSource": false, "workloadCertificates": true, "clientCertificate": "set", "dnsPort": 15054,
+//	  "explicit": true, "egressAddress": "127.0.0.1", "tcpPorts": "redis.local:6379=6379",
 //	  "tracing": true, "accessLogs": {"grpc": {"cluster": "fairlead_access_log", "logName": "shop"},
 //	  "openTelemetry": {"cluster": "fairlead_otlp_logs", "logName": "shop", "uri": "http://127.0.0.1:4318/v1/logs"}}}}
 //
@@ -34,12 +35,23 @@ func ParseProfile(node *corev3.Node) (Profile, error) {
 	if err != nil {
 		return Profile{}, err
 	}
+	if err := p.parseNames(fairleadFields(node), node); err != nil {
+		return Profile{}, err
+	}
+	if err := p.parseExplicit(fairleadFields(node), node); err != nil {
+		return Profile{}, err
+	}
 	have, err := envoyOf(node, p.Bound)
 	if err != nil {
 		return Profile{}, err
 	}
 	p.fit(have, metricsAsked(node))
 	return p, nil
+}
+
+// fairleadFields returns what the agent's bootstrap says, nil if it is not ours.
+func fairleadFields(node *corev3.Node) map[string]*structpb.Value {
+	return node.GetMetadata().GetFields()["fairlead"].GetStructValue().GetFields()
 }
 
 // parseFairlead reads what the agent's bootstrap says.

@@ -28,9 +28,13 @@ func TestParseProfile(t *testing.T) {
 		`{"fairlead": {"placement": "bound", "bindAddress": "127.0.0.1", "applicationAddress": "127.0.0.2"}}`: {
 			Bound: true, Bind: addr("127.0.0.1"), App: addr("127.0.0.2"),
 		},
-		`{"fairlead": {"secretSource": false}}`:        {NoSecretSource: true},
 		`{"fairlead": {"workloadCertificates": true}}`: {Workloads: true},
-		`{"fairlead": {"secretSource": true}}`:         {},
+		`{"fairlead": {"dnsPort": 15054}}`:             {DNSPort: 15054},
+		`{"fairlead": {"placement": "bound", "bindAddress": "10.0.0.5", "explicit": true, "egressAddress": "127.0.0.1", "internalListeners": true, "tcpPorts": "a:1=2"}}`: {
+			Bound: true, Bind: addr("10.0.0.5"), Egress: addr("127.0.0.1"), Internal: true, TCPPorts: "a:1=2",
+		},
+		`{"fairlead": {"secretSource": false}}`: {NoSecretSource: true},
+		`{"fairlead": {"secretSource": true}}`:  {},
 		`{"fairlead": {"tracing": true, "internalListeners": true, "reloadDirectory": "/run/r", "clientCertificate": "append"}}`: {
 			Tracing: true, Internal: true, ReloadDir: "/run/r", ClientCertificate: ClientCertificateAppended,
 		},
@@ -55,6 +59,14 @@ func TestParseProfile(t *testing.T) {
 func TestParseProfileRefuses(t *testing.T) {
 	t.Parallel()
 	for metadata, want := range map[string]string{
+		`{"fairlead": {"explicit": true}}`:                                                                                                                          `allowed is that where fairlead.placement is "bound"`,
+		`{"fairlead": {"placement": "bound", "bindAddress": "10.0.0.5", "explicit": true}}`:                                                                         "egressAddress is required",
+		`{"fairlead": {"placement": "bound", "bindAddress": "10.0.0.5", "explicit": true, "egressAddress": "::1"}}`:                                                 "internalListeners must be true",
+		`{"fairlead": {"placement": "bound", "bindAddress": "10.0.0.5", "explicit": true, "egressAddress": "::1", "internalListeners": true, "tcpPorts": "a=1"}}`:   `tcpPorts holds "a=1"`,
+		`{"fairlead": {"placement": "bound", "bindAddress": "10.0.0.5", "explicit": true, "egressAddress": "::1", "internalListeners": true, "tcpPorts": "a:1=0"}}`: `tcpPorts holds "a:1=0"`,
+		`{"fairlead": {"dnsPort": 65536}}`:                                                                    "dnsPort must be a port",
+		`{"fairlead": {"dnsPort": "15054"}}`:                                                                  "dnsPort must be a port",
+		`{"fairlead": {"dnsPort": 1.5}}`:                                                                      "dnsPort must be a port",
 		`{"fairlead": true}`:                                                                                  "must be an object",
 		`{"fairlead": {"placement": 1}}`:                                                                      "placement must be a string",
 		`{"fairlead": {"placement": "beside"}}`:                                                               `"beside", allowed are "redirected" and "bound"`,

@@ -51,11 +51,18 @@ func (g *generator) profile(reload string) Profile {
 	o := object{}
 	if g.coin() {
 		o["placement"], o["bindAddress"] = "bound", pick(g, "127.0.0.2", "::2")
+		if g.coin() {
+			o["explicit"], o["egressAddress"], o["internalListeners"] = true, pick(g, "127.0.0.3", "::1"), true
+			g.maybe(2, o, "tcpPorts", "a:80=16390")
+		}
 	}
+	g.maybe(2, o, "dnsPort", 15054)
 	if g.coin() {
 		o["reloadDirectory"] = reload
 	}
-	g.maybe(2, o, "internalListeners", g.coin())
+	if o["explicit"] == nil {
+		g.maybe(2, o, "internalListeners", g.coin())
+	}
 	g.maybe(2, o, "clientCertificate", pick(g, "remove", "set", "append"))
 	metadata := object{"fairlead": o}
 	if g.coin() {
@@ -81,10 +88,7 @@ func TestOddMeshes(t *testing.T) {
 			t.Parallel()
 			g := &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 7)), t: t}
 			view := g.view()
-			p := Profile{Internal: g.IntN(2) == 0}
-			if g.IntN(2) == 0 {
-				p = parseMetadata(t, map[string]any{"fairlead": map[string]any{"placement": "bound", "bindAddress": "127.0.0.2"}})
-			}
+			p := g.profile(t.TempDir())
 			resources, _ := Translate(view, p)
 			checkResources(t, resources)
 			validateWithEnvoy(t, resources)

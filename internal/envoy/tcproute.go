@@ -108,10 +108,13 @@ func (t *translator) tcpPorts(ports []servicePort) map[uint32]*servicePort {
 		if !p.isTCP() {
 			continue
 		}
+		known := t.names[p.service].addrs != nil && !t.profile.Bound // by its address; see addressedChains
 		if h := http[p.port]; h != nil && !t.profile.Bound {
-			t.problem(serviceKey(p.service), "", "port %d carries the requests of virtual service %q, connections cannot be told from them: they do not reach this service", p.port, h.service)
+			if !known {
+				t.problem(serviceKey(p.service), "", "port %d carries the requests of virtual service %q, connections cannot be told from them: they do not reach this service", p.port, h.service)
+			}
 			delete(tcp, p.port)
-		} else if first := tcp[p.port]; first != nil && first != p {
+		} else if first := tcp[p.port]; first != nil && first != p && !known {
 			t.problem(serviceKey(p.service), "", "connections to port %d go to virtual service %q: TCP has nothing to tell services on one port apart by", p.port, first.service)
 		}
 	}

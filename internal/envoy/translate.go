@@ -49,7 +49,8 @@ type translator struct {
 	// discovered are the names of the nodes that Cloud Map discovers; see nodeOf.
 	discovered map[*mesh.VirtualNodeSpec]string
 	secrets    map[string]bool // emitted
-	backends   map[string]int  // place in the node's list of each backend; see backendField
+	names      map[string]dnsName
+	backends   map[string]int // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem

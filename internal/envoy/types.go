@@ -101,6 +101,14 @@ type Profile struct {
 	// node metadata names none: then it is loopback, of the family that the node's or
 	// the mesh's IP preference asks for.
 	App netip.Addr
+	// Egress is the address on which a bound proxy takes its application's calls where
+	// the application knows of it: an explicit proxy. Else it is invalid.
+	Egress netip.Addr
+	// TCPPorts are the ports of an explicit proxy for services for TCP that are set:
+	// "SERVICE:PORT=LOCAL,…"; others are found.
+	TCPPorts string
+	// DNSPort is where the proxy answers for the names of virtual services; 0 for nowhere.
+	DNSPort uint16
 	// ReloadDir is a directory that the agent moves a file into whenever a file that a
 	// secret names has changed, so that Envoy reads it again; "" for none.
 	ReloadDir string
@@ -176,6 +184,9 @@ func (p Profile) String() string {
 	s := "redirected"
 	if p.Bound {
 		s = "bound to " + p.Bind.String()
+	}
+	if p.Egress.IsValid() {
+		s += ", called on " + p.Egress.String()
 	}
 	if p.App.IsValid() {
 		s += ", application on " + p.App.String()

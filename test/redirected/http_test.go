@@ -191,8 +191,11 @@ func TestAllowAll(t *testing.T) {
 }
 
 // greet has a host say hello to every connection on a port, and then echo lines.
-func greet(h *meshtest.Host, port int) {
-	l := h.Listen(fmt.Sprintf(":%d", port))
+func greet(h *meshtest.Host, port int) { greetAt(h, fmt.Sprintf(":%d", port)) }
+
+// greetAt is greet at an address.
+func greetAt(h *meshtest.Host, address string) {
+	l := h.Listen(address)
 	go meshtest.HandleConns(l, func(c net.Conn) {
 		fmt.Fprintf(c, "hello from %s\n", h.Name)
 		_, _ = io.Copy(c, c)

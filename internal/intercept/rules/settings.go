@@ -23,7 +23,7 @@ type Settings struct {
 	IgnoredNets  []netip.Prefix
 	// IgnoredSources are where connections come from that are left alone on their way in.
 	IgnoredSources []netip.Prefix
-	// DNSPort is where Envoy's DNS filter listens; 0 leaves DNS alone.
+	// DNSPort is where the agent answers DNS questions; 0 leaves DNS alone.
 	DNSPort uint16
 	// DNSServers are the name servers whose questions go to DNSPort; none means those of
 	// all addresses but the host's own.
