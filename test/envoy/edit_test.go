@@ -53,7 +53,7 @@ func (l *load) one(status int, body string, err error) {
 	defer l.mu.Unlock()
 	l.sent++
 	if err != nil || status != http.StatusOK {
-		l.failed = append(l.failed, fmt.Sprintf("%d %q %v", status, body, err))
+		l.failed = append(l.failed, fmt.Sprintf("%s: %d %q %v", time.Now().Format("15:04:05.000"), status, body, err))
 		return
 	}
 	l.bodies[body]++
@@ -72,7 +72,7 @@ func (l *load) end(t *testing.T) {
 	l.stop()
 	l.wg.Wait()
 	if len(l.failed) > 0 {
-		t.Errorf("%d of %d requests failed, the first: %s", len(l.failed), l.sent, l.failed[0])
+		t.Errorf("%d of %d requests failed, the first: %s", len(l.failed), l.sent, strings.Join(l.failed[:min(len(l.failed), 10)], "\n"))
 	}
 	t.Logf("%d requests, answers: %v", l.sent, l.bodies)
 }
