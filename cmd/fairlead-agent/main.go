@@ -36,6 +36,7 @@ Usage:
   fairlead-agent run                              write the bootstrap, run Envoy, drain it on SIGTERM, exit as it exits
   fairlead-agent bootstrap [--format yaml|json]   print the bootstrap that run would use
   fairlead-agent relay                            serve the Envoys of a host at a Unix socket, and run none
+  fairlead-agent ecs FLAG… [--diff] [FILE]        turn an ECS task definition for App Mesh into one for Fairlead
   fairlead-agent version                          print the version
   fairlead-agent help                             print this text
 
@@ -60,6 +61,9 @@ func command(args []string, stdout, stderr *os.File) int {
 		return misused(stderr, "a command is missing")
 	}
 	name, rest := args[0], args[1:]
+	if name == "ecs" {
+		return ecsCommand(rest, os.Stdin, stdout, stderr)
+	}
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	format := "yaml"
