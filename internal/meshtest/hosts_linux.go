@@ -64,7 +64,9 @@ func NewHosts(t testing.TB) *Hosts {
 	h := &Hosts{Names: NewNames(), t: t, middle: middle, relayed: map[string]string{}}
 	h.must(middle.run(strings.Join([]string{
 		"link set lo up",
-		"link add bridge0 type bridge",
+		// An address of its own: otherwise it is that of one of the hosts' ends, another one as
+		// hosts come, and what they remember of the bridge leads nowhere for seconds.
+		"link add bridge0 address 02:00:00:77:00:01 type bridge",
 		"addr add " + middle4 + "/24 dev bridge0",
 		"addr add " + middle6 + "/64 dev bridge0 nodad",
 		"link set bridge0 up",
