@@ -147,3 +147,24 @@ func TestECSCommand(t *testing.T) {
 		})
 	}
 }
+
+// The difference that the guide shows is the one that is printed, of the flags that it shows.
+func TestECSGuide(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/guide/ecs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := txtar.ParseFile("testdata/ecs/fargate-virtual-node.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "```diff\n" + section(archive, "diff") + "```\n"; !strings.Contains(string(page), want) {
+		t.Errorf("docs/guide/ecs.md does not show what is printed:\n%s", want)
+	}
+	for line := range strings.Lines(section(archive, "flags")) {
+		if flag := strings.TrimSpace(line); !strings.Contains(string(page), flag) {
+			t.Errorf("docs/guide/ecs.md does not show the flag %s", flag)
+		}
+	}
+}
