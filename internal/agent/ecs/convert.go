@@ -267,8 +267,8 @@ func (c *conversion) health() error {
 	if len(words) > 1 && words[0] == "CMD" && words[1] == readyCommand[1] {
 		return nil
 	}
-	if all := strings.Join(words, " "); !asksEnvoy(all) {
-		c.note("container %q: healthCheck.command was %q, which does not ask Envoy; now it asks the agent", c.envoy.name, all)
+	if !asksEnvoy(strings.Join(words, " ")) {
+		c.note("container %q: healthCheck.command did not ask Envoy; now it asks the agent", c.envoy.name) // it may hold a secret
 	}
 	check.set("command", newStrings(readyCommand...))
 	return nil

@@ -62,6 +62,8 @@ func TestRefusals(t *testing.T) {
 		{"", "", with(func(o *Options) { role(o); o.APIEndpoint = "" }), "--api-endpoint is missing"},
 		{"", "", with(func(o *Options) { role(o); o.Audience = "a b" }), `--identity-audience is "a b"`},
 		{"", "", with(func(o *Options) { secrets(o); o.CredentialsSecret = "AKIDEXAMPLE,x" }), "--credentials-secret is"},
+		{"", "", with(func(o *Options) { secrets(o); o.CredentialsSecret = "arn:aws:ssm:eu-west-1:111122223333:parameter/one" }), "--credentials-secret is"},
+		{"", "", with(func(o *Options) { secrets(o); o.CredentialsSecret += ",a,b" }), "--credentials-secret is"},
 		{"", "", with(func(o *Options) { o.Set = []Variable{{"A B", ""}} }), `--set names the variable "A B"`},
 		{base, `[]`, none, "the input is a list, allowed is a task definition"},
 		{base, `{"taskDefinition": 1}`, none, "taskDefinition is a number, allowed is an object"},
@@ -329,7 +331,7 @@ func FuzzConvert(f *testing.F) {
 		o := options()
 		o.Region, o.CacheVolume = "us-east-1", "cache"
 		if secrets {
-			o.Identity, o.CredentialsSecret = IdentitySecrets, "arn:aws:ssm:us-east-1:111122223333:parameter/id"
+			o.Identity, o.CredentialsSecret = IdentitySecrets, "arn:aws:secretsmanager:us-east-1:111122223333:secret:id"
 		}
 		r, err := Convert([]byte(text), o)
 		if err != nil {

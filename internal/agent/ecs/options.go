@@ -134,11 +134,9 @@ func (o *Options) checkIdentity() error {
 			return fmt.Errorf("--identity-audience is %q, allowed is the name that the server has as its --identity-audience", o.Audience)
 		}
 	case IdentitySecrets:
-		for part := range strings.SplitSeq(o.CredentialsSecret, ",") {
-			if !secretForm.MatchString(part) || strings.Count(o.CredentialsSecret, ",") > 1 {
-				return fmt.Errorf("--credentials-secret is %q, allowed is the ARN of a JSON secret with the members %s and %s, or the ARNs of two secrets or parameters with a comma in between",
-					o.CredentialsSecret, keyIDVariable, secretVariable)
-			}
+		if !o.validSecrets() {
+			return fmt.Errorf("--credentials-secret is %q, allowed is the ARN of a JSON secret in Secrets Manager with the members %s and %s, or the ARNs of two secrets or parameters with a comma in between",
+				o.CredentialsSecret, keyIDVariable, secretVariable)
 		}
 	case IdentityKeep:
 	case "":
@@ -147,6 +145,18 @@ func (o *Options) checkIdentity() error {
 		return fmt.Errorf("--identity is %q, allowed are %s, %s and %s", o.Identity, IdentityAWSRole, IdentitySecrets, IdentityKeep)
 	}
 	return nil
+}
+
+// validSecrets reports whether CredentialsSecret is one secret that has members, or two of
+// any kind.
+func (o *Options) validSecrets() bool {
+	parts := strings.Split(o.CredentialsSecret, ",")
+	for _, p := range parts {
+		if !secretForm.MatchString(p) {
+			return false
+		}
+	}
+	return len(parts) == 2 || len(parts) == 1 && strings.Contains(parts[0], ":secretsmanager:")
 }
 
 // keySecrets returns where ECS finds the id and the secret of the access key.
