@@ -26,14 +26,14 @@ export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath -tags
 RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/...
 PACKAGES ?= ./...
 # What runs an Envoy and depends on its version.
-ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/telemetry
+ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/ecs ./test/telemetry
 CLIENTS := .tools/clients
 LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-versions check check-fast build generate bench fuzz soak lock clean \
-	need-go need envoy test-go test-race test-fuzz test-clients lint check-generated check-tidy
+	need-go need envoy test-go test-race test-fuzz test-clients lint lint-containers check-generated check-tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ test-versions: need envoy ## fetch each older Envoy that versions.yaml names, an
 	@bad=0; for envoy in "$(CURDIR)"/.tools/envoy-1.*/envoy; do echo "== $$("$$envoy" --version | tr -d '\n')"; \
 		ENVOY_PATH="$$envoy" $(PYTHON) tools/gotest.py -count=1 -timeout 20m $(ENVOY_ROOMS) || bad=1; done; exit $$bad
 
-check: need check-fast check-tidy check-generated lint ## all that must hold before a commit, tests aside
+check: need check-fast check-tidy check-generated lint lint-containers ## all that must hold before a commit, tests aside
 
 check-fast: need-go ## the quick part of check: format, vet, the rules of internal/archtest
 	@bad=$$(gofmt -l api cmd internal test tools 2>/dev/null); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
@@ -138,6 +138,11 @@ $(LINT): tools/go.mod tools/go.sum
 
 lint: need-go $(LINT)
 	$(LINT) run --concurrency 2 $(PACKAGES)
+
+# The pinned linter of container files is built for one kind of machine; test/deploy runs their steps on all.
+lint-containers: need
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(PYTHON) tools/fetch.py hadolint && .tools/hadolint/hadolint --failure-threshold info deploy/containers/*.Dockerfile; \
+	else echo "no hadolint for $$(uname -sm): the container files are not linted"; fi
 
 check-generated: need
 	@$(PYTHON) tools/fetch.py model

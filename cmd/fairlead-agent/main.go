@@ -40,6 +40,7 @@ Usage:
   fairlead-agent ready [--timeout TIME]           exit with 0 if Envoy is healthy, else 1; for health checks
   fairlead-agent wait [--timeout TIME]            wait until Envoy is healthy
   fairlead-agent status [--json]                  print how Envoy is and how it stands with the control plane
+  fairlead-agent ecs FLAG… [--diff] [FILE]        turn an ECS task definition for App Mesh into one for Fairlead
   fairlead-agent version                          print the version
   fairlead-agent help                             print this text
 
@@ -94,6 +95,8 @@ func command(argv []string, stdin, stdout, stderr *os.File) int {
 	}
 	name := args[0]
 	switch name {
+	case "ecs":
+		return ecsCommand(args[1:], stdin, stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitDone

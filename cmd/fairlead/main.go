@@ -85,8 +85,14 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// version returns the module's version, or the commit that was built.
+// release is set when a release is built (-ldflags "-X main.release=…").
+var release = ""
+
+// version returns the release's version, else the module's, or the commit that was built.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

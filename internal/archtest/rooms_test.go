@@ -81,8 +81,10 @@ var rooms = map[string]room{
 		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
 		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, yamlV3, xsync, xnet, xsys},
 	},
-	"internal/kube": {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
-	"internal/cli":  {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
+	// JSON in, JSON out.
+	"internal/agent/ecs": {not: append([]string{"net/http"}, impure...)},
+	"internal/kube":      {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
+	"internal/cli":       {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
 	// A client of the server like cli: it starts the binaries and calls the API.
 	"internal/demo": {rooms: []string{"api/client", "internal/cli", "internal/envoybin", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, xsync}},
 	"internal/ui":   {},
@@ -111,7 +113,7 @@ var rooms = map[string]room{
 		modules: []string{cobra, pflag, xsync, yamlV3},
 	},
 	"cmd/fairlead-agent": {
-		rooms:   []string{"internal/agent", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
+		rooms:   []string{"internal/agent", "internal/agent/ecs", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
 		modules: []string{cobra},
 	},
 }
