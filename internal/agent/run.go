@@ -69,9 +69,7 @@ func Run(ctx context.Context, cfg RunConfig) (code int, err error) {
 		}
 		defer reload.remove()
 		cfg.Settings.ReloadDir = reload.path()
-		if cfg.Settings.WorkloadSocket, err = cfg.Settings.workloadSocket(reload.base); err != nil {
-			return 1, err
-		}
+		cfg.Settings.WorkloadSocket = cfg.Settings.workloadSocket(reload.base, cfg.Logger)
 	}
 	source, stopIdentity, err := startIdentity(ctx, cfg.Settings.Identity, &cfg.Settings.XDS, cfg.Logger)
 	if err != nil {

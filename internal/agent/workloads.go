@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -22,16 +22,17 @@ const issueTimeout = 10 * time.Second
 func (s Settings) servesWorkload() bool { return s.API.Endpoint != "" && s.XDS.Host != "" }
 
 // workloadSocket returns where in a folder of the agent's own the workload's certificate is
-// served, "" for not at all.
-func (s Settings) workloadSocket(dir string) (string, error) {
+// served, "" for not at all. Who needs no certificate may have a folder with a long name.
+func (s Settings) workloadSocket(dir string, logger *slog.Logger) string {
 	if !s.servesWorkload() {
-		return "", nil
+		return ""
 	}
-	path := filepath.Join(dir, "workload.sock")
+	path := filepath.Join(dir, "workload")
 	if len(path) > maxSocketPath {
-		return "", fmt.Errorf("TMPDIR is too long for a socket in it: %s has %d bytes, allowed are %d", path, len(path), maxSocketPath)
+		logger.Warn("no certificate of the workload can be served, because the path of the socket is too long; set TMPDIR to a shorter one", "path", path, "bytes", len(path), "most", maxSocketPath)
+		return ""
 	}
-	return path, nil
+	return path
 }
 
 // startWorkload serves the workload's certificate, if there is a socket for it, until stop is
