@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"google.golang.org/grpc"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/private"
@@ -100,7 +99,7 @@ func (r *relaying) stop() error {
 func dialServer(x XDS, environ []string) (*grpc.ClientConn, error) {
 	server := relay.Server{
 		Address: x.Address(), Region: x.Region, SigningName: x.SigningName,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return x.Credentials.read(environ) }),
+		Credentials: x.Credentials.provider(environ),
 	}
 	if !x.Plaintext {
 		text, err := os.ReadFile(x.CAFile)

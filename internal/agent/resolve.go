@@ -3,11 +3,13 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
@@ -85,6 +87,16 @@ func (c Credentials) check() error {
 	}
 	_, err := c.readFile()
 	return err
+}
+
+// provider returns what reads the key anew each time that it is asked, because the key may
+// be replaced: credentials of a role are, every hour.
+func (c Credentials) provider(environ []string) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		key, err := c.read(environ)
+		key.CanExpire, key.Expires = true, time.Now() // for who would keep it
+		return key, err
+	})
 }
 
 // read returns the key as it is now: from the file, or from an environment.

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-
 	"github.com/fairlead-mesh/fairlead/api/client"
 	"github.com/fairlead-mesh/fairlead/internal/agent/workload"
 )
@@ -84,7 +82,7 @@ func issuer(s Settings, environ []string) (func(context.Context, []byte) (worklo
 	}
 	api, err := client.New(client.Config{
 		Endpoint: s.API.Endpoint, Region: s.XDS.Region, HTTPClient: transport, MaxAttempts: 1, UserAgent: "fairlead-agent",
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return s.XDS.Credentials.read(environ) }),
+		Credentials: s.XDS.Credentials.provider(environ),
 	})
 	if err != nil {
 		return nil, err

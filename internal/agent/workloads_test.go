@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -33,5 +37,33 @@ func TestWorkloadSocket(t *testing.T) {
 				t.Errorf("%q, log %s", got, log)
 			}
 		})
+	}
+}
+
+// Requests for certificates are signed by the key of the moment: that of a role is another
+// after an hour.
+func TestIssuerTakesNewKeys(t *testing.T) {
+	t.Parallel()
+	var signed []string
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, rest, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+		key, _, _ := strings.Cut(rest, "/")
+		signed = append(signed, key)
+		_ = json.NewEncoder(w).Encode(map[string]string{"certificateChain": key})
+	}))
+	t.Cleanup(api.Close)
+	file := filepath.Join(t.TempDir(), "credentials")
+	issue, err := issuer(Settings{
+		API: API{Endpoint: api.URL}, Resource: Resource{ARN: "mesh/shop/virtualNode/cart"},
+		XDS: XDS{Region: "us-east-1", Credentials: Credentials{File: file, Profile: "default"}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"FIRST", "SECOND"} {
+		meshtest.WriteFile(t, file, []byte("[default]\naws_access_key_id = "+key+"\naws_secret_access_key = test-secret-nobody-uses\n"))
+		if i, err := issue(t.Context(), []byte("request")); err != nil || i.Chain != key {
+			t.Errorf("signed by %q, %v, want %s", signed, err, key)
+		}
 	}
 }
