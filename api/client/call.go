@@ -23,7 +23,7 @@ const (
 	// time that doubles.
 	firstWait   = 100 * time.Millisecond
 	longestWait = 5 * time.Second
-	// maxAnswer bounds what is read of an answer, in bytes.
+	// maxAnswer bounds what is read of an answer, in bytes, unless Config says otherwise.
 	maxAnswer = 64 << 20
 )
 
@@ -126,12 +126,12 @@ func (c *Client) attempt(ctx context.Context, r *call, body []byte, out any) (ag
 		return r.repeatable || neverSent(err), fmt.Errorf("%s: %w", r.operation, err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, c.maxAnswer+1))
 	switch {
 	case err != nil:
 		return r.repeatable, fmt.Errorf("%s: reading the answer: %w", r.operation, err)
-	case len(answer) > maxAnswer:
-		return false, fmt.Errorf("%s: reading the answer: it is longer than %d bytes", r.operation, maxAnswer)
+	case int64(len(answer)) > c.maxAnswer:
+		return false, fmt.Errorf("%s: reading the answer: it is longer than %d bytes", r.operation, c.maxAnswer)
 	case resp.StatusCode != http.StatusOK:
 		return resp.StatusCode == http.StatusTooManyRequests || r.repeatable && resp.StatusCode >= http.StatusInternalServerError,
 			refusal(r.operation, resp, answer)

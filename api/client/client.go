@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ type Config struct {
 	// Endpoint is the server's URL: http:// or https://, host and port, and a path if
 	// something in between expects one. Required.
 	Endpoint string
-	// Region is the region to call in. Required.
+	// Region is the region to call in, which signatures name. Required with credentials.
 	Region string
 	// Credentials give the access key. They are asked again when they expire. Nil for a
 	// client of the operations that need no signature: those that exchange what somebody
@@ -44,6 +45,8 @@ type Config struct {
 	MaxAttempts int
 	// UserAgent names the program that calls; it is sent before the client's own name.
 	UserAgent string
+	// MaxAnswer bounds what is read of an answer, in bytes; 0 for 64 MiB.
+	MaxAnswer int64
 }
 
 // Client calls /v1. Its methods may be called from several goroutines.
@@ -54,6 +57,7 @@ type Client struct {
 	http        *http.Client
 	attempts    int
 	userAgent   string
+	maxAnswer   int64
 	signer      *v4.Signer
 }
 
@@ -63,7 +67,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("making client: endpoint is %q, allowed is a URL such as https://HOST:PORT", cfg.Endpoint)
 	}
-	if cfg.Region == "" {
+	if cfg.Region == "" && cfg.Credentials != nil {
 		return nil, errors.New("making client: the region is missing")
 	}
 	c := &Client{
@@ -72,6 +76,7 @@ func New(cfg Config) (*Client, error) {
 		http:      cfg.HTTPClient,
 		attempts:  cfg.MaxAttempts,
 		userAgent: strings.TrimSpace(cfg.UserAgent + " fairlead-client/" + version()),
+		maxAnswer: cmp.Or(cfg.MaxAnswer, maxAnswer),
 		signer:    v4.NewSigner(),
 	}
 	if cfg.Credentials != nil {

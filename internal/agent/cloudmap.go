@@ -17,6 +17,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 )
 
 // callTimeout bounds one call of the API.
@@ -30,12 +32,12 @@ type cloudMap struct {
 	http             *http.Client
 }
 
-func newCloudMap(r Registration, region string, key func() (aws.Credentials, error)) (*cloudMap, error) {
-	c, err := API{Endpoint: r.Endpoint, CAFile: r.CAFile}.client(callTimeout)
+func newCloudMap(api control.API, region string, key func() (aws.Credentials, error)) (*cloudMap, error) {
+	c, err := api.Client(callTimeout, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &cloudMap{endpoint: r.Endpoint, region: region, key: key, http: c}, nil
+	return &cloudMap{endpoint: api.Endpoint, region: region, key: key, http: c}, nil
 }
 
 // apiError is what the API answered in place of a result.

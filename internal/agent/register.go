@@ -3,9 +3,10 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/backoff"
 )
 
 // How often the registrar acts.
@@ -101,7 +102,7 @@ func (r *registrar) step(ctx context.Context) (pause time.Duration) {
 	}
 	r.failures, r.looks = 0, 0
 	r.say("registered", slog.LevelInfo, "this instance is registered", "service", r.title(), "instance", r.ID, "address", r.address(), "leaseSeconds", r.Lease.Seconds())
-	return jitter(r.Lease/3, 0.8)
+	return backoff.Part(r.Lease/3, 0.8)
 }
 
 // register registers the instance or renews its lease. A call that is under way is
@@ -192,23 +193,7 @@ func (r *registrar) say(key string, level slog.Level, message string, args ...an
 // failed counts a failure, and returns how long to wait before the next try.
 func (r *registrar) failed() time.Duration {
 	r.failures++
-	return backOff(r.failures, min(r.Lease/3, mostPause))
-}
-
-// backOff returns the pause after a number of failures in a row.
-func backOff(failures int, most time.Duration) time.Duration {
-	pause := firstPause
-	for range failures - 1 {
-		if pause = 2 * pause; pause >= most {
-			break
-		}
-	}
-	return jitter(min(pause, most), 0.5)
-}
-
-// jitter returns a random time between a part of d and d.
-func jitter(d time.Duration, least float64) time.Duration {
-	return time.Duration(float64(d) * (least + (1-least)*rand.Float64()))
+	return backoff.Policy{First: firstPause, Most: min(r.Lease/3, mostPause)}.After(r.failures)
 }
 
 // depart has the instance leave, and does not wait.

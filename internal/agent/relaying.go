@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 	"github.com/fairlead-mesh/fairlead/internal/agent/relay"
 )
@@ -102,12 +102,11 @@ func dialServer(x XDS, environ []string) (*grpc.ClientConn, error) {
 		Credentials: x.Credentials.provider(environ),
 	}
 	if !x.Plaintext {
-		text, err := os.ReadFile(x.CAFile)
+		roots, err := control.Roots("FAIRLEAD_XDS_CA_FILE", x.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading FAIRLEAD_XDS_CA_FILE: %w", err)
+			return nil, err
 		}
-		server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool(), ServerName: x.Host}
-		server.TLS.RootCAs.AppendCertsFromPEM(text) // findRoots has looked
+		server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: x.Host}
 	}
 	return relay.Dial(server)
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 )
 
 // rootFiles are where Linux distributions keep the roots that they trust: Debian,
@@ -69,12 +70,8 @@ func findRoots(given string, known []string, variable string) (string, error) {
 		return "", fmt.Errorf("no file of trusted root certificates on this system (looked for %s); install ca-certificates or set %s",
 			strings.Join(known, ", "), variable)
 	}
-	b, err := os.ReadFile(given)
-	if err == nil && !x509.NewCertPool().AppendCertsFromPEM(b) {
-		err = fmt.Errorf("no PEM certificate in %s", given)
-	}
-	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", variable, err)
+	if _, err := control.Roots(variable, given); err != nil {
+		return "", err
 	}
 	return given, nil
 }

@@ -209,7 +209,7 @@ func prepareRegistration(cfg RunConfig, admin *adminClient) (*registrar, error) 
 	}
 	environ := envoyEnviron(cfg)
 	key := func() (aws.Credentials, error) { return s.XDS.Credentials.read(environ) }
-	api, err := newCloudMap(plan, s.XDS.Region, key)
+	api, err := newCloudMap(s.API, s.XDS.Region, key)
 	if err != nil {
 		return nil, err
 	}

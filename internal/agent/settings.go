@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 	"github.com/fairlead-mesh/fairlead/internal/agent/platform"
 )
@@ -30,7 +31,7 @@ type Settings struct {
 
 	CacheDir          string            // where a relay of the agent's own keeps what Envoy has accepted; "" for no relay
 	Telemetry         Telemetry         // zero with ConfigFile, as all below
-	API               API               // zero without FAIRLEAD_API_ENDPOINT
+	API               control.API       // zero without FAIRLEAD_API_ENDPOINT
 	CertificateRenew  time.Duration     // when the workload's certificate is renewed; 0 for when the control plane says
 	WorkloadSocket    string            // where the agent serves its workload's certificate; set by Run, "" for not at all
 	SDSSocket         string            // Unix socket of a source of certificates; "" for none
@@ -88,9 +89,9 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 			s.Cluster = s.Resource.ARN
 		}
 		s.XDS = readXDS(e, s.Resource)
-		s.Identity = readIdentity(e, &s.XDS)
+		s.API = readAPI(e)
+		s.Identity = readIdentity(e, &s.XDS, s.API)
 		s.CacheDir = readCacheDir(e, s.XDS)
-		s.API = readAPIWanted(e, s.XDS)
 		s.CertificateRenew = time.Duration(e.integer("FAIRLEAD_CERTIFICATE_RENEW_SECONDS", 0, 1, 86400)) * time.Second
 		s.OverlayFiles = readOverlays(e)
 		s.Telemetry = readTelemetry(e, s.Resource, s.OverlayFiles)
@@ -98,7 +99,7 @@ func ReadSettings(lookup func(string) (string, bool)) (Settings, []Warning, erro
 		if e.text("FAIRLEAD_CLIENT_CERTIFICATE", "") != "" {
 			s.ClientCertificate = e.oneOf("FAIRLEAD_CLIENT_CERTIFICATE", "remove", "remove", "set", "append")
 		}
-		s.Registration = readRegistration(e, s.Placement, s.XDS)
+		s.Registration = readRegistration(e, s.Placement, s.API)
 		s.Names = readNames(e, s.Resource)
 	} else if e.text(dnsPort, "") != "" {
 		e.refuse("%s is set and so is ENVOY_CONFIG_FILE, with which Envoy does not know the names of virtual services; unset one of them", dnsPort)

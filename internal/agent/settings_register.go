@@ -7,13 +7,14 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 )
 
 // Registration is how this instance registers itself in the control plane's Cloud Map.
@@ -27,8 +28,6 @@ type Registration struct {
 	Zone               string            // "" if not known
 	Attributes         map[string]string // the user's own
 	Lease              time.Duration     // whole seconds
-	Endpoint           string            // URL of the API, without a path
-	CAFile             string            // PEM file of the roots; "" for the system's
 }
 
 // Wanted reports whether there is something to register.
@@ -59,8 +58,8 @@ var registerMore = []string{
 	"FAIRLEAD_REGISTER_INSTANCE_ID", "FAIRLEAD_REGISTER_ADDRESS", "FAIRLEAD_REGISTER_PORT", "FAIRLEAD_REGISTER_ATTRIBUTES", "FAIRLEAD_REGISTER_LEASE_SECONDS",
 }
 
-// readRegistration reads what is said of the registration, for the control plane x.
-func readRegistration(e *env, p Placement, x XDS) Registration {
+// readRegistration reads what is said of the registration at an API.
+func readRegistration(e *env, p Placement, api control.API) Registration {
 	service := e.text(registerService, "")
 	if service == "" {
 		if name, v := e.first(registerMore...); v != "" {
@@ -74,9 +73,8 @@ func readRegistration(e *env, p Placement, x XDS) Registration {
 		Zone:       e.text("FAIRLEAD_AVAILABILITY_ZONE", ""),
 		Attributes: readOwnAttributes(e),
 		Lease:      time.Duration(e.integer("FAIRLEAD_REGISTER_LEASE_SECONDS", defaultLease, minLease, maxLease)) * time.Second,
-		Endpoint:   readAPI(e, registerService),
-		CAFile:     e.text("FAIRLEAD_API_CA_FILE", x.CAFile),
 	}
+	needAPI(e, api, registerService)
 	r.Namespace, r.Service = splitService(e, service)
 	if r.ID != "" && !instanceID.MatchString(r.ID) {
 		e.refuse("FAIRLEAD_REGISTER_INSTANCE_ID is %q, allowed are %d letters, digits and _ / : . @ - at most", r.ID, maxInstanceID)
@@ -110,32 +108,6 @@ func splitService(e *env, v string) (namespace, service string) {
 	}
 	e.refuse("%s is %q, allowed are NAMESPACE/SERVICE, the service's id (srv-…) and its ARN", registerService, v)
 	return "", ""
-}
-
-// readAPI reads the URL of the control plane's API, which something needs.
-func readAPI(e *env, needs string) string {
-	const name, form = "FAIRLEAD_API_ENDPOINT", "https://HOST:PORT (http:// to a loopback address), for example https://fairlead.example.com:9080"
-	v := e.text(name, "")
-	if v == "" {
-		e.refuse("%s is not set, and %s is, which needs it; allowed is %s", name, needs, form)
-		return ""
-	}
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u.Hostname()) ||
-		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || !validPort(u.Port()) {
-		e.refuse("%s is not such a URL, allowed is %s", name, form) // it may hold a password
-		return ""
-	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) && !strings.EqualFold(e.text("FAIRLEAD_XDS_PLAINTEXT", ""), "insecure") {
-		e.refuse(`%s is %q, which is not this host, allowed without TLS are only loopback addresses; set FAIRLEAD_XDS_PLAINTEXT to "insecure" if connections are secured by other means`, name, v)
-	}
-	return u.Scheme + "://" + u.Host
-}
-
-// validPort says whether a URL's port is one; it may have none.
-func validPort(port string) bool {
-	n, err := strconv.Atoi(port)
-	return port == "" || err == nil && n >= 1 && n <= 65535
 }
 
 // readOwnAttributes reads the user's own attributes, NAME=VALUE,….

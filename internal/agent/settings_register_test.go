@@ -11,6 +11,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 )
 
 // registers is the smallest environment that registers.
@@ -41,18 +43,13 @@ func TestReadRegistration(t *testing.T) {
 		"lease":           {vars{"FAIRLEAD_REGISTER_LEASE_SECONDS": "3600"}, func(r *Registration) { r.Lease = time.Hour }},
 		"attributes":      {vars{"FAIRLEAD_REGISTER_ATTRIBUTES": "version=1, a=b=c,empty="}, func(r *Registration) { r.Attributes = map[string]string{"version": "1", "a": "b=c", "empty": ""} }},
 		"health at first": {vars{"FAIRLEAD_REGISTER_ATTRIBUTES": "AWS_INIT_HEALTH_STATUS=UNHEALTHY"}, func(r *Registration) { r.Attributes = map[string]string{"AWS_INIT_HEALTH_STATUS": "UNHEALTHY"} }},
-		"roots":           {vars{"FAIRLEAD_API_CA_FILE": "/ca.pem", "FAIRLEAD_XDS_CA_FILE": "/other.pem"}, func(r *Registration) { r.CAFile = "/ca.pem" }},
-		"the same roots":  {vars{"FAIRLEAD_XDS_CA_FILE": "/ca.pem"}, func(r *Registration) { r.CAFile = "/ca.pem" }},
-		"without a port":  {vars{"FAIRLEAD_API_ENDPOINT": "https://fairlead.example.com/"}, func(r *Registration) { r.Endpoint = "https://fairlead.example.com" }},
-		"plaintext here":  {vars{"FAIRLEAD_API_ENDPOINT": "http://[::1]:1"}, func(r *Registration) { r.Endpoint = "http://[::1]:1" }},
-		"plaintext there": {vars{"FAIRLEAD_API_ENDPOINT": "http://f:1", "FAIRLEAD_XDS_PLAINTEXT": "insecure"}, func(r *Registration) { r.Endpoint = "http://f:1" }},
 		"nothing":         {vars{"FAIRLEAD_REGISTER_SERVICE": ""}, func(r *Registration) { *r = Registration{} }},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want := Registration{
-				Namespace: "shop.local", Service: "cart", IPv4: netip.MustParseAddr("10.0.0.3"), Lease: 30 * time.Second, Endpoint: "https://fairlead.example.com:9080",
+				Namespace: "shop.local", Service: "cart", IPv4: netip.MustParseAddr("10.0.0.3"), Lease: 30 * time.Second,
 			}
 			c.want(&want)
 			got, _, err := ReadSettings(registers().with(c.set).lookup)
@@ -61,6 +58,34 @@ func TestReadRegistration(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, got.Registration, compareAddr); diff != "" {
 				t.Errorf("registration differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReadAPI(t *testing.T) {
+	t.Parallel()
+	const there = "https://fairlead.example.com:9080"
+	for name, c := range map[string]struct {
+		set  vars
+		want control.API
+	}{
+		"defaults":        {vars{}, control.API{Endpoint: there}},
+		"nowhere":         {vars{"FAIRLEAD_API_ENDPOINT": "", "FAIRLEAD_REGISTER_SERVICE": ""}, control.API{}},
+		"roots":           {vars{"FAIRLEAD_API_CA_FILE": "/ca.pem", "FAIRLEAD_XDS_CA_FILE": "/other.pem"}, control.API{Endpoint: there, CAFile: "/ca.pem"}},
+		"the same roots":  {vars{"FAIRLEAD_XDS_CA_FILE": "/ca.pem"}, control.API{Endpoint: there, CAFile: "/ca.pem"}},
+		"without a port":  {vars{"FAIRLEAD_API_ENDPOINT": "https://fairlead.example.com/"}, control.API{Endpoint: "https://fairlead.example.com"}},
+		"plaintext here":  {vars{"FAIRLEAD_API_ENDPOINT": "http://[::1]:1"}, control.API{Endpoint: "http://[::1]:1"}},
+		"plaintext there": {vars{"FAIRLEAD_API_ENDPOINT": "http://f:1", "FAIRLEAD_XDS_PLAINTEXT": "insecure"}, control.API{Endpoint: "http://f:1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, _, err := ReadSettings(registers().with(c.set).lookup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got.API); diff != "" {
+				t.Errorf("the API differs (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -209,25 +234,6 @@ func TestHostAddress(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
-	}
-}
-
-// A pause doubles up to a bound, and differs from agent to agent.
-func TestBackOff(t *testing.T) {
-	t.Parallel()
-	const most = 10 * time.Second
-	for failures, want := range map[int]time.Duration{1: 500 * time.Millisecond, 2: time.Second, 3: 2 * time.Second, 6: most, 1000: most} {
-		different := map[time.Duration]bool{}
-		for range 100 {
-			got := backOff(failures, most)
-			if got < want/2 || got > want {
-				t.Errorf("after %d failures %v, want %v to %v", failures, got, want/2, want)
-			}
-			different[got] = true
-		}
-		if len(different) < 50 {
-			t.Errorf("after %d failures there are only %d different pauses in 100", failures, len(different))
-		}
 	}
 }
 

@@ -40,7 +40,7 @@ func ReadRelaySettings(lookup func(string) (string, bool)) (RelaySettings, []War
 	if s.XDS.Socket != "" {
 		e.refuse("FAIRLEAD_XDS_ENDPOINT is the socket of a relay, allowed for a relay is the control plane's host:port")
 	}
-	s.Identity = readIdentity(e, &s.XDS)
+	s.Identity = readIdentity(e, &s.XDS, readAPI(e))
 	s.CacheDir = readCacheDir(e, s.XDS)
 	var warnings []Warning
 	for _, name := range []string{"RELAY_STREAM_IDLE_TIMEOUT", "RELAY_BUFFER_LIMIT_BYTES"} {

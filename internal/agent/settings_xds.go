@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
 )
 
@@ -140,7 +141,7 @@ const identityPath = "/tmp/fairlead-agent-identity/credentials"
 
 // readIdentity finds out where credentials come from, and completes x with where Envoy
 // finds them.
-func readIdentity(e *env, x *XDS) identity.Settings {
+func readIdentity(e *env, x *XDS, api control.API) identity.Settings {
 	if x.Socket != "" && x.Region == "" { // a relay signs, and nothing else is to be
 		return identity.Settings{}
 	}
@@ -153,9 +154,10 @@ func readIdentity(e *env, x *XDS) identity.Settings {
 		x.Credentials = readCredentials(e, s.Kind)
 		return s
 	}
-	s.Endpoint, s.CAFile = readAPI(e, "the identity "+string(s.Kind)), e.text("FAIRLEAD_API_CA_FILE", x.CAFile)
-	if s.Kind == identity.Certificate && strings.HasPrefix(s.Endpoint, "http:") {
-		e.refuse("FAIRLEAD_API_ENDPOINT is %q, allowed with a client certificate is https://", s.Endpoint)
+	needAPI(e, api, "the identity "+string(s.Kind))
+	s.API = api
+	if s.Kind == identity.Certificate && strings.HasPrefix(api.Endpoint, "http:") {
+		e.refuse("FAIRLEAD_API_ENDPOINT is %q, allowed with a client certificate is https://", api.Endpoint)
 	}
 	x.Credentials = Credentials{File: identityPath, Profile: identity.Profile}
 	return s

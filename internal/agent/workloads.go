@@ -76,7 +76,7 @@ func startWorkload(ctx context.Context, cfg RunConfig) (w *workload.Workload, st
 
 // issuer returns what has the API sign requests for the workload's certificate.
 func issuer(s Settings, environ []string) (func(context.Context, []byte) (workload.Issued, error), error) {
-	transport, err := s.API.client(issueTimeout)
+	transport, err := s.API.Client(issueTimeout, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
 // Where the socket's path would be too long there is none, and the agent starts all the same.
 func TestWorkloadSocket(t *testing.T) {
 	t.Parallel()
-	served := Settings{API: API{Endpoint: "https://fairlead.example.com:9080"}, XDS: XDS{Host: "fairlead.example.com"}}
+	served := Settings{API: control.API{Endpoint: "https://fairlead.example.com:9080"}, XDS: XDS{Host: "fairlead.example.com"}}
 	relayed := served
 	relayed.XDS = XDS{Socket: "/run/relay"}
 	for name, c := range map[string]struct {
@@ -54,7 +55,7 @@ func TestIssuerTakesNewKeys(t *testing.T) {
 	t.Cleanup(api.Close)
 	file := filepath.Join(t.TempDir(), "credentials")
 	issue, err := issuer(Settings{
-		API: API{Endpoint: api.URL}, Resource: Resource{ARN: "mesh/shop/virtualNode/cart"},
+		API: control.API{Endpoint: api.URL}, Resource: Resource{ARN: "mesh/shop/virtualNode/cart"},
 		XDS: XDS{Region: "us-east-1", Credentials: Credentials{File: file, Profile: "default"}},
 	}, nil)
 	if err != nil {

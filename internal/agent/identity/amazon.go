@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/fairlead-mesh/fairlead/api/client"
 )
 
 const (
@@ -25,17 +28,8 @@ const (
 	serverHeader = "X-Fairlead-Server"
 )
 
-// signedRequest is a request to AWS's STS that is signed and left to the control plane to
-// send.
-type signedRequest struct {
-	Method  string            `json:"method"`
-	URL     string            `json:"url"`
-	Body    string            `json:"body"`
-	Headers map[string]string `json:"headers"`
-}
-
 // callerIdentity signs a request that asks STS who signed it, for one control plane.
-func callerIdentity(ctx context.Context, key aws.Credentials, a Amazon, now time.Time) (signedRequest, error) {
+func callerIdentity(ctx context.Context, key aws.Credentials, a Amazon, now time.Time) (client.SignedRequest, error) {
 	u, err := url.Parse(a.STS)
 	if err != nil {
 		u = &url.URL{} // Read has looked; the control plane refuses it
@@ -45,9 +39,9 @@ func callerIdentity(ctx context.Context, key aws.Credentials, a Amazon, now time
 	req.Header.Set(serverHeader, a.Audience)
 	sum := sha256.Sum256([]byte(identityBody))
 	if err := v4.NewSigner().SignHTTP(ctx, key, req, hex.EncodeToString(sum[:]), "sts", a.Region, now); err != nil {
-		return signedRequest{}, fmt.Errorf("signing for AWS: %w", err)
+		return client.SignedRequest{}, fmt.Errorf("signing for AWS: %w", err)
 	}
-	out := signedRequest{Method: req.Method, URL: a.STS, Body: identityBody, Headers: map[string]string{}}
+	out := client.SignedRequest{Method: req.Method, URL: a.STS, Body: identityBody, Headers: map[string]string{}}
 	for name := range req.Header {
 		out.Headers[name] = req.Header.Get(name)
 	}
@@ -130,13 +124,28 @@ func (s *Source) metadata(ctx context.Context, method, target string, header htt
 		return nil, err
 	}
 	req.Header = header
-	client := newClient(nil)
-	defer client.CloseIdleConnections()
-	status, _, body, err := send(client, req)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("%s %s: the answer has status %d", method, target, status)
+	resp, err := metadataClient.Do(req)
+	if err != nil {
+		return nil, err // says the method and the URL
 	}
-	return body, err
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) > maxAnswer:
+		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%s %s: the answer has status %d", method, target, resp.StatusCode)
+	}
+	return body, nil
+}
+
+// metadataClient asks services of this host or the next: no proxy, no redirects, and no
+// connection is kept for the hours between two questions.
+var metadataClient = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
 // readKey reads what ECS and EC2 answer.

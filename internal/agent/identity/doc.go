@@ -4,6 +4,6 @@
 // and keeps fresh.
 //
 // Settings are read by Read; New and Run do the work, and Status tells how it stands. The
-// package is linked into every agent: it may import the standard library, AWS's signer and
-// internal/agent/private.
+// package is linked into every agent: it may import the standard library, AWS's signer, the
+// client of /v1 and its neighbours backoff, control and private.
 package identity

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 )
 
 // Kind is a way to credentials.
@@ -32,10 +34,9 @@ func (k Kind) Exchanges() bool { return k == WebIdentity || k == Certificate || 
 // Settings say where credentials come from.
 type Settings struct {
 	Kind Kind
-	// Endpoint is the URL of the control plane's API without a path, and CAFile a PEM file
-	// of the roots to trust, "" for the system's. Whoever calls Read sets them; only an
-	// exchange needs them.
-	Endpoint, CAFile string
+	// API is where the control plane's API is. Whoever calls Read sets it; only an exchange
+	// needs it.
+	API control.API
 
 	// RoleARN is the role to take on, Session what the session is called, "" for a name
 	// that the control plane makes, and Duration how long it lasts, 0 for an hour.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/backoff"
 	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 )
 
@@ -196,8 +196,7 @@ func (s *Source) round(ctx context.Context, failures *int) time.Duration {
 	if err != nil {
 		s.failed(err)
 		*failures++
-		most := min(firstPause<<min(*failures-1, 16), longestPause)
-		return most/2 + rand.N(most/2+1) //nolint:gosec // spreads retries; guards nothing
+		return backoff.Policy{First: firstPause, Most: longestPause}.After(*failures)
 	}
 	*failures = 0
 	return s.renewed(c)
@@ -222,8 +221,7 @@ func (s *Source) renewed(c Credentials) time.Duration {
 	if after := s.cfg.Settings.RenewAfter; after > 0 {
 		life = min(life, after)
 	}
-	life = max(life, firstPause)
-	life -= time.Duration(rand.Float64() * spread * float64(life)) //nolint:gosec // spreads renewals; guards nothing
+	life = backoff.Part(max(life, firstPause), 1-spread)
 	s.cfg.Logger.Info("got credentials of a role", "identity", s.cfg.Settings.Kind, "arn", c.ARN, "accessKey", c.Key.AccessKeyID,
 		"expires", c.Expires.UTC().Format(time.RFC3339), "renewal", now.Add(life).UTC().Format(time.RFC3339))
 	return life

@@ -94,7 +94,7 @@ func (w *world) source(t *testing.T, variables map[string]string, change func(*i
 	if err != nil {
 		t.Fatal(err)
 	}
-	set.Endpoint, set.CAFile = w.plane.URL(), w.plane.CA.File
+	set.API.Endpoint, set.API.CAFile = w.plane.URL(), w.plane.CA.File
 	log := &meshtest.Log{}
 	cfg := identity.Config{Settings: set, Dir: t.TempDir(), Text: text, Logger: slog.New(slog.NewTextHandler(log, nil))}
 	if change != nil {
@@ -250,9 +250,9 @@ func TestRefusals(t *testing.T) {
 		"another server":          {with(map[string]string{"AWS_ACCESS_KEY_ID": keys["AWS_ACCESS_KEY_ID"], "AWS_SECRET_ACCESS_KEY": keys["AWS_SECRET_ACCESS_KEY"], "FAIRLEAD_IDENTITY_AUDIENCE": "other.test"}), "bound to another server", nil},
 		"ECS refuses":             {with(map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": ecs.URL + "/v2/credentials/1"}), "status 401", nil},
 		"no metadata":             {with(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}), "hop limit of 2", nil},
-		"no control plane":        {map[string]string{"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": w.tokenFile(t, "cart")}, "asking the control plane", func(c *identity.Config) { c.Settings.Endpoint = "https://127.0.0.1:1" }},
-		"not trusted":             {map[string]string{"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": w.tokenFile(t, "cart")}, "certificate", func(c *identity.Config) { c.Settings.CAFile = strangers.File }},
-		"something else":          {map[string]string{"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": w.tokenFile(t, "cart")}, "is FAIRLEAD_API_ENDPOINT where", func(c *identity.Config) { c.Settings.Endpoint = "https://" + w.plane.Addrs.Ops }},
+		"no control plane":        {map[string]string{"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": w.tokenFile(t, "cart")}, "asking the control plane", func(c *identity.Config) { c.Settings.API.Endpoint = "https://127.0.0.1:1" }},
+		"not trusted":             {map[string]string{"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": w.tokenFile(t, "cart")}, "certificate", func(c *identity.Config) { c.Settings.API.CAFile = strangers.File }},
+		"something else":          {map[string]string{"FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": w.tokenFile(t, "cart")}, "is FAIRLEAD_API_ENDPOINT where", func(c *identity.Config) { c.Settings.API.Endpoint = "https://" + w.plane.Addrs.Ops }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -398,7 +398,7 @@ func TestOddAnswers(t *testing.T) {
 			t.Parallel()
 			at := meshtest.Serve(t, 8123, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(answer) }))
 			s, _ := w.source(t, map[string]string{"FAIRLEAD_ROLE_ARN": roleARN, "FAIRLEAD_WEB_IDENTITY_TOKEN_FILE": token}, func(c *identity.Config) {
-				c.Settings.Endpoint = "http://" + at + ":8123"
+				c.Settings.API.Endpoint = "http://" + at + ":8123"
 			})
 			if st := s.Status(); !strings.Contains(st.Error, "the control plane's answer") {
 				t.Errorf("the status is %+v", st)

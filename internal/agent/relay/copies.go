@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent/backoff"
 	"github.com/fairlead-mesh/fairlead/internal/agent/private"
 )
 
@@ -117,22 +118,13 @@ func (c *copies) run(ctx context.Context) {
 		select {
 		case <-c.wake:
 			c.write()
-			pause(ctx)
+			backoff.Wait(ctx, writePause)
 		case now := <-hours.C:
 			c.forget(now)
 		case <-ctx.Done():
 		}
 	}
 	c.write()
-}
-
-func pause(ctx context.Context) {
-	timer := time.NewTimer(writePause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // write writes what has changed.

@@ -56,7 +56,7 @@ func Dial(s Server) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(), // of a name's TXT records
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: backoffFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: backoffMost},
+			Backoff:           backoff.Config{BaseDelay: reopen.First, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reopen.Most},
 			MinConnectTimeout: connectTimeout,
 		}),
 	)

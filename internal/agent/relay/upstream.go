@@ -2,20 +2,17 @@ package relay
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/backoff"
 )
 
-// How long to wait before a stream that was lost is opened again: a random share of a time
-// that doubles from the first to the most.
-const (
-	backoffFirst = 500 * time.Millisecond
-	backoffMost  = 3 * time.Second
-)
+// reopen is how long to wait before a stream that was lost is opened again.
+var reopen = backoff.Policy{First: 500 * time.Millisecond, Most: 3 * time.Second}
 
 // upstream keeps a stream to the control plane open. What happens to it comes as events.
 type upstream struct {
@@ -65,20 +62,16 @@ func (u *upstream) close() {
 
 // keep opens streams, one after the other, until ctx ends.
 func (u *upstream) keep(ctx context.Context) {
-	for wait := backoffFirst; ; wait = min(2*wait, backoffMost) {
+	for failures := 1; ; failures++ {
 		answered, err := u.one(ctx)
 		if !u.tell(ctx, event{lost: err}) {
 			return
 		}
 		if answered {
-			wait = backoffFirst
+			failures = 1
 		}
-		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // it spreads reconnects
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, reopen.After(failures)) {
 			return
-		case <-timer.C:
 		}
 	}
 }

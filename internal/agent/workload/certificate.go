@@ -11,19 +11,16 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	mrand "math/rand/v2"
 	"strings"
 	"time"
 
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/backoff"
 )
 
-// How long to wait before something that failed is tried again: a random share of a time
-// that doubles from the first to the most.
-const (
-	retryFirst = time.Second
-	retryMost  = 30 * time.Second
-)
+// retry is how long to wait before something that failed is tried again.
+var retry = backoff.Policy{First: time.Second, Most: 30 * time.Second}
 
 // lookAfter returns what keeps a secret fresh until its context ends; nil for a name that
 // is none of ours.
@@ -40,8 +37,9 @@ func (w *Workload) lookAfter(name string) func(context.Context) {
 
 // renew keeps a certificate that has not reached its end.
 func (w *Workload) renew(ctx context.Context) {
-	for wait, due := retryFirst, w.Status().RenewAfter; ; {
-		if !until(ctx, time.Until(due)) {
+	failures := 0
+	for due := w.Status().RenewAfter; ; {
+		if !backoff.Wait(ctx, time.Until(due)) {
 			return
 		}
 		issued, err := w.issue(ctx)
@@ -50,13 +48,13 @@ func (w *Workload) renew(ctx context.Context) {
 		}
 		if err != nil {
 			w.failed(err)
-			due = time.Now().Add(share(wait))
-			wait = min(2*wait, retryMost)
+			failures++
+			due = time.Now().Add(retry.After(failures))
 			continue
 		}
 		// Many that were issued at once are not renewed at once.
-		due = issued.RenewAfter.Add(share(max(0, min(issued.NotAfter.Sub(issued.RenewAfter), time.Until(issued.RenewAfter))) / 8))
-		wait = retryFirst
+		due = issued.RenewAfter.Add(backoff.Part(max(0, min(issued.NotAfter.Sub(issued.RenewAfter), time.Until(issued.RenewAfter)))/8, 0.5))
+		failures = 0
 	}
 }
 
@@ -105,24 +103,4 @@ func (w *Workload) failed(err error) {
 	}
 	w.note(func(s *Status) { s.Reason = err.Error() })
 	w.cfg.Logger.Error("no certificate could be had; it is tried again", "error", err, "notAfter", s.NotAfter)
-}
-
-// share returns a random part of a time, from a half of it on.
-func share(d time.Duration) time.Duration {
-	if d <= 1 {
-		return d
-	}
-	return d/2 + mrand.N(d/2) //nolint:gosec // it spreads what many agents do
-}
-
-// until waits, and reports whether there is time left.
-func until(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(max(d, 0))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

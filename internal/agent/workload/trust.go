@@ -11,25 +11,27 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/fairlead-mesh/fairlead/internal/agent/backoff"
 )
 
 // followTrust holds a stream for a trust bundle, and opens it again when it ends. What was
 // had last is served meanwhile.
 func (w *Workload) followTrust(ctx context.Context, name string) {
 	said := ""
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+	for failures := 1; ; failures++ {
 		came, err := w.streamTrust(ctx, name)
 		if ctx.Err() != nil {
 			return
 		}
 		if came {
-			wait, said = retryFirst, ""
+			failures, said = 1, ""
 		}
 		if st := status.Convert(err); err != nil && st.Message() != said {
 			said = st.Message()
 			w.cfg.Logger.Warn("no trust bundle comes; what was had last is served", "name", name, "code", st.Code().String(), "reason", said)
 		}
-		if !until(ctx, share(wait)) {
+		if !backoff.Wait(ctx, retry.After(failures)) {
 			return
 		}
 	}
