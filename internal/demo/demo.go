@@ -18,6 +18,8 @@ type Config struct {
 	Stay bool
 	// Keep keeps the files, logs among them, where nothing failed too.
 	Keep bool
+	// Network says where the instances of the application run.
+	Network Network
 }
 
 // What is measured and what is allowed.
@@ -58,6 +60,7 @@ func Run(outer context.Context, cfg Config) (err error) {
 	}
 	defer func() { err = d.close(err, d.asked() || errors.Is(err, syscall.EPIPE)) }()
 	for _, scene := range []func(context.Context) error{
+		d.layGround,
 		d.startControlPlane,
 		d.defineMesh,
 		d.startApplication,
@@ -102,7 +105,7 @@ func (d *demo) close(err error, interrupted bool) error {
 	if d.asked() && err != nil {
 		err = errors.New("interrupted")
 	}
-	keep := d.Keep || err != nil && !interrupted
+	keep := d.Keep || err != nil && !interrupted && d.stack.ground != nil // else nothing has run
 	t := d.screen.begin("clean-up")
 	defer t.drop()
 	t.waits("ending all processes")
@@ -121,6 +124,22 @@ func (d *demo) close(err error, interrupted bool) error {
 		d.screen.line("\n  logs are kept in %s", d.stack.logs())
 	}
 	return err
+}
+
+// layGround makes the network that the application is on, and says which it is.
+func (d *demo) layGround(ctx context.Context) error {
+	t := d.screen.begin("network")
+	defer t.drop()
+	t.waits("making namespaces, with interception")
+	if err := d.stack.lay(ctx, d.Network); err != nil {
+		return err
+	}
+	line, why := d.stack.ground.about()
+	t.done("%s", line)
+	if why != "" {
+		d.screen.detail(dim, why)
+	}
+	return nil
 }
 
 // startControlPlane starts "fairlead server" on its embedded store.
@@ -143,7 +162,7 @@ func (d *demo) defineMesh(ctx context.Context) (err error) {
 	t := d.screen.begin("mesh")
 	defer t.drop()
 	t.waits("creating objects with the AWS SDK for Go")
-	d.mesh, err = newDefiner(ctx, "http://"+d.stack.plan.api(), d.stack.credentials(), d.stack.plan.ports.http)
+	d.mesh, err = newDefiner(ctx, "http://"+d.stack.plan.api(), d.stack.credentials(), d.stack.plan.port())
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -120,7 +121,7 @@ func (n *Namespace) Output(cmd *exec.Cmd) (string, error) {
 		return "", err
 	}
 	if err := cmd.Wait(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, bytes.TrimSpace(complaint.Bytes()))
+		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, strings.ReplaceAll(strings.TrimSpace(complaint.String()), "\n", "; "))
 	}
 	return out.String(), nil
 }

@@ -45,7 +45,7 @@ func NewNetwork(ipv6 bool) (*Network, error) {
 	}
 	n, err := newNamespace()
 	if err != nil {
-		return nil, &LackError{"this system lets nobody make network namespaces, for which root needs CAP_SYS_ADMIN (" + err.Error() + ")"}
+		return nil, &LackError{err.Error()}
 	}
 	w := &Network{Namespace: n, V4: v4(1)}
 	lines := []string{
@@ -63,7 +63,7 @@ func NewNetwork(ipv6 bool) (*Network, error) {
 		w.Close()
 		for _, refusal := range []string{"not permitted", "not supported", "Unknown device type"} {
 			if strings.Contains(err.Error(), refusal) {
-				return nil, &LackError{"this system lets nobody make a bridge, for which root needs CAP_NET_ADMIN and the kernel its bridges (" + err.Error() + ")"}
+				return nil, &LackError{"making a bridge: " + err.Error()}
 			}
 		}
 		return nil, fmt.Errorf("making a bridge: %w", err)
@@ -77,7 +77,7 @@ func lacking(ipv6 bool) error {
 		return &LackError{"only root can make network namespaces"}
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		return &LackError{"there is no program ip (package iproute2 of Debian, iproute of Fedora)"}
+		return &LackError{"there is no program ip (package iproute2)"}
 	}
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil && ipv6 {
 		return &LackError{"this system has no IPv6"}
