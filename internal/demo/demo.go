@@ -31,6 +31,9 @@ const (
 	stepLimit  = 60 * time.Second       // for one step, where a few seconds are usual
 )
 
+// errInterrupted is the end of a demo that was told to end before the story's.
+var errInterrupted = errors.New("interrupted")
+
 // demo is one telling of the story.
 type demo struct {
 	Config
@@ -56,6 +59,9 @@ func Run(outer context.Context, cfg Config) (err error) {
 	d.screen.broken = func(err error) { cancel(fmt.Errorf("writing the output: %w", err)) }
 
 	if err := d.open(ctx, func(c *child) { cancel(blame(c, c.ended())) }); err != nil {
+		if d.asked() {
+			return errInterrupted
+		}
 		return err
 	}
 	defer func() { err = d.close(err, d.asked() || errors.Is(err, syscall.EPIPE)) }()
@@ -103,7 +109,7 @@ func (d *demo) open(ctx context.Context, died func(*child)) error {
 // files; where there was none but somebody's wish to end, nothing is left.
 func (d *demo) close(err error, interrupted bool) error {
 	if d.asked() && err != nil {
-		err = errors.New("interrupted")
+		err = errInterrupted
 	}
 	keep := d.Keep || err != nil && !interrupted && d.stack.ground != nil // else nothing has run
 	t := d.screen.begin("clean-up")
