@@ -16,13 +16,19 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show a canary on real Envoys, all on this machine",
-		Long: "Start a control plane, a small application and an Envoy beside each of its processes, on\n" +
-			"loopback addresses and without root; shift traffic from one version to the other under load;\n" +
-			"kill the control plane and start it again; end everything, and say what was shown.\n\n" +
+		Long: "Start a control plane, a small application and an Envoy beside each of its processes;\n" +
+			"shift traffic from one version to the other under load; kill the control plane and start\n" +
+			"it again; end everything, and say what was shown.\n\n" +
+			"As root each process of the application has a network namespace of its own, in which the\n" +
+			"kernel hands its connections to its Envoy, and knows of no proxy. Otherwise it has a loopback\n" +
+			"address, and is told of its Envoy as its proxy. --network asks for the one or the other.\n\n" +
 			"Needs fairlead-agent beside this program, and Envoy at $ENVOY_PATH, on PATH or where\n" +
 			"'make demo' puts it.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Network.Check(); err != nil {
+				return usageError{err}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
 			defer stop()
 			// A reader that went away must not end us before everything is cleaned up.
@@ -35,6 +41,7 @@ func newDemo() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&cfg.Stay, "stay", false, "keep everything up after the story, until Ctrl-C, to shift traffic by hand")
 	cmd.Flags().BoolVar(&cfg.Keep, "keep", false, "keep the files, logs among them, even if nothing fails")
+	cmd.Flags().StringVar((*string)(&cfg.Network), "network", string(demo.Auto), "where the application runs: namespaces (with interception; needs root), loopback, or auto")
 	cmd.AddCommand(newDemoApp())
 	return cmd
 }
@@ -57,6 +64,6 @@ func newDemoApp() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "", "address to serve on, host:port")
 	cmd.Flags().StringVar(&cfg.Colour, "colour", "", "be colour in this version")
 	cmd.Flags().StringVar(&cfg.ColourURL, "colour-url", "", "be front, and ask this URL")
-	cmd.Flags().StringVar(&cfg.Proxy, "proxy", "", "proxy through which front asks")
+	cmd.Flags().StringVar(&cfg.Proxy, "proxy", "", "proxy through which front asks; none without it")
 	return cmd
 }

@@ -58,6 +58,7 @@ var rooms = map[string]room{
 	// What the rules are is decided apart from how they are set.
 	"internal/intercept/rules": {not: impure},
 	"internal/envoybin":        {},
+	"internal/netns":           {modules: []string{xsys}},
 	"internal/store":           {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/live":            {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	"internal/access":          {rooms: []string{"internal/access/federation", "internal/mesh", "internal/store"}, modules: anything},
@@ -86,7 +87,7 @@ var rooms = map[string]room{
 	"internal/kube":      {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
 	"internal/cli":       {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
 	// A client of the server like cli: it starts the binaries and calls the API.
-	"internal/demo": {rooms: []string{"api/client", "internal/cli", "internal/envoybin", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, xsync}},
+	"internal/demo": {rooms: []string{"api/client", "internal/cli", "internal/envoybin", "internal/mesh", "internal/netns"}, modules: []string{awsSDK, smithy, yamlV3, xsync}},
 	"internal/ui":   {},
 	// The wiring: what cmd/fairlead and the test harness both start.
 	"internal/server": {
@@ -99,7 +100,7 @@ var rooms = map[string]room{
 	"internal/meshtest": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/agent", "internal/envoy", "internal/envoybin", "internal/intercept",
-			"internal/intercept/rules", "internal/live", "internal/mesh", "internal/restapi", "internal/server", "internal/store", "internal/xds",
+			"internal/intercept/rules", "internal/live", "internal/mesh", "internal/netns", "internal/restapi", "internal/server", "internal/store", "internal/xds",
 		},
 		modules: anything,
 	},

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ func TestPlansDoNotMeet(t *testing.T) {
 	needLoopbacks(t)
 	seen := map[string]bool{}
 	for range 3 {
-		p, err := findPlan(portChoices)
+		p, err := findPlan(portChoices, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,6 +30,41 @@ func TestPlansDoNotMeet(t *testing.T) {
 	}
 }
 
+// TestPlanOfNamespaces has what is the machine's and what is the instances' own.
+func TestPlanOfNamespaces(t *testing.T) {
+	t.Parallel()
+	needLoopbacks(t)
+	p, err := findPlan([]ports{portChoices[1]}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	for _, a := range p.all() {
+		if strings.HasSuffix(a, ":15001") {
+			t.Errorf("the plan takes %s of the machine, where no Envoy is", a)
+		}
+	}
+	p.front.inside = netip.MustParseAddr("10.0.0.7")
+	if got := p.found(p.front); got != p.front.inside {
+		t.Errorf("Envoys find front at %s, want %s", got, p.front.inside)
+	}
+	if got := p.colourURL(); got != "http://colour:8080" {
+		t.Errorf("front calls %s, whatever ports the machine has free", got)
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	t.Parallel()
+	for _, n := range []Network{Auto, Namespaces, Loopback} {
+		if err := n.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := Network("bridge").Check(); err == nil || err.Error() != `--network is "bridge", allowed are auto, namespaces, loopback` {
+		t.Errorf("of another: %v", err)
+	}
+}
+
 // TestTakenPort has a program that listens on all addresses.
 func TestTakenPort(t *testing.T) {
 	t.Parallel()
@@ -41,7 +77,7 @@ func TestTakenPort(t *testing.T) {
 	blocked := portChoices[0]
 	blocked.http = taken.Addr().(*net.TCPAddr).Port
 
-	p, err := findPlan([]ports{blocked, portChoices[1]})
+	p, err := findPlan([]ports{blocked, portChoices[1]}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +85,7 @@ func TestTakenPort(t *testing.T) {
 	if p.ports != portChoices[1] {
 		t.Errorf("the plan has the ports %+v, want the second choice", p.ports)
 	}
-	if _, err := findPlan([]ports{blocked}); err == nil || !strings.Contains(err.Error(), "found no free loopback addresses") {
+	if _, err := findPlan([]ports{blocked}, false); err == nil || !strings.Contains(err.Error(), "found no free loopback addresses") {
 		t.Errorf("without another choice: %v", err)
 	}
 }

@@ -20,9 +20,11 @@ type AppConfig struct {
 	Listen string
 	// Colour makes it an instance of colour: the version's name, which it answers.
 	Colour string
-	// ColourURL and Proxy make it front: whom to ask, and the proxy to ask through, an
-	// Envoy's egress listener.
-	ColourURL, Proxy string
+	// ColourURL makes it front: whom to ask.
+	ColourURL string
+	// Proxy is what front asks through, an Envoy's egress listener. Without one it asks
+	// whom it is told to.
+	Proxy string
 }
 
 // versionHeader is where an answer says which version of colour it came from.
@@ -32,9 +34,12 @@ const versionHeader = "Colour"
 func RunApp(ctx context.Context, cfg AppConfig) error {
 	handler := colourHandler(cfg.Colour)
 	if cfg.Colour == "" {
-		proxy, err := url.Parse(cfg.Proxy)
-		if err != nil {
-			return fmt.Errorf("reading the proxy's URL: %w", err)
+		var proxy *url.URL
+		if cfg.Proxy != "" {
+			var err error
+			if proxy, err = url.Parse(cfg.Proxy); err != nil {
+				return fmt.Errorf("reading the proxy's URL: %w", err)
+			}
 		}
 		handler = frontHandler(cfg.ColourURL, proxy)
 	}
@@ -62,7 +67,7 @@ func colourHandler(version string) http.Handler {
 // frontHandler asks colour, once for each request, and passes on what it was told. It
 // answers 502 and the reason when it was told nothing.
 func frontHandler(colour string, proxy *url.URL) http.Handler {
-	client := newClient(proxy)
+	client := newClient(proxy, nil)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -77,13 +82,14 @@ func frontHandler(colour string, proxy *url.URL) http.Handler {
 	return mux
 }
 
-// newClient returns a client that keeps its connections and, with a proxy, asks through
-// it. Nothing of the environment bears on it.
-func newClient(proxy *url.URL) *http.Client {
+// newClient returns a client that keeps its connections, and asks through a proxy and
+// connects by dial where they are not nil. Nothing of the environment bears on it.
+func newClient(proxy *url.URL, dial dialer) *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,
 		Transport: &http.Transport{
 			Proxy:               http.ProxyURL(proxy),
+			DialContext:         dial,
 			MaxIdleConnsPerHost: 256,
 			DisableCompression:  true,
 		},

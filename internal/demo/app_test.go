@@ -25,7 +25,7 @@ func TestFrontAsksThroughTheProxy(t *testing.T) {
 	front := httptest.NewServer(frontHandler("http://colour.demo.local:8080/", mustParse(t, proxy.URL)))
 	defer front.Close()
 
-	client := newClient(nil)
+	client := newClient(nil, nil)
 	defer client.CloseIdleConnections()
 	version, err := ask(t.Context(), client, front.URL)
 	if err != nil || version != "green" {
@@ -55,7 +55,7 @@ func TestFrontPassesFailuresOn(t *testing.T) {
 	defer proxy.Close()
 	front := httptest.NewServer(frontHandler("http://colour.demo.local/", mustParse(t, proxy.URL)))
 	defer front.Close()
-	client := newClient(nil)
+	client := newClient(nil, nil)
 	defer client.CloseIdleConnections()
 	_, err := ask(t.Context(), client, front.URL)
 	if want := "status 502: asking colour: status 503: no healthy upstream"; err == nil || err.Error() != want {
@@ -81,7 +81,7 @@ func TestHiddenRetryIsAFailure(t *testing.T) {
 		fmt.Fprint(w, "ok")
 	}))
 	defer srv.Close()
-	client := newClient(nil)
+	client := newClient(nil, nil)
 	defer client.CloseIdleConnections()
 	if _, err := ask(t.Context(), client, srv.URL); err != nil {
 		t.Fatalf("first request: %v", err)

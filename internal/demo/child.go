@@ -32,6 +32,9 @@ type command struct {
 	args []string
 	env  []string
 	stop os.Signal // what ends the process in good order
+
+	user  int                   // whom it runs as; 0: as whom the demo does
+	start func(*exec.Cmd) error // starts it on a thread that stays, elsewhere; may be nil
 }
 
 // child is one process of the family.
@@ -88,11 +91,19 @@ func (f *family) start(c command) (*child, error) {
 	defer file.Close()
 	cmd := exec.Command(c.path, c.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.env, file, file
-	cmd.SysProcAttr = childAttributes()
-
-	started := make(chan error, 1)
-	f.spawn <- func() { started <- cmd.Start() }
-	if err := <-started; err != nil {
+	cmd.SysProcAttr = childAttributes(c.user)
+	if c.user != 0 {
+		cmd.Dir = "/"
+		// Envoy opens /dev/stdout anew.
+		if err := file.Chown(c.user, c.user); err != nil {
+			return nil, fmt.Errorf("handing over the log of %s: %w", c.name, err)
+		}
+	}
+	start := c.start
+	if start == nil {
+		start = f.startHere
+	}
+	if err := start(cmd); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.name, err)
 	}
 	out := &child{command: c, log: logPath, cmd: cmd, done: make(chan struct{})}
@@ -107,6 +118,13 @@ func (f *family) start(c command) (*child, error) {
 		}
 	}()
 	return out, nil
+}
+
+// startHere starts a command on the family's thread.
+func (f *family) startHere(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	f.spawn <- func() { started <- cmd.Start() }
+	return <-started
 }
 
 // close ends all children, each in good order if it can, and returns when they are gone.

@@ -19,7 +19,11 @@ import (
 func TestMain(m *testing.M) {
 	dir := os.Getenv("DEMO_TEST_PARENT")
 	if dir == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		if builtIn != "" {
+			_ = os.RemoveAll(builtIn)
+		}
+		os.Exit(code)
 	}
 	f := newFamily(dir, nil)
 	c, err := f.start(shell("sleeper", "exec sleep 600"))

@@ -18,6 +18,8 @@ type Config struct {
 	Stay bool
 	// Keep keeps the files, logs among them, where nothing failed too.
 	Keep bool
+	// Network says where the instances of the application run.
+	Network Network
 }
 
 // What is measured and what is allowed.
@@ -28,6 +30,9 @@ const (
 	tolerance  = 4.0                    // points between the weight asked and the share seen
 	stepLimit  = 60 * time.Second       // for one step, where a few seconds are usual
 )
+
+// errInterrupted is the end of a demo that was told to end before the story's.
+var errInterrupted = errors.New("interrupted")
 
 // demo is one telling of the story.
 type demo struct {
@@ -54,10 +59,14 @@ func Run(outer context.Context, cfg Config) (err error) {
 	d.screen.broken = func(err error) { cancel(fmt.Errorf("writing the output: %w", err)) }
 
 	if err := d.open(ctx, func(c *child) { cancel(blame(c, c.ended())) }); err != nil {
+		if d.asked() {
+			return errInterrupted
+		}
 		return err
 	}
 	defer func() { err = d.close(err, d.asked() || errors.Is(err, syscall.EPIPE)) }()
 	for _, scene := range []func(context.Context) error{
+		d.layGround,
 		d.startControlPlane,
 		d.defineMesh,
 		d.startApplication,
@@ -100,9 +109,9 @@ func (d *demo) open(ctx context.Context, died func(*child)) error {
 // files; where there was none but somebody's wish to end, nothing is left.
 func (d *demo) close(err error, interrupted bool) error {
 	if d.asked() && err != nil {
-		err = errors.New("interrupted")
+		err = errInterrupted
 	}
-	keep := d.Keep || err != nil && !interrupted
+	keep := d.Keep || err != nil && !interrupted && d.stack.ground != nil // else nothing has run
 	t := d.screen.begin("clean-up")
 	defer t.drop()
 	t.waits("ending all processes")
@@ -121,6 +130,22 @@ func (d *demo) close(err error, interrupted bool) error {
 		d.screen.line("\n  logs are kept in %s", d.stack.logs())
 	}
 	return err
+}
+
+// layGround makes the network that the application is on, and says which it is.
+func (d *demo) layGround(ctx context.Context) error {
+	t := d.screen.begin("network")
+	defer t.drop()
+	t.waits("making namespaces, with interception")
+	if err := d.stack.lay(ctx, d.Network); err != nil {
+		return err
+	}
+	line, why := d.stack.ground.about()
+	t.done("%s", line)
+	if why != "" {
+		d.screen.detail(dim, why)
+	}
+	return nil
 }
 
 // startControlPlane starts "fairlead server" on its embedded store.
@@ -143,7 +168,7 @@ func (d *demo) defineMesh(ctx context.Context) (err error) {
 	t := d.screen.begin("mesh")
 	defer t.drop()
 	t.waits("creating objects with the AWS SDK for Go")
-	d.mesh, err = newDefiner(ctx, "http://"+d.stack.plan.api(), d.stack.credentials(), d.stack.plan.ports.http)
+	d.mesh, err = newDefiner(ctx, "http://"+d.stack.plan.api(), d.stack.credentials(), d.stack.plan.port())
 	if err != nil {
 		return err
 	}

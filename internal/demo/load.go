@@ -35,11 +35,12 @@ const senders = 64
 // lastAnswers is how long requests under way may take once the load is stopped.
 const lastAnswers = 3 * time.Second
 
-// startLoad sends rate requests a second to a URL until stop is called.
-func startLoad(url string, rate int) *load {
+// startLoad sends rate requests a second to a URL until stop is called. It connects by
+// dial where that is not nil.
+func startLoad(url string, dial dialer, rate int) *load {
 	pacing, endPacing := context.WithCancel(context.Background())
 	sending, giveUp := context.WithCancel(context.Background())
-	l := &load{url: url, client: newClient(nil), endPacing: endPacing, giveUp: giveUp, over: make(chan struct{})}
+	l := &load{url: url, client: newClient(nil, dial), endPacing: endPacing, giveUp: giveUp, over: make(chan struct{})}
 	turns := make(chan struct{})
 	go func() {
 		defer close(turns)

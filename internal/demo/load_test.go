@@ -25,7 +25,7 @@ func TestLoadKeepsEveryRequest(t *testing.T) {
 		colourHandler(blue).ServeHTTP(w, r)
 	}))
 	defer srv.Close()
-	l := startLoad(srv.URL, 1000)
+	l := startLoad(srv.URL, nil, 1000)
 	defer l.stop()
 	err := await(t.Context(), "100 requests", testLimit, func(context.Context) error {
 		if n := len(l.since(0)); n < 100 {
@@ -69,7 +69,7 @@ func TestLoadGivesUp(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer srv.Close()
-	l := startLoad(srv.URL, 100)
+	l := startLoad(srv.URL, nil, 100)
 	<-reached
 	l.giveUp() // as stop does in the end
 	l.stop()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,7 +20,7 @@ import (
 // Names in the demo's mesh.
 const (
 	meshName    = "demo"
-	serviceName = "colour.demo.local"
+	serviceName = "colour"
 	routerName  = "colour-router"
 	routeName   = "colour-route"
 	frontNode   = "front"
@@ -61,14 +62,14 @@ func (d *definer) define(ctx context.Context, p *plan, w weights) (arns map[stri
 	arns = map[string]string{}
 	for _, n := range []struct {
 		name     string
-		at       spot
+		at       netip.Addr
 		backends []types.Backend
 	}{
-		{frontNode, p.front, []types.Backend{&types.BackendMemberVirtualService{
+		{frontNode, p.found(p.front), []types.Backend{&types.BackendMemberVirtualService{
 			Value: types.VirtualServiceBackend{VirtualServiceName: aws.String(serviceName)},
 		}}},
-		{blueNode, p.blue, nil},
-		{greenNode, p.green, nil},
+		{blueNode, p.found(p.blue), nil},
+		{greenNode, p.found(p.green), nil},
 	} {
 		out, err := d.api.CreateVirtualNode(ctx, &appmesh.CreateVirtualNodeInput{
 			MeshName: aws.String(meshName), VirtualNodeName: aws.String(n.name), Spec: d.nodeSpec(n.at, n.backends),
@@ -110,12 +111,12 @@ func (d *definer) defineColour(ctx context.Context, w weights) error {
 }
 
 // nodeSpec is a virtual node whose Envoy others find at a literal address.
-func (d *definer) nodeSpec(at spot, backends []types.Backend) *types.VirtualNodeSpec {
+func (d *definer) nodeSpec(at netip.Addr, backends []types.Backend) *types.VirtualNodeSpec {
 	return &types.VirtualNodeSpec{
 		Listeners: []types.Listener{{PortMapping: d.mapping()}},
 		Backends:  backends,
 		ServiceDiscovery: &types.ServiceDiscoveryMemberDns{
-			Value: types.DnsServiceDiscovery{Hostname: aws.String(at.envoy.String())},
+			Value: types.DnsServiceDiscovery{Hostname: aws.String(at.String())},
 		},
 	}
 }

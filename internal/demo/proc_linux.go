@@ -7,9 +7,14 @@ import (
 )
 
 // childAttributes gives a child a process group of its own, so that a Ctrl-C reaches it
-// through us only, and has the kernel kill it should we be killed.
-func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// through us only, has the kernel kill it should we be killed, and has it run as a user;
+// 0 is our own.
+func childAttributes(user int) *syscall.SysProcAttr {
+	out := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if user != 0 {
+		out.Credential = &syscall.Credential{Uid: uint32(user), Gid: uint32(user)}
+	}
+	return out
 }
 
 // killGroup kills a child and what else is in its process group.

@@ -9,7 +9,7 @@ import (
 
 // childAttributes leaves a child as it is: what the demo does about its children's
 // children is for Linux, and so is the demo.
-func childAttributes() *syscall.SysProcAttr { return nil }
+func childAttributes(int) *syscall.SysProcAttr { return nil }
 
 // killGroup kills a child.
 func killGroup(p *os.Process) { _ = p.Kill() }

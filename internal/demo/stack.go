@@ -23,7 +23,8 @@ const (
 // stack is what runs: the control plane, the application, the Envoys.
 type stack struct {
 	programs programs
-	plan     *plan
+	plan     *plan  // once the ground is laid
+	ground   ground // the same
 	dir      string // of all files
 	family   *family
 	client   *http.Client
@@ -33,19 +34,14 @@ type stack struct {
 	agents []*child
 }
 
-// openStack makes the folder and claims the addresses. close must follow. died is told
-// of processes that end by themselves.
+// openStack makes the folder. lay and in the end close must follow. died is told of
+// processes that end by themselves.
 func openStack(p programs, died func(*child)) (*stack, error) {
-	addresses, err := findPlan(portChoices)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := os.MkdirTemp("", "fairlead-demo-")
 	if err != nil {
-		addresses.release()
 		return nil, fmt.Errorf("making a folder for the demo (TMPDIR says where): %w", err)
 	}
-	s := &stack{programs: p, plan: addresses, dir: dir, client: newClient(nil)}
+	s := &stack{programs: p, dir: dir, client: newClient(nil, nil)}
 	s.family = newFamily(s.logs(), died)
 	for _, d := range []string{s.logs(), s.temp()} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -65,7 +61,12 @@ func (s *stack) close(keep bool) error {
 	endAll(s.agents, stopLimit)
 	s.family.close(stopLimit)
 	s.client.CloseIdleConnections()
-	s.plan.release()
+	if s.ground != nil {
+		s.ground.close()
+	}
+	if s.plan != nil {
+		s.plan.release()
+	}
 	if keep {
 		return nil
 	}
@@ -115,68 +116,63 @@ func (s *stack) serverReady(ctx context.Context) error {
 	return err
 }
 
-// startApps starts both versions of colour, and front.
-func (s *stack) startApps() error {
-	for _, a := range []struct {
-		name string
-		args []string
-	}{
-		{"app-blue", []string{"--listen", s.plan.app(s.plan.blue), "--colour", blue}},
-		{"app-green", []string{"--listen", s.plan.app(s.plan.green), "--colour", green}},
-		{"app-front", []string{
-			"--listen", s.plan.app(s.plan.front), "--proxy", "http://" + s.plan.egress(s.plan.front),
-			"--colour-url", fmt.Sprintf("http://%s:%d/", serviceName, s.plan.ports.http),
-		}},
-	} {
-		c, err := s.family.start(command{
-			name: a.name, path: s.programs.fairlead, stop: syscall.SIGTERM, env: s.environ(),
-			args: append([]string{"demo", "app"}, a.args...),
-		})
-		if err != nil {
-			return err
-		}
-		s.apps = append(s.apps, c)
-	}
-	return nil
-}
-
 // instance is one instance of the application, the virtual node that it is, and where.
 type instance struct {
-	node string
-	at   spot
+	node    string
+	version string // of colour; "" is front
+	at      spot
 }
 
 // instances lists them in the order of apps and agents: who is called before who calls.
 func (s *stack) instances() []instance {
-	return []instance{{blueNode, s.plan.blue}, {greenNode, s.plan.green}, {frontNode, s.plan.front}}
+	return []instance{{blueNode, blue, s.plan.blue}, {greenNode, green, s.plan.green}, {frontNode, "", s.plan.front}}
+}
+
+// startApps starts both versions of colour, and front.
+func (s *stack) startApps() error {
+	for _, i := range s.instances() {
+		c := command{
+			name: "app-" + i.node, path: s.programs.fairlead, stop: syscall.SIGTERM, env: s.environ(),
+			args: []string{"demo", "app", "--colour", i.version},
+		}
+		if i.node == frontNode {
+			c.args = []string{"demo", "app", "--colour-url", s.plan.colourURL()}
+		}
+		s.ground.app(i, &c)
+		app, err := s.family.start(c)
+		if err != nil {
+			return err
+		}
+		s.apps = append(s.apps, app)
+	}
+	return nil
 }
 
 // startAgents starts an agent, and with it an Envoy, beside each application process.
 // arns has the virtual node of each.
 func (s *stack) startAgents(arns map[string]string) error {
 	for _, i := range s.instances() {
-		c, err := s.family.start(command{
+		c := command{
 			name: "envoy-" + i.node, path: s.programs.agent, args: []string{"run"},
 			stop: syscall.SIGINT, // ends Envoy without draining it first
-			env: s.environ(
-				"APPMESH_RESOURCE_ARN="+arns[i.node],
-				"FAIRLEAD_XDS_ENDPOINT="+s.plan.xds(),
-				"FAIRLEAD_XDS_PLAINTEXT=1",
-				"FAIRLEAD_BIND_ADDRESS="+i.at.envoy.String(),
-				"FAIRLEAD_APPLICATION_ADDRESS="+i.at.app.String(),
-				fmt.Sprintf("ENVOY_ADMIN_ACCESS_PORT=%d", s.plan.ports.admin),
-				"ENVOY_PATH="+s.programs.envoy,
-				"ENVOY_CONCURRENCY=1",
-				"AWS_REGION="+region,
-				"AWS_SHARED_CREDENTIALS_FILE="+s.credentials(),
-			),
-		})
+			env:  s.environ("APPMESH_RESOURCE_ARN="+arns[i.node], "AWS_REGION="+region, "ENVOY_CONCURRENCY=1"),
+		}
+		if err := s.ground.agent(i, &c); err != nil {
+			return err
+		}
+		agent, err := s.family.start(c)
 		if err != nil {
 			return err
 		}
-		s.agents = append(s.agents, c)
+		s.agents = append(s.agents, agent)
 	}
 	return nil
+}
+
+// startLoad sends requests to front, as one who comes from another machine.
+func (s *stack) startLoad(rate int) *load {
+	url, dial := s.ground.way()
+	return startLoad(url, dial, rate)
 }
 
 // appReady asks an application process, past its Envoy.
@@ -200,7 +196,7 @@ func (s *stack) envoyConnected(ctx context.Context, at spot) error {
 	return err
 }
 
-// answers sends one request to an application through its Envoy's ingress listener.
+// answers sends one request to an application through its Envoy.
 func (s *stack) answers(ctx context.Context, at spot) error {
 	ctx, cancel := context.WithTimeout(ctx, oneQuestion)
 	defer cancel()

@@ -14,15 +14,17 @@ func (d *demo) stay(ctx context.Context) error {
 	if !d.Stay {
 		return nil
 	}
-	front := d.stack.url(d.stack.plan.front)
 	d.screen.title("Yours now: three lines for another terminal shift the traffic. Ctrl-C ends everything.")
 	d.screen.line("")
 	// Version 1 of the AWS CLI knows AWS_DEFAULT_REGION only; all others prefer AWS_REGION.
 	d.screen.line("export AWS_ENDPOINT_URL_APP_MESH=http://%s AWS_SHARED_CREDENTIALS_FILE=%s AWS_REGION=%s AWS_DEFAULT_REGION=%s", d.stack.plan.api(), d.stack.credentials(), region, region)
 	d.screen.line("aws appmesh update-route --mesh-name %s --virtual-router-name %s --route-name %s --spec '%s'", meshName, routerName, routeName, cliSpec(weights{50, 50}))
-	d.screen.line("for i in $(seq 20); do curl -s %s; done | sort | uniq -c", front)
+	d.screen.line("for i in $(seq 20); do curl -s %s; done | sort | uniq -c", d.stack.url(d.stack.plan.front))
+	if line := d.stack.ground.byHand(); line != "" {
+		d.screen.line("# and, as root, what front does, which knows of no proxy:\n%s", line)
+	}
 	d.screen.line("")
-	d.load = startLoad(front, stayRate)
+	d.load = d.stack.startLoad(stayRate)
 	d.watch(ctx)
 	if d.asked() {
 		return nil // as the reader wanted

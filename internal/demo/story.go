@@ -24,7 +24,7 @@ type facts struct {
 // canary moves traffic from blue to green step by step, and back at once.
 func (d *demo) canary(ctx context.Context) error {
 	d.screen.title(fmt.Sprintf("Shifting traffic by UpdateRoute, under %d requests a second", rate))
-	d.load = startLoad(d.stack.url(d.stack.plan.front), rate)
+	d.load = d.stack.startLoad(rate)
 	d.screen.header()
 	if _, err := d.measure(ctx, "start", time.Now(), d.weights); err != nil {
 		return err

@@ -1,8 +1,8 @@
 package meshtest
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
 	"github.com/fairlead-mesh/fairlead/internal/intercept/rules"
+	"github.com/fairlead-mesh/fairlead/internal/netns"
 )
 
 // ProxyUser is the user and group of the agents and Envoys on hosts, whose connections
@@ -38,50 +38,26 @@ type Hosts struct {
 	Names *Names
 
 	t       testing.TB
-	middle  *namespace
-	n       int
+	network *netns.Network
 	relayed map[string]string // what listens outside -> where hosts find it
 }
 
-// Addresses of the bridge; a host's end in a number of its own.
-const (
-	middle4 = "10.77.0.1"
-	middle6 = "fd77::1"
-)
-
 // NewHosts makes a network without hosts. It lasts until the test ends. Where it cannot
 // be made, the test is skipped and told what is missing: root, the "ip" command of
-// iproute2, and nftables in the kernel or iptables.
+// iproute2, IPv6, and nftables in the kernel or iptables.
 func NewHosts(t testing.TB) *Hosts {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can make network namespaces")
+	network, err := netns.NewNetwork(true)
+	if lack := new(netns.LackError); errors.As(err, &lack) {
+		t.Skip(lack)
 	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("there is no ip command; Debian's package is iproute2")
-	}
-	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
-		t.Skip("this system has no IPv6")
-	}
-	middle, err := newNamespace()
-	if err != nil {
-		t.Skipf("this system lets nobody make network namespaces: %v", err)
-	}
-	t.Cleanup(middle.close)
-	if err := middle.do(func() error { _, err := intercept.Look(rules.Settings{Backend: rules.Auto}); return err }); err != nil {
+	h := &Hosts{Names: NewNames(), t: t, network: network, relayed: map[string]string{}}
+	h.must(err)
+	t.Cleanup(network.Close)
+	if err := network.Do(func() error { _, err := intercept.Look(rules.Settings{Backend: rules.Auto}); return err }); err != nil {
 		t.Skip(err)
 	}
-	h := &Hosts{Names: NewNames(), t: t, middle: middle, relayed: map[string]string{}}
-	h.must(middle.run(strings.Join([]string{
-		"link set lo up",
-		// With an address of its own: otherwise it takes that of one of its members, another
-		// one when a host is added, and hosts that know the old one are cut off for a while.
-		"link add bridge0 address 02:00:00:00:00:01 type bridge",
-		"addr add " + middle4 + "/24 dev bridge0",
-		"addr add " + middle6 + "/64 dev bridge0 nodad",
-		"link set bridge0 up",
-	}, "\n"), "ip", "-batch", "-"))
-	conn, err := middle.listenPacket(middle4 + ":53")
+	conn, err := network.ListenPacket(net.JoinHostPort(network.V4.String(), "53"))
 	h.must(err)
 	t.Cleanup(func() { _ = conn.Close() })
 	go h.Names.serve(conn)
@@ -99,10 +75,9 @@ func (h *Hosts) must(err error) {
 // and starts processes.
 type Host struct {
 	Name string
-	// V4 and V6 are its addresses. Its name has the first; Hosts.Names can be told more.
-	V4, V6 netip.Addr
+	// Its name has the address V4; Hosts.Names can be told more.
+	*netns.Host
 
-	*namespace
 	hosts    *Hosts
 	t        testing.TB
 	programs map[string]string // by name, where they are found
@@ -111,34 +86,11 @@ type Host struct {
 // Add makes a host with addresses of both families, and a name for the first.
 func (h *Hosts) Add(name string) *Host {
 	h.t.Helper()
-	n, err := newNamespace()
+	n, err := h.network.Add()
 	h.must(err)
-	h.t.Cleanup(n.close)
-	h.n++
-	number := 9 + h.n
-	x := &Host{
-		Name: name, namespace: n, hosts: h, t: h.t, programs: map[string]string{},
-		V4: netip.MustParseAddr(fmt.Sprintf("10.77.0.%d", number)),
-		V6: netip.MustParseAddr(fmt.Sprintf("fd77::%d", number)),
-	}
-	h.must(h.middle.run(fmt.Sprintf("link add v%d type veth peer name eth0 netns %d\nlink set v%[1]d master bridge0 up\n", number, n.tid), "ip", "-batch", "-"))
-	h.must(n.run(strings.Join([]string{
-		"link set lo up",
-		fmt.Sprintf("addr add %s/24 dev eth0", x.V4),
-		fmt.Sprintf("addr add %s/64 dev eth0 nodad", x.V6),
-		"link set eth0 up",
-		"route add default via " + middle4,
-		"route add default via " + middle6,
-	}, "\n"), "ip", "-batch", "-"))
-	for file, content := range map[string]string{
-		"/etc/resolv.conf":   "nameserver " + middle4 + "\n",
-		"/etc/hosts":         "127.0.0.1 localhost\n::1 localhost\n",
-		"/etc/nsswitch.conf": "hosts: files dns\n",
-	} {
-		h.must(n.replace(file, content))
-	}
-	h.Names.Set(name, x.V4)
-	return x
+	h.must(n.Resolve(h.network.V4))
+	h.Names.Set(name, n.V4)
+	return &Host{Name: name, Host: n, hosts: h, t: h.t, programs: map[string]string{}}
 }
 
 // Nowhere returns an address of each family where no host is.
@@ -152,24 +104,15 @@ func (h *Hosts) relay(address string) string {
 	if at, ok := h.relayed[address]; ok {
 		return at
 	}
-	l, err := h.middle.listen(middle4 + ":0")
+	l, err := h.network.Listen(net.JoinHostPort(h.network.V4.String(), "0"))
 	h.must(err)
-	h.t.Cleanup(func() { _ = l.Close() })
-	go HandleConns(l, func(from net.Conn) {
-		if to, err := net.Dial("tcp", address); err == nil {
-			go pass(to, from)
-			pass(from, to)
-		}
+	r := netns.NewRelay(l, func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
 	})
+	h.t.Cleanup(r.Close)
 	h.relayed[address] = l.Addr().String()
 	return l.Addr().String()
-}
-
-// pass copies a direction of a connection and ends both when that ends.
-func pass(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	_ = to.Close()
-	_ = from.Close()
 }
 
 // Redirect has the kernel hand the host's connections to an Envoy, with the settings that
@@ -196,14 +139,14 @@ func (x *Host) Intercept(settings ...string) *Host {
 	}
 	s, err := rules.ReadSettings(func(name string) (string, bool) { v, ok := variables[name]; return v, ok })
 	x.hosts.must(err)
-	x.hosts.must(x.do(func() error { _, err := intercept.Enable(s); return err }))
+	x.hosts.must(x.Do(func() error { _, err := intercept.Enable(s); return err }))
 	return x
 }
 
 // Listen listens on an address of the host, as an application does, until the test ends.
 func (x *Host) Listen(address string) net.Listener {
 	x.t.Helper()
-	l, err := x.listen(address)
+	l, err := x.Host.Listen(address)
 	if err != nil {
 		x.t.Fatalf("listening on host %s: %v", x.Name, err)
 	}
@@ -214,7 +157,7 @@ func (x *Host) Listen(address string) net.Listener {
 // ListenPacket listens for UDP on an address of the host until the test ends.
 func (x *Host) ListenPacket(address string) net.PacketConn {
 	x.t.Helper()
-	c, err := x.listenPacket(address)
+	c, err := x.Host.ListenPacket(address)
 	if err != nil {
 		x.t.Fatalf("listening on host %s: %v", x.Name, err)
 	}
@@ -252,7 +195,7 @@ func (x *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 	}
 	for _, a := range addrs {
 		if !strings.HasSuffix(network, "4") && a.Is6() || !strings.HasSuffix(network, "6") && a.Is4() {
-			return x.dial(ctx, network, net.JoinHostPort(a.String(), port))
+			return x.Host.Dial(ctx, network, net.JoinHostPort(a.String(), port))
 		}
 	}
 	return nil, fmt.Errorf("%s has no address for %s", host, network)
@@ -276,23 +219,6 @@ func (x *Host) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
-}
-
-// Start starts a command on the host.
-func (x *Host) Start(cmd *exec.Cmd) error { return x.do(cmd.Start) }
-
-// Output runs a command on the host, and returns what it has written to standard output.
-// The error holds what it has written to standard error.
-func (x *Host) Output(cmd *exec.Cmd) (string, error) {
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := x.Start(cmd); err != nil {
-		return "", err
-	}
-	if err := cmd.Wait(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, bytes.TrimSpace(complaint.Bytes()))
-	}
-	return out.String(), nil
 }
 
 // Agent returns a command of fairlead-agent that runs on the host as root, with nothing in
@@ -322,7 +248,7 @@ func (x *Host) Program(file, name string) string {
 	if path, ok := x.programs[name]; ok {
 		return path
 	}
-	path, err := x.bind(file, name)
+	path, err := x.Bind(file, name)
 	x.hosts.must(err)
 	x.programs[name] = path
 	return path
@@ -330,7 +256,7 @@ func (x *Host) Program(file, name string) string {
 
 // Namespace returns the path of the host's network namespace, as container runtimes hand
 // one to a CNI plugin.
-func (x *Host) Namespace() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), x.net.Fd()) }
+func (x *Host) Namespace() string { return x.Path() }
 
 // Proxy starts fairlead-agent with an Envoy on the host, as ProxyUser, until the test
 // ends, and does not wait for it. The settings are added to the agent's environment.
@@ -346,16 +272,11 @@ func (x *Host) ProxyWith(p *Plane, resource string, command []string, settings .
 	path, err := agentBinary()
 	x.hosts.must(err)
 	agent, envoy := x.Program(path, "fairlead-agent"), x.Program(EnvoyPath(x.t), "envoy")
-	tmp := private + "/tmp"
-	x.hosts.must(x.do(func() error {
-		if err := os.MkdirAll(tmp, 0o700); err != nil {
-			return err
-		}
-		return os.Chown(tmp, ProxyUser, ProxyUser)
-	}))
+	tmp, err := x.Folder("tmp", ProxyUser)
+	x.hosts.must(err)
 	var flags []string
 	if command != nil {
-		application, err := x.bind(command[0], "application")
+		application, err := x.Bind(command[0], "application")
 		x.hosts.must(err)
 		command = append([]string{application}, command[1:]...)
 		flags = []string{"--user", strconv.Itoa(applicationUser)}
@@ -379,7 +300,7 @@ func (x *Host) ProxyWith(p *Plane, resource string, command []string, settings .
 // started starts the agent of a proxy.
 func (x *Host) started(cmd *exec.Cmd, resource string) *Proxy {
 	x.t.Helper()
-	p := &Proxy{Bind: "127.0.0.1", Log: &Log{}, cmd: cmd, done: make(chan struct{}), dial: x.dial}
+	p := &Proxy{Bind: "127.0.0.1", Log: &Log{}, cmd: cmd, done: make(chan struct{}), dial: x.Host.Dial}
 	r, w, err := os.Pipe()
 	x.hosts.must(err)
 	// Envoy opens /dev/stdout anew, which another user's pipe does not let it.

@@ -11,8 +11,8 @@ import (
 // metadata service of the platform, which all hosts reach.
 func (h *Hosts) ServeAt(address, port string, handler http.Handler) {
 	h.t.Helper()
-	h.must(h.middle.run("addr add "+address+"/32 dev bridge0\n", "ip", "-batch", "-"))
-	l, err := h.middle.listen(net.JoinHostPort(address, port))
+	h.must(h.network.Has(address))
+	l, err := h.network.Listen(net.JoinHostPort(address, port))
 	h.must(err)
 	s := &http.Server{Handler: handler, ReadHeaderTimeout: wait}
 	go func() { _ = s.Serve(l) }()
@@ -26,7 +26,7 @@ func (h *Hosts) Reach(address string) string { return h.relay(address) }
 // where every user of the host can run it, and returns where. A name is used once.
 func (x *Host) Install(file, name string) string {
 	x.t.Helper()
-	path, err := x.bind(file, name)
+	path, err := x.Bind(file, name)
 	x.hosts.must(err)
 	return path
 }
