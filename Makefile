@@ -32,7 +32,7 @@ LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-versions check check-fast build generate bench fuzz soak lock clean \
+.PHONY: help demo test test-versions test-spire check check-fast build generate bench fuzz soak lock clean \
 	need-go need envoy test-go test-race test-fuzz test-clients lint lint-containers check-generated check-tidy
 
 help: ## list the targets
@@ -49,6 +49,13 @@ test-versions: need envoy ## fetch each older Envoy that versions.yaml names, an
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 10m ./test/envoy -run '^TestEnvoysOfSeveralVersions$$'
 	@bad=0; for envoy in "$(CURDIR)"/.tools/envoy-1.*/envoy; do echo "== $$("$$envoy" --version | tr -d '\n')"; \
 		ENVOY_PATH="$$envoy" $(PYTHON) tools/gotest.py -count=1 -timeout 20m $(ENVOY_ROOMS) || bad=1; done; exit $$bad
+
+test-spire: need-go envoy ## test with a real SPIRE, built first (ten minutes, 1.2 GB of modules and a C compiler)
+	@mkdir -p .tools/spire
+	@echo "== building SPIRE"
+	@CGO_ENABLED=1 GOFLAGS="-trimpath -buildvcs=false" $(GO) -C test/spire/servers build -ldflags "-s -w" -o "$(CURDIR)/.tools/spire/" \
+		github.com/spiffe/spire/cmd/spire-agent github.com/spiffe/spire/cmd/spire-server
+	@FAIRLEAD_TEST_SPIRE="$(CURDIR)/.tools/spire" $(PYTHON) tools/gotest.py -count=1 -timeout 10m ./test/spire
 
 check: need check-fast check-tidy check-generated lint lint-containers ## all that must hold before a commit, tests aside
 
@@ -74,7 +81,7 @@ bench: need envoy build ## run the benchmarks (BENCH=name picks some)
 	@tools/each.sh Benchmark | while read -r dir names; do \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
 
-fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits under load, older Envoys, each field taken out (hours)
+fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits under load, older Envoys, SPIRE, each field taken out (hours)
 	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
 	@tools/fuzz.sh $(REQUESTS)x FuzzRequests
 	@echo "== $(MESHES) random meshes, checked by an Envoy and taken by running ones (some minutes)"
@@ -85,6 +92,7 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 	@echo "== $(RECONNECTS) reconnects of an Envoy (a quarter of an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/agent -run '^TestNothingGrows$$' -reconnects $(RECONNECTS)
 	@$(MAKE) --no-print-directory test-versions
+	@$(MAKE) --no-print-directory test-spire
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 240m ./test/takeout -all
 

@@ -49,7 +49,15 @@ type Voucher struct {
 	Region string
 	// Subject is who it is about, in the provider's words.
 	Subject string
+	// Audience is for whom a token was made; the first if there are several, "" for other
+	// proofs.
+	Audience string
 }
+
+// ErrNotProven is among what the errors of AssumeRoleWithWebIdentity and its kind wrap
+// when it is not proven who somebody is: what was brought does not hold, or cannot be
+// looked into just now. What else they refuse is refused to somebody who is known.
+var ErrNotProven = errors.New("it is not proven who asks")
 
 // The types of those whom others vouch for, as in CloudTrail where it has them.
 const (
@@ -92,7 +100,7 @@ func (a *Service) AssumeRoleWithWebIdentity(ctx context.Context, f Federated, to
 		}
 		return a.exchange(e, []federation.Subject{who})
 	}
-	return Assumed{}, mesh.Errorf(mesh.ErrForbidden, "account %s has no identity provider for the issuer of the token", e.account)
+	return Assumed{}, marked{mesh.Errorf(mesh.ErrForbidden, "account %s has no identity provider for the issuer of the token", e.account), ErrNotProven}
 }
 
 // AssumeRoleWithCertificate is AssumeRoleWithWebIdentity for who has shown a client
@@ -106,7 +114,7 @@ func (a *Service) AssumeRoleWithCertificate(_ context.Context, f Federated, chai
 		return Assumed{}, mesh.Errorf(mesh.ErrBadRequest, "the connection has no client certificate: connect to this server by TLS, with one, and with nothing in between that ends TLS")
 	}
 	var subjects []federation.Subject
-	refused := error(mesh.Errorf(mesh.ErrForbidden, "account %s has no identity provider for certificates", e.account))
+	refused := error(marked{mesh.Errorf(mesh.ErrForbidden, "account %s has no identity provider for certificates", e.account), ErrNotProven})
 	for _, p := range a.providersOf(e.account) {
 		if p.Settings().Certificate == nil {
 			continue
@@ -161,8 +169,17 @@ func notProven(err error) error {
 	}
 	var e *federation.Error
 	errors.As(err, &e)
-	return mesh.Errorf(code, "%s", e.Error())
+	return marked{mesh.Errorf(code, "%s", e.Error()), ErrNotProven}
 }
+
+// marked is a refusal with what tells it from others of its code.
+type marked struct{ refusal, mark error }
+
+// Error returns the refusal's text.
+func (m marked) Error() string { return m.refusal.Error() }
+
+// Unwrap returns both.
+func (m marked) Unwrap() []error { return []error{m.refusal, m.mark} }
 
 // exchange is a Federated that has been checked.
 type exchange struct {
@@ -215,7 +232,7 @@ func (a *Service) exchange(e *exchange, subjects []federation.Subject) (Assumed,
 		// Which provider is named does not matter for a denial.
 		trusted = trusted && !slices.ContainsFunc(subjects, func(s federation.Subject) bool { return role.trust.deniesSubject(e.facts(s, session, now)) })
 	}
-	out := Assumed{Voucher: Voucher{Type: e.kind, Account: e.account, Region: e.region, Provider: iamARN(e.account, who.Provider, e.region), Subject: who.Name}}
+	out := Assumed{Voucher: Voucher{Type: e.kind, Account: e.account, Region: e.region, Provider: iamARN(e.account, who.Provider, e.region), Subject: who.Name, Audience: audience(who)}}
 	if !trusted {
 		return out, mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to perform: %s on resource: %s because the role is not there or its trust policy does not allow it",
 			quote(who.Name), e.action, e.RoleARN)
@@ -250,6 +267,15 @@ func label(s federation.Subject) string {
 		return name
 	}
 	return s.Name
+}
+
+// audience returns for whom the token was made that a proof is.
+func audience(s federation.Subject) string {
+	issuer, _ := strings.CutPrefix(s.Provider, "oidc-provider/")
+	if all := s.Claims[issuer+":aud"]; len(all) > 0 {
+		return all[0]
+	}
+	return ""
 }
 
 // sessionName makes a session's name of a subject: what a name cannot have becomes a

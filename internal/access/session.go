@@ -147,18 +147,25 @@ func checkSessionPolicy(document json.RawMessage) (json.RawMessage, error) {
 		return nil, nil
 	}
 	if _, err := ParsePolicy(document); err != nil {
-		return nil, mesh.Errorf(mesh.ErrBadRequest, "session policy: %v", err)
+		return nil, badPolicy("session policy: %v", err)
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, document); err != nil {
-		return nil, mesh.Errorf(mesh.ErrBadRequest, "session policy is not valid JSON")
+		return nil, badPolicy("session policy is not valid JSON")
 	}
 	// As it will be in the token.
 	escaped, err := json.Marshal(json.RawMessage(compact.Bytes()))
 	if err != nil || len(escaped) > MaxSessionPolicy {
-		return nil, mesh.Errorf(mesh.ErrBadRequest, "session policy has %d bytes, allowed are %d", len(escaped), MaxSessionPolicy)
+		return nil, badPolicy("session policy has %d bytes, allowed are %d", len(escaped), MaxSessionPolicy)
 	}
 	return escaped, nil
+}
+
+// ErrSessionPolicy is among what an error wraps that refuses the policy of a session.
+var ErrSessionPolicy = errors.New("the session policy cannot be used")
+
+func badPolicy(format string, args ...any) error {
+	return marked{mesh.Errorf(mesh.ErrBadRequest, format, args...), ErrSessionPolicy}
 }
 
 // sessionCache remembers unsealed tokens by their hashes. When half of its room is

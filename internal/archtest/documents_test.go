@@ -81,7 +81,7 @@ func TestVersionsAgree(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(readFile(t, "versions.yaml")), &versions); err != nil {
 		t.Fatalf("decoding versions.yaml: %v", err)
 	}
-	for _, file := range []string{"go.mod", "tools/go.mod", "test/clients/gosdk1/go.mod", "test/telemetry/receivers/go.mod"} {
+	for _, file := range []string{"go.mod", "tools/go.mod", "test/clients/gosdk1/go.mod", "test/telemetry/receivers/go.mod", "test/spire/servers/go.mod"} {
 		if want := versions["go"]["minimum"]; !strings.Contains(readFile(t, file), "\ngo "+want+"\n") {
 			t.Errorf("%s does not say 'go %s', as versions.yaml does", file, want)
 		}
@@ -89,7 +89,7 @@ func TestVersionsAgree(t *testing.T) {
 	for name, place := range map[string]struct{ file, form string }{
 		"go-v1":      {"test/clients/gosdk1/go.mod", "\tgithub.com/aws/aws-sdk-go v%s\n"},
 		"go-v2":      {"go.mod", "\tgithub.com/aws/aws-sdk-go-v2/service/appmesh v%s\n"},
-		"java":       {"test/clients/java/pom.xml", "<artifactId>appmesh</artifactId>\n      <version>%s</version>"},
+		"java":       {"test/clients/java/pom.xml", "<awssdk.version>%s</awssdk.version>"},
 		"javascript": {"test/clients/javascript/package-lock.json", "\"node_modules/@aws-sdk/client-app-mesh\": {\n      \"version\": \"%s\","},
 	} {
 		if want := fmt.Sprintf(place.form, versions["sdks"][name]); !strings.Contains(readFile(t, place.file), want) {

@@ -1,7 +1,7 @@
 // Package restapi serves two APIs on one handler: the App Mesh REST API, the 38
-// operations of the service model, and Fairlead's own under /v1; and beside them the APIs
-// of other rooms that it is given (Target). All share the check of signatures, the rates,
-// the audit log and one mapping of errors.
+// operations of the service model, and Fairlead's own under /v1; beside them the APIs
+// of other rooms that it is given (Target), and what of AWS's STS /v1 has too. All share
+// the check of signatures, the rates, the audit log and one mapping of errors.
 //
 // What differs between the operations of App Mesh is data in a table, which one generic
 // handler reads; the table is generated (operations_gen.go) by internal/gen. Those of

@@ -37,6 +37,8 @@ func (h *handler) audit(x *exchange, out any, body []byte, refusal *mesh.Error) 
 		e.Name, e.Source, e.ReadOnly = x.route.name(), x.route.source(), x.route.readOnly()
 	case x.target != nil:
 		e.Source = x.target.Source
+	case x.sts:
+		e.Source = audit.STS
 	case ownPath(x.r.URL.EscapedPath()):
 		e.Source = audit.Fairlead
 	default:

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -78,8 +79,8 @@ func New(cfg Config) http.Handler {
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
 		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
 		ca: cfg.CA, bundleStreams: cfg.BundleStreams,
-		routes: newRouter(operations, v1.Operations),
-		rates:  newRates(cfg.Now, cfg.Store.Quotas),
+		routes: newRouter(operations, v1.Operations), sts: newSTSRoutes(),
+		rates: newRates(cfg.Now, cfg.Store.Quotas),
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -97,6 +98,7 @@ type handler struct {
 	problems func(account, region, mesh string) []Problem
 	log      *slog.Logger
 	routes   *router
+	sts      map[string]*route // the query API's, by their names
 	rates    *rates
 
 	configuration func(id mesh.ID, connection string) (Configuration, bool, error)
@@ -112,10 +114,14 @@ type exchange struct {
 	start  time.Time
 	addr   netip.Addr    // where it comes from
 	target *Target       // of the API that it is for, nil for those of this package
+	sts    bool          // it is for the query API
+	form   url.Values    // of the query API
 	route  *route        // nil while unknown
 	caller access.Caller // empty while unknown
 	// voucher says for an unsigned request who has vouched for whom, once that is known.
 	voucher access.Voucher
+	// assumed is the session that was made for the caller, if one was.
+	assumed access.Principal
 
 	// What the audit log is told, as far as it is known.
 	in         *input          // of the App Mesh API
@@ -155,12 +161,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.audit(x, out, body, nil)
+	if x.sts {
+		if body, err = stsBody(x, out); err != nil {
+			h.refuse(x, fmt.Errorf("writing an answer: %w", err))
+			return
+		}
+	}
 	h.write(x, http.StatusOK, "", body)
 }
 
 // serve does what a request asks for and returns the answer to be encoded.
 func (h *handler) serve(x *exchange, path string) (any, error) {
 	var labels params
+	x.sts = isSTS(x.r, path)
 	if x.target, x.route = h.matchTarget(x.r, path); x.target == nil {
 		x.route, labels = h.routes.match(x.r.Method, path)
 	}
@@ -172,6 +185,11 @@ func (h *handler) serve(x *exchange, path string) (any, error) {
 	defer cancel()
 	if x.target != nil {
 		return h.serveTarget(ctx, x, body)
+	}
+	if x.sts {
+		if body, err = x.route.sts.input(x.route.operation, x.form); err != nil {
+			return nil, err
+		}
 	}
 	if x.route.own != nil {
 		return h.serveOwn(ctx, x, &labels, body)
@@ -210,7 +228,16 @@ func (h *handler) admit(x *exchange, path string) ([]byte, error) {
 }
 
 // authenticate reads the body and finds out who signed the request.
-func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
+func (h *handler) authenticate(x *exchange, path string) (body []byte, err error) {
+	if x.sts { // the body names the operation
+		if body, err = readBody(x); err != nil {
+			return nil, err
+		}
+		if x.form, x.route, err = h.matchSTS(body); err != nil {
+			return nil, err
+		}
+		return body, h.identify(x, body)
+	}
 	if x.route == nil {
 		drain(x)
 		what := "the App Mesh API"
@@ -222,20 +249,21 @@ func (h *handler) authenticate(x *exchange, path string) ([]byte, error) {
 		}
 		return nil, mesh.Errorf(mesh.ErrUnknownOperation, "%s %s is not an operation of %s", v1.Clip(x.r.Method), v1.Clip(path), what)
 	}
-	body, err := readBody(x)
-	if err != nil {
+	if body, err = readBody(x); err != nil {
 		return nil, err
 	}
+	return body, h.identify(x, body)
+}
+
+// identify finds out who signed the request, if it needs a signature.
+func (h *handler) identify(x *exchange, body []byte) (err error) {
 	if x.route.unsigned() {
-		return body, nil
+		return nil
 	}
 	req := access.HTTPRequest(x.r, body)
-	req.SourceIP, req.Secure = x.addr, x.r.TLS != nil
-	if x.target != nil {
-		req.Service = x.target.Service
-	}
+	req.SourceIP, req.Secure, req.Service = x.addr, x.r.TLS != nil, x.route.service()
 	x.caller, err = h.verify(req)
-	return body, err
+	return err
 }
 
 // readBody reads the body whole. A declared length over the bound is refused before
@@ -278,6 +306,12 @@ func (h *handler) refuse(x *exchange, err error) {
 		h.log.ErrorContext(x.r.Context(), "request failed", "requestId", x.id, "operation", x.operation(), "error", err)
 		refusal = internalError(x)
 	}
+	if x.sts {
+		refusal, status, body := stsWords(x, err, refusal)
+		h.audit(x, nil, body, refusal)
+		h.write(x, status, refusal.Code, body)
+		return
+	}
 	status, answer := refusal.Code.Status(), any(errorBody{refusal.Message})
 	if x.target != nil {
 		refusal, status, answer = x.target.inWordsOf(x, err, refusal)
@@ -318,8 +352,11 @@ func (h *handler) write(x *exchange, status int, code mesh.Code, body []byte) {
 		header["x-amzn-ErrorType"] = []string{string(code)}
 	}
 	header.Set("Content-Type", jsonType)
-	if x.target != nil {
+	switch {
+	case x.target != nil:
 		header.Set("Content-Type", targetType)
+	case x.sts:
+		header.Set("Content-Type", xmlType)
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	x.w.WriteHeader(status)

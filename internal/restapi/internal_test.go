@@ -144,6 +144,37 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// FuzzSTS reads forms of the query API: whatever is in one, it becomes an input of the
+// operation that it names, or is refused as what the sender can mend.
+func FuzzSTS(f *testing.F) {
+	for name := range stsOperations {
+		f.Add("Action=" + name + "&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A000000000001%3Arole%2Fr&RoleSessionName=me&DurationSeconds=900&Policy=%7B%7D&WebIdentityToken=a.b.c")
+		f.Add("Action=" + name + "&Version=2011-06-15&DurationSeconds=0900&Policy=null&RoleArn=%ff")
+	}
+	f.Add("Action=GetCallerIdentity;Version=2011-06-15")
+	h := &handler{sts: newSTSRoutes()}
+	f.Fuzz(func(t *testing.T, body string) {
+		form, rt, err := h.matchSTS([]byte(body))
+		var in []byte
+		if err == nil {
+			in, err = rt.sts.input(rt.operation, form)
+		}
+		if err != nil {
+			var refusal *mesh.Error
+			if !errors.As(err, &refusal) || refusal.Message == "" || refusal.Code != mesh.ErrBadRequest && refusal.Code != mesh.ErrUnknownOperation {
+				t.Fatalf("refused with %v", err)
+			}
+			if _, status, _ := stsWords(&exchange{}, err, refusal); status != http.StatusBadRequest {
+				t.Fatalf("%v has status %d", err, status)
+			}
+			return
+		}
+		if _, _, bad := rt.own.Decode(func(string) string { return "" }, "", in); strings.Contains(rt.sts.named(bad).Error(), "request body") {
+			t.Fatalf("%s became %s: %v", body, in, bad)
+		}
+	})
+}
+
 // checkDecoded checks that an input is whole.
 func checkDecoded(t *testing.T, in *input) {
 	t.Helper()

@@ -101,12 +101,18 @@ func (p *plane) client(tb testing.TB, c access.Credentials) *client.Client {
 // signed returns a request, signed for a region.
 func (p *plane) signed(tb testing.TB, c access.Credentials, region, method, path, body string) *http.Request {
 	tb.Helper()
+	return p.signedFor(tb, c, "appmesh", region, method, path, body)
+}
+
+// signedFor is signed for a service.
+func (p *plane) signedFor(tb testing.TB, c access.Credentials, service, region, method, path, body string) *http.Request {
+	tb.Helper()
 	req, err := http.NewRequestWithContext(tb.Context(), method, p.srv.URL+path, strings.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	hash := sha256.Sum256([]byte(body))
-	if err := v4.NewSigner().SignHTTP(tb.Context(), awsCredentials(c), req, hex.EncodeToString(hash[:]), "appmesh", region, time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(tb.Context(), awsCredentials(c), req, hex.EncodeToString(hash[:]), service, region, time.Now()); err != nil {
 		tb.Fatal(err)
 	}
 	return req

@@ -27,12 +27,14 @@ type node struct {
 }
 
 // route is an operation with the names of its path's labels, in order: one of the App
-// Mesh API, one of our own, or one of a target, which has no labels.
+// Mesh API, one of our own, or one of a target, which has no labels. One of STS is one of
+// our own in another form.
 type route struct {
 	op        *Operation
 	own       *v1.Operation
 	target    *Target
-	operation string // of the target: its name
+	sts       *stsOperation
+	operation string // of the target, and of STS: its name
 	read      bool   // of the target: it changes nothing
 	labels    []string
 }
@@ -40,7 +42,7 @@ type route struct {
 // name returns the name of the operation.
 func (r *route) name() string {
 	switch {
-	case r.target != nil:
+	case r.target != nil, r.sts != nil:
 		return r.operation
 	case r.own != nil:
 		return r.own.Name
@@ -50,6 +52,17 @@ func (r *route) name() string {
 
 // unsigned reports whether requests need no signature.
 func (r *route) unsigned() bool { return r.own != nil && r.own.Unsigned }
+
+// service returns the service that signatures must be scoped to; "" for App Mesh.
+func (r *route) service() string {
+	switch {
+	case r.target != nil:
+		return r.target.Service
+	case r.sts != nil:
+		return stsService
+	}
+	return ""
+}
 
 // readOnly reports whether the operation changes nothing.
 func (r *route) readOnly() bool {
@@ -67,6 +80,8 @@ func (r *route) source() string {
 	switch {
 	case r.target != nil:
 		return r.target.Source
+	case r.sts != nil:
+		return audit.STS
 	case r.own != nil:
 		return audit.Fairlead
 	}

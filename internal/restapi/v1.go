@@ -30,6 +30,9 @@ func (h *handler) serveOwn(ctx context.Context, x *exchange, labels *params, bod
 	if x.route.unsigned() {
 		x.parameters = withoutProof(parameters)
 	}
+	if x.sts {
+		bad = x.route.sts.named(bad)
+	}
 	if len(bad) > 0 {
 		return nil, mesh.Errorf(mesh.ErrBadRequest, "%s", bad.Error())
 	}

@@ -143,7 +143,7 @@ func (c ownCall) assumeRoleWithAWSIdentity(ctx context.Context, in *v1.AssumeRol
 // account, so that nobody who cannot prove who they are can use up its rates; one that
 // was refused counts as a request that could not be authenticated.
 func (c ownCall) assumed(a access.Assumed, err error) error {
-	c.x.voucher = a.Voucher
+	c.x.voucher, c.x.assumed = a.Voucher, a.Principal
 	var refusal *mesh.Error
 	if errors.As(err, &refusal) && refusal.Code != mesh.ErrServiceUnavailable {
 		c.rates.failed(c.rates.source(c.x.addr, ""))

@@ -90,6 +90,7 @@ func (c ownCall) assumeRole(ctx context.Context, in *v1.AssumeRoleInput) (any, e
 	if err != nil {
 		return nil, err
 	}
+	c.x.assumed = who
 	return v1.AssumeRoleOutput{Credentials: newCredentials(creds), AssumedRoleARN: who.ARN}, nil
 }
 

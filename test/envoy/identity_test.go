@@ -30,13 +30,16 @@ type vouchedStage struct {
 
 const frontRole = "arn:aws:iam::" + meshtest.Account + ":role/front"
 
-func newVouchedStage(t *testing.T) *vouchedStage {
+// newVouchedStage returns one whose streams end after two seconds.
+func newVouchedStage(t *testing.T) *vouchedStage { return newVouchedStageWith(t, 2*time.Second) }
+
+func newVouchedStageWith(t *testing.T, streamAge time.Duration) *vouchedStage {
 	t.Helper()
 	meshtest.EnvoyPath(t) // skips before anything is started
 	s := &vouchedStage{issuer: standin.NewIssuer(t, jose.ES256, false), token: filepath.Join(t.TempDir(), "token")}
 	s.stage = &stage{t: t, plane: meshtest.StartWith(t, meshtest.Options{Change: func(c *server.Config) {
 		c.LoopbackIdentity = true
-		c.MaxStreamAge = 2 * time.Second
+		c.MaxStreamAge = streamAge
 	}})}
 	s.plane.Put(t, "/meshes", `{"meshName":"test"}`)
 	_, host, _ := strings.Cut(s.issuer.URL, "://")

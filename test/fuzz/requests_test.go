@@ -20,7 +20,7 @@ import (
 )
 
 // FuzzRequests signs and sends requests of any method, path, query and body, to both
-// APIs. Whatever is sent, the server answers, in the API's form, and not with a fault of
+// APIs, and forms to STS's. Whatever is sent, the server answers, in the API's form, and not with a fault of
 // its own: no panic, no status 500.
 func FuzzRequests(f *testing.F) {
 	for _, s := range seeds {
@@ -39,9 +39,13 @@ func FuzzRequests(f *testing.F) {
 		if !ok {
 			t.Skip("not a request that HTTP can carry")
 		}
-		sum := sha256.Sum256(body)
+		sum, service := sha256.Sum256(body), "appmesh"
+		if bytes.HasPrefix(body, []byte("Action=")) { // STS
+			service = "sts"
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
 		signing.Lock()
-		err := signer.SignHTTP(req.Context(), p.Creds, req, hex.EncodeToString(sum[:]), "appmesh", meshtest.Region, time.Now())
+		err := signer.SignHTTP(req.Context(), p.Creds, req, hex.EncodeToString(sum[:]), service, meshtest.Region, time.Now())
 		signing.Unlock()
 		if err != nil {
 			t.Skip("not a request that can be signed")
@@ -129,4 +133,7 @@ var seeds = [][4]string{
 	{"GET", "v1/events", "limit=2&eventName=CreateMesh&startTime=2026-01-01T00:00:00Z", ""},
 	{"GET", "v1/meshes/m/proxies", "", ""},
 	{"GET", "v1/meshes/m/problems", "meshOwner=000000000001", ""},
+	{"POST", "", "", "Action=GetCallerIdentity&Version=2011-06-15"},
+	{"POST", "", "", "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A000000000001%3Arole%2Fo&RoleSessionName=s&DurationSeconds=900&Policy=%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D"},
+	{"POST", "", "", "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A000000000001%3Arole%2Fo&RoleSessionName=s&WebIdentityToken=e30.eyJpc3MiOiJodHRwczovL3gifQ.e30"},
 }

@@ -11,6 +11,8 @@ const (
 	AppMesh = "appmesh.amazonaws.com"
 	// CloudMap is the Cloud Map API.
 	CloudMap = "servicediscovery.amazonaws.com"
+	// STS is the query API of AWS's Security Token Service.
+	STS = "sts.amazonaws.com"
 	// Fairlead is Fairlead's own API under /v1.
 	Fairlead = "fairlead"
 )
@@ -29,7 +31,7 @@ const (
 type Event struct {
 	Time      time.Time // when it was answered; zero for now
 	RequestID string
-	// Source is the service that was called: AppMesh, CloudMap or Fairlead.
+	// Source is the service that was called: AppMesh, CloudMap, STS or Fairlead.
 	Source string
 	// Name is the operation; "" is written as "Unknown".
 	Name     string

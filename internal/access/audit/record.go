@@ -77,6 +77,7 @@ const (
 	// The versions of the APIs that have one.
 	appMeshVersion  = "2019-01-25"
 	cloudMapVersion = "2017-03-14"
+	stsVersion      = "2011-06-15"
 )
 
 // Bounds of what a record holds, in bytes.
@@ -116,6 +117,8 @@ func newRecord(e *Event, now func() time.Time) record {
 		r.APIVersion = appMeshVersion
 	case e.Source == CloudMap:
 		r.APIVersion = cloudMapVersion
+	case e.Source == STS:
+		r.APIVersion = stsVersion
 	}
 	if e.Owner != "" && e.Owner != e.Account {
 		r.AdditionalEventData = &additional{MeshOwner: clip(e.Owner, maxName)}

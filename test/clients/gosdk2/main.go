@@ -2,6 +2,7 @@
 //
 //	gosdk2 operations SETTINGS    calls each operation, and meets each error of the model
 //	gosdk2 terraform SETTINGS     does what Terraform's AWS provider does
+//	gosdk2 identity SETTINGS      calls by what the environment says alone
 //
 // SETTINGS is a JSON file that says where the control plane is. What was seen is printed
 // as one line of JSON for the tests in Python beside this folder. It may import the
@@ -82,11 +83,11 @@ func main() {
 
 func start(args []string) (err error) {
 	if len(args) != 2 {
-		return errors.New("give a command, operations or terraform, and the file with the settings")
+		return errors.New("give a command, operations, terraform or identity, and the file with the settings")
 	}
 	commands := map[string]func(*run){"operations": (*run).operations, "terraform": (*run).terraform}
 	command := commands[args[0]]
-	if command == nil {
+	if command == nil && args[0] != "identity" {
 		return fmt.Errorf("there is no command %q", args[0])
 	}
 	text, err := os.ReadFile(args[1])
@@ -95,6 +96,9 @@ func start(args []string) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+	if args[0] == "identity" {
+		return identity(ctx, text)
+	}
 	r := &run{ctx: ctx, called: map[string]bool{}, errors: map[string]string{}}
 	if err := json.Unmarshal(text, &r.settings); err != nil {
 		return fmt.Errorf("decoding the settings: %w", err)

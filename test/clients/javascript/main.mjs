@@ -1,18 +1,24 @@
 // A client of App Mesh as programs in JavaScript have them: AWS's SDK for JavaScript v3, unchanged.
 //
 //     node main.mjs operations SETTINGS
+//     node main.mjs identity SETTINGS
 //
-// calls each operation and meets each error of the model. SETTINGS is a JSON file that says where
-// the control plane is. What was seen is printed as one line of JSON for the tests in Python.
+// The first calls each operation and meets each error of the model, the second calls by what the
+// environment says alone. SETTINGS is a JSON file that says where the control plane is. What was seen is printed as one line of JSON for the tests in Python.
 
 import { readFileSync } from "node:fs";
 import * as sdk from "@aws-sdk/client-app-mesh";
+import { identity } from "./identity.mjs";
 import { Run } from "./operations.mjs";
 
 const [verb, file] = process.argv.slice(2);
-if (verb !== "operations" || !file) {
-  console.error("give the command, operations, and the file with the settings");
+if (!["operations", "identity"].includes(verb) || !file) {
+  console.error("give the command, operations or identity, and the file with the settings");
   process.exit(2);
+}
+if (verb === "identity") {
+  console.log(JSON.stringify(await identity(JSON.parse(readFileSync(file, "utf8")).mesh)));
+  process.exit(0);
 }
 const run = new Run(JSON.parse(readFileSync(file, "utf8")));
 await run.all();

@@ -12,8 +12,8 @@ import software.amazon.awssdk.protocols.jsoncore.JsonNode;
 /**
  * A client of App Mesh as programs in Java have them: AWS's SDK for Java v2, unchanged.
  *
- * <p>{@code Main operations SETTINGS} calls each operation and meets each error of the model. SETTINGS is a JSON
- * file that says where the control plane is. What was seen is printed as one line of JSON for the tests in Python.
+ * <p>{@code Main operations SETTINGS} calls each operation and meets each error of the model, {@code Main identity
+ * SETTINGS} calls by what the environment says alone. SETTINGS is a JSON file that says where the control plane is. What was seen is printed as one line of JSON for the tests in Python.
  */
 public final class Main {
     private Main() {}
@@ -44,9 +44,13 @@ public final class Main {
 
     /** Runs the command. */
     public static void main(String[] args) throws Exception {
-        if (args.length != 2 || !args[0].equals("operations")) {
-            System.err.println("give the command, operations, and the file with the settings");
+        if (args.length != 2 || !List.of("operations", "identity").contains(args[0])) {
+            System.err.println("give the command, operations or identity, and the file with the settings");
             System.exit(2);
+        }
+        if (args[0].equals("identity")) {
+            System.out.println(Identity.run(JsonNode.parser().parse(Files.readString(Path.of(args[1]))).asObject().get("mesh").text()));
+            return;
         }
         Checks checks = new Checks(Settings.read(Path.of(args[1])));
         new Operations(checks).run();
