@@ -11,19 +11,22 @@ const (
 	atOnce       = 2
 	restartFirst = 500 * time.Millisecond // the first pause; it doubles
 	restartMost  = 5 * time.Second
+	// killedCode is the code of an Envoy that was killed (SIGKILL), which it does not do to
+	// itself: no sign of one that cannot start.
+	killedCode = 128 + 9
 )
 
 // restarts decides whether and when an Envoy that ended by itself is started again.
 type restarts struct {
 	most   int // in a row
 	used   int // since one ran for healthyAfter
-	failed int // that never served, since one did
+	failed int // that never served and were not killed, since one did or was
 }
 
 // next is told how the last Envoy ended, for how long it had run, and whether it served
 // meanwhile. One that ended with code 0 was told to end, by its admin interface or by a signal
-// of its own; one that served is no Envoy that cannot start, and is started again at once.
-// Pauses are for those that keep failing to.
+// of its own; one that served is no Envoy that cannot start, and nor is one that was killed:
+// both are started again at once. Pauses are for those that keep failing to.
 func (r *restarts) next(code int, ran time.Duration, served bool) (pause time.Duration, again bool) {
 	if ran >= healthyAfter {
 		r.used = 0
@@ -33,7 +36,7 @@ func (r *restarts) next(code int, ran time.Duration, served bool) (pause time.Du
 	}
 	r.used++
 	r.failed++
-	if served {
+	if served || code == killedCode {
 		r.failed = 0
 	}
 	if r.failed <= atOnce {
