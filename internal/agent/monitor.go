@@ -22,7 +22,7 @@ const (
 	watchAtStart = 100 * time.Millisecond
 	starting     = 5 * time.Second
 	// liveAtStart is how often it asks such an Envoy meanwhile whether it is live.
-	liveAtStart = 10 * time.Millisecond
+	liveAtStart = 25 * time.Millisecond
 	// watchWhileAway is how often the monitor looks at an Envoy that does not serve yet, or
 	// is not connected.
 	watchWhileAway = time.Second

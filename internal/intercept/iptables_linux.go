@@ -115,7 +115,7 @@ func entriesOf(in rules.Installed) []entry {
 func (iptables) want(tables []rules.Table) map[bool][]entry {
 	out := map[bool][]entry{}
 	for _, t := range tables {
-		var in rules.Installed
+		var in rules.Installed // which of its tables things are in is no matter here
 		for _, c := range t.Chains {
 			if !c.Hooked() {
 				in.NAT.Chains = append(in.NAT.Chains, rules.IPTablesChain(c.Name))
