@@ -90,13 +90,23 @@ func died(t *testing.T, x *meshtest.Proxy) time.Time {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	gone(t, pid)
+	return time.Now()
+}
+
+// gone waits until a killed process is dead. Before, the kernel may open connections for it
+// that it then resets.
+func gone(t *testing.T, pid int) {
+	t.Helper()
 	meshtest.Eventually(t, "Envoy is dead", func() error {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
-			return errStill // at least one of its threads has not come to its end
+		// A process whose parent does not ask how it ended stays, without its threads.
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && (len(threads) > 1 || !strings.Contains(string(state), ") Z ")) {
+			return errStill
 		}
 		return nil
 	})
-	return time.Now()
 }
 
 // While an Envoy is away, what is opened waits for it or is refused, as the setting says,
