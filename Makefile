@@ -26,7 +26,7 @@ export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath -tags
 RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/...
 PACKAGES ?= ./...
 # What runs an Envoy and depends on its version.
-ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/ecs ./test/telemetry
+ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/ecs ./test/kubernetes ./test/telemetry
 CLIENTS := .tools/clients
 LINT := .tools/bin/golangci-lint
 

@@ -21,6 +21,8 @@ const (
 	// starting.
 	watchAtStart = 100 * time.Millisecond
 	starting     = 5 * time.Second
+	// liveAtStart is how often it asks such an Envoy meanwhile whether it is live.
+	liveAtStart = 25 * time.Millisecond
 	// watchWhileAway is how often the monitor looks at an Envoy that does not serve yet, or
 	// is not connected.
 	watchWhileAway = time.Second
@@ -44,7 +46,8 @@ type monitor struct {
 	relay    *relaying          // that Envoy is connected to; nil for none
 	workload *workload.Workload // nil for none
 
-	looking sync.Mutex // held while Envoy is asked
+	looking sync.Mutex    // held while Envoy is asked
+	newborn chan struct{} // has one when an Envoy was started that run has not looked at
 
 	mu       sync.Mutex // guards what follows
 	phase    string
@@ -67,7 +70,7 @@ type monitor struct {
 func newMonitor(cfg RunConfig, admin *adminClient) *monitor {
 	m := &monitor{
 		admin: admin, settings: cfg.Settings, version: cfg.Version, logger: cfg.Logger, now: time.Now,
-		phase: status.PhaseStarting, pid: -1, sample: sample{state: status.StateUnreachable},
+		newborn: make(chan struct{}, 1), phase: status.PhaseStarting, pid: -1, sample: sample{state: status.StateUnreachable},
 	}
 	m.began = m.now()
 	m.lost = m.began
@@ -91,12 +94,44 @@ func (m *monitor) own() bool { return m.settings.ConfigFile != "" }
 func (m *monitor) run(ctx context.Context) {
 	for {
 		m.look(ctx, 0)
-		select {
-		case <-ctx.Done():
+		if !m.rest(ctx) {
 			return
-		case <-time.After(m.pause()):
 		}
 	}
+}
+
+// rest waits until it is time for the next look; false when ctx has ended. That of an Envoy
+// that has just been started is at once, and meanwhile it is asked whether it is live, which
+// costs it next to nothing: one that is killed soon after it began to serve should be known
+// to have served.
+func (m *monitor) rest(ctx context.Context) bool {
+	over := time.After(m.pause())
+	tick := time.NewTicker(liveAtStart)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-over:
+			return true
+		case <-m.newborn:
+			return true
+		case <-tick.C:
+			if !m.awaited() {
+				tick.Stop()
+			} else if state, err := m.admin.state(ctx); err == nil && state == status.StateLive {
+				return true
+			}
+		}
+	}
+}
+
+// awaited reports whether an Envoy has just been started, and was not live when it was
+// looked at.
+func (m *monitor) awaited() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.phase == status.PhaseStarting && m.pid >= 0 && m.sample.state != status.StateLive && m.now().Sub(m.born) < starting
 }
 
 func (m *monitor) pause() time.Duration {
@@ -148,6 +183,8 @@ func (m *monitor) take(s sample, err error) {
 		if s.failures > 0 {
 			m.initial = status.UpdateFailed
 			m.logger.Error(listenerFailed)
+		} else {
+			m.logger.Info("Envoy serves", "pid", m.pid, "after", m.looked.Sub(m.born).Round(time.Millisecond))
 		}
 	}
 	if m.initial != "" && m.phase == status.PhaseStarting {
@@ -248,6 +285,10 @@ func (m *monitor) started(pid int) {
 	m.turn++
 	m.starts++
 	m.born = m.now()
+	select {
+	case m.newborn <- struct{}{}:
+	default:
+	}
 }
 
 // ended is told that it has ended, and reports whether it had served.

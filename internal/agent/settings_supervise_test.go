@@ -215,13 +215,14 @@ func TestRestarts(t *testing.T) {
 		most int
 		ends []end
 	}{
-		"never":          {0, []end{killed(time.Hour, false)}},
-		"told to end":    {3, []end{{0, time.Minute, served, 0, false}}},
-		"cannot start":   {4, []end{cannot(0, true), cannot(half, true), cannot(2*half, true), cannot(4*half, true), cannot(0, false)}},
-		"now and then":   {2, []end{killed(time.Minute, true), killed(time.Second, true), killed(time.Minute, false)}},
-		"healthy again":  {1, []end{killed(time.Minute, true), killed(10*time.Minute, true), killed(time.Second, false)}},
-		"bounded pauses": {10, []end{cannot(0, true), cannot(half, true), cannot(2*half, true), cannot(4*half, true), cannot(8*half, true), cannot(10*half, true), cannot(10*half, true)}},
-		"then it serves": {10, []end{cannot(0, true), cannot(half, true), killed(time.Minute, true), cannot(4*half, true)}},
+		"never":           {0, []end{killed(time.Hour, false)}},
+		"told to end":     {3, []end{{0, time.Minute, served, 0, false}}},
+		"cannot start":    {5, []end{cannot(0, true), cannot(0, true), cannot(half, true), cannot(2*half, true), cannot(4*half, true), cannot(0, false)}},
+		"now and then":    {2, []end{killed(time.Minute, true), killed(time.Second, true), killed(time.Minute, false)}},
+		"healthy again":   {1, []end{killed(time.Minute, true), killed(10*time.Minute, true), killed(time.Second, false)}},
+		"bounded pauses":  {10, []end{cannot(0, true), cannot(0, true), cannot(half, true), cannot(2*half, true), cannot(4*half, true), cannot(8*half, true), cannot(10*half, true), cannot(10*half, true)}},
+		"then it serves":  {10, []end{cannot(0, true), cannot(0, true), cannot(half, true), killed(time.Minute, true), cannot(0, true), cannot(0, true), cannot(half, true)}},
+		"killed in a row": {10, []end{killed(half, true), {137, 0, false, 0, true}, {137, 0, false, 0, true}, {137, 0, false, 0, true}, cannot(0, true), cannot(0, true), cannot(half, true)}},
 	} {
 		r := restarts{most: c.most}
 		for i, e := range c.ends {

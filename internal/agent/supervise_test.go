@@ -104,6 +104,27 @@ func TestEnvoyIsKilled(t *testing.T) {
 	r.wait(134)
 }
 
+// One that is killed again and again, each time when it serves, is started again without a
+// pause each time.
+func TestEnvoyIsKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	const kills = 6
+	r, _, url := served(t, vars{"APPNET_ENVOY_RESTART_COUNT": strconv.Itoa(kills)}, nil)
+	for i := range kills {
+		eventually(t, "the agent knows that Envoy serves", func() bool { return strings.Count(r.log.String(), "Envoy serves") > i })
+		if err := syscall.Kill(r.pid(), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "Envoy is started again", func() bool { return strings.Count(r.log.String(), "Envoy started again") > i })
+	}
+	eventually(t, "Envoy answers", func() bool { return answers(url) })
+	if n := strings.Count(r.log.String(), "after=0s"); n != kills {
+		t.Errorf("Envoy was started again without a pause %d times, want %d:\n%s", n, kills, r.log)
+	}
+	r.signals <- syscall.SIGINT
+	<-r.ended
+}
+
 func (r *running) probe() Probe {
 	r.t.Helper()
 	return Probe{server: r.settings.Supervision.Server, admin: r.settings.Admin, own: r.settings.ConfigFile != ""}
@@ -128,7 +149,7 @@ func TestEndBetweenTwoEnvoys(t *testing.T) {
 	r.waitLog("after=2s")
 	r.signals <- syscall.SIGTERM
 	r.wait(3)
-	if n := strings.Count(r.log.String(), "Envoy started"); n != 4 {
+	if n := strings.Count(r.log.String(), "Envoy started"); n != 5 {
 		t.Errorf("Envoy was started %d times: %s", n, r.log)
 	}
 }

@@ -14,13 +14,13 @@ const cniConfig = `{
 	"cniVersion": "1.0.0", "name": "mesh", "type": "fairlead-cni",
 	"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/x"}], "ips": [{"address": "10.1.2.3/16", "interface": 0}], "dns": {}},
 	"ignoredUID": "1337", "ignoredGID": "1338", "proxyIngressPort": "15000", "proxyEgressPort": "15001",
-	"appPorts": ["8080", "9090"], "egressIgnoredPorts": ["22", "2049"], "egressIgnoredIPs": ["169.254.169.254", "10.9.0.0/16", "fd00::/8"], "enableIPv6": true
+	"appPorts": ["8080", "9090"], "egressIgnoredPorts": ["22", "2049"], "egressIgnoredIPs": ["169.254.169.254", "10.9.0.0/16", "fd00::/8"], "enableIPv6": true, "whileAway": "wait"
 }`
 
 // sameSettings are the variables that mean the same.
 var sameSettings = []string{
 	"APPMESH_IGNORE_UID=1337", "APPMESH_IGNORE_GID=1338", "APPMESH_APP_PORTS=8080,9090", "APPMESH_EGRESS_IGNORED_PORTS=2049",
-	"APPMESH_EGRESS_IGNORED_IP=169.254.169.254,10.9.0.0/16,fd00::/8", "APPMESH_ENABLE_IPV6=1",
+	"APPMESH_EGRESS_IGNORED_IP=169.254.169.254,10.9.0.0/16,fd00::/8", "APPMESH_ENABLE_IPV6=1", "FAIRLEAD_INTERCEPT_WHILE_AWAY=wait",
 }
 
 // plugin calls the plugin from one host, as a container runtime does, for the namespace of
@@ -122,6 +122,7 @@ func TestCNIRefusals(t *testing.T) {
 		"ports alone":        {"ADD", there, `{` + least + `,"appPorts":["80"]}`, 7, `appPorts is set and proxyIngressPort is not`},
 		"ingress alone":      {"ADD", there, `{` + least + `,"proxyIngressPort":"15000"}`, 7, `proxyIngressPort is set and appPorts is not`},
 		"bad port":           {"ADD", there, `{` + least + `,"proxyIngressPort":"15000","appPorts":["http"]}`, 7, `appPorts holds \"http\", allowed are ports`},
+		"bad setting":        {"ADD", there, `{` + least + `,"whileAway":"queue"}`, 7, `whileAway is \"queue\", allowed are refuse, wait`},
 		"bad address":        {"CHECK", there, `{` + least + `,"egressIgnoredIPs":["10.0.0.0/40"]}`, 7, `egressIgnoredIPs holds \"10.0.0.0/40\"`},
 	} {
 		out, ok := plugin(runtime, c.command, c.namespace, c.config)

@@ -31,6 +31,7 @@ type cniConfig struct {
 	IngressIgnoredIPs words `json:"ingressIgnoredIPs"`
 	DNSPort           word  `json:"dnsPort"`
 	DNSServers        words `json:"dnsServers"`
+	WhileAway         word  `json:"whileAway"`
 	Backend           word  `json:"backend"`
 }
 
@@ -131,6 +132,7 @@ func (c cniConfig) values() (values, names map[string]string) {
 	set("FAIRLEAD_INGRESS_IGNORED_IPS", "ingressIgnoredIPs", c.IngressIgnoredIPs.text())
 	set("FAIRLEAD_DNS_PORT", "dnsPort", string(c.DNSPort))
 	set("FAIRLEAD_DNS_SERVERS", "dnsServers", c.DNSServers.text())
+	set(rules.WhileAwayName, "whileAway", string(c.WhileAway))
 	set("FAIRLEAD_INTERCEPT_BACKEND", "backend", string(c.Backend))
 	return values, names
 }

@@ -100,10 +100,22 @@ func Enable(s rules.Settings) (Result, error) {
 		}
 		if err == nil {
 			err = removeAll(slices.Concat(chosen[:i], chosen[i+1:], rest))
+		} else {
+			err = explain(s, err)
 		}
 		return result, err
 	}
 	return result, err
+}
+
+// explain adds to an error of setting rules what the settings ask of the kernel that not
+// every kernel has.
+func explain(s rules.Settings, err error) error {
+	if s.WhileAway != rules.Wait {
+		return err
+	}
+	return fmt.Errorf("%w; %s is %q, for which the kernel needs to find sockets (nft_socket, with iptables xt_socket); %q does without",
+		err, rules.WhileAwayName, rules.Wait, rules.Refuse)
 }
 
 // Disable removes what is ours from the network namespace of the calling thread.
@@ -149,6 +161,7 @@ func Look(s rules.Settings) (Status, error) {
 		main = chosen[i]
 	}
 	out.Backend = main.name()
+	out.WhileAway = main.whileAway()
 	out.Families, out.Enabled = compare(main.want(tables), main.state)
 	for _, f := range slices.Concat(chosen, rest) {
 		if f.name() != main.name() && !f.empty() {

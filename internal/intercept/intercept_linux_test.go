@@ -228,7 +228,7 @@ func saved4(t *testing.T, h *meshtest.Host, kind string) string {
 // everything asks for rules of all kinds.
 var everything = []string{
 	"APPMESH_APP_PORTS=8080,9090", "APPMESH_ENABLE_IPV6=1", "APPMESH_EGRESS_IGNORED_IP=10.1.0.0/16,fd00::/8", "FAIRLEAD_DNS_PORT=15053",
-	"FAIRLEAD_INGRESS_IGNORED_IPS=10.77.0.99",
+	"FAIRLEAD_INGRESS_IGNORED_IPS=10.77.0.99", "FAIRLEAD_INTERCEPT_WHILE_AWAY=wait",
 }
 
 // foreign sets rules of others in all three ways, among them those of App Mesh's own route
@@ -353,14 +353,17 @@ func TestStatusTellsWhatIsMissing(t *testing.T) {
 		change           string
 		missing, surplus int
 	}{
-		"a rule more":       {"add rule ip fairlead egress tcp dport 80 return", 0, 1},
-		"a chain's rules":   {"flush chain ip fairlead ingress", 3, 0},
-		"a chain more":      {"add chain ip fairlead x", 0, 1},
-		"a chain's policy":  {"chain ip fairlead output { policy drop; }", 1, 1},
-		"the table":         {"delete table ip fairlead", 23, 0},
-		"another order":     {"insert rule ip fairlead egress meta l4proto tcp redirect to :15001", 0, 1},
-		"the table asleep":  {"add table ip fairlead { flags dormant; }", 1, 1},
-		"a table of others": {"add table ip6 x", 0, 0},
+		"a rule more":             {"add rule ip fairlead egress tcp dport 80 return", 0, 1},
+		"a chain's rules":         {"flush chain ip fairlead ingress", 3, 0},
+		"a chain more":            {"add chain ip fairlead x", 0, 1},
+		"a chain's policy":        {"chain ip fairlead output { policy drop; }", 1, 1},
+		"the table":               {"delete table ip fairlead", 29, 0},
+		"a rule for waiting":      {"flush chain ip fairlead away", 2, 0},
+		"no look for a socket":    {"flush chain ip fairlead away ; add rule ip fairlead away drop", 1, 0},
+		"another look at sockets": {"add rule ip fairlead away socket wildcard 1 return", 0, 1},
+		"another order":           {"insert rule ip fairlead egress meta l4proto tcp redirect to :15001", 0, 1},
+		"the table asleep":        {"add table ip fairlead { flags dormant; }", 1, 1},
+		"a table of others":       {"add table ip6 x", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

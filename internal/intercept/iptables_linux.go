@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,12 +100,14 @@ func (x iptables) look() (state, error) {
 // entriesOf returns what is installed, chain by chain: chains, their rules, the jumps.
 func entriesOf(in rules.Installed) []entry {
 	var out []entry
-	for _, c := range in.Chains {
-		out = append(out, entry{key: "chain " + c, text: "the chain " + c})
-	}
-	for _, r := range append(in.Rules, in.Jumps...) {
-		form := rules.IPTablesForm(r)
-		out = append(out, entry{key: form, text: form})
+	for _, t := range []rules.InstalledIn{in.NAT, in.Filter} {
+		for _, c := range t.Chains {
+			out = append(out, entry{key: "chain " + c, text: "the chain " + c})
+		}
+		for _, r := range slices.Concat(t.Rules, t.Jumps) {
+			form := rules.IPTablesForm(r)
+			out = append(out, entry{key: form, text: form})
+		}
 	}
 	return sortEntries(out)
 }
@@ -112,13 +115,13 @@ func entriesOf(in rules.Installed) []entry {
 func (iptables) want(tables []rules.Table) map[bool][]entry {
 	out := map[bool][]entry{}
 	for _, t := range tables {
-		var in rules.Installed
+		var in rules.Installed // which of its tables things are in is no matter here
 		for _, c := range t.Chains {
 			if !c.Hooked() {
-				in.Chains = append(in.Chains, rules.IPTablesChain(c.Name))
+				in.NAT.Chains = append(in.NAT.Chains, rules.IPTablesChain(c.Name))
 			}
 		}
-		in.Rules = t.IPTablesRules()
+		in.NAT.Rules = t.IPTablesRules()
 		out[t.IPv6] = entriesOf(in)
 	}
 	return out

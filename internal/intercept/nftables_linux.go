@@ -94,6 +94,12 @@ func lookFamily(c *nftables.Conn, tables []*nftables.Table, ipv6 bool, s *state)
 	if err != nil {
 		return err
 	}
+	var parts map[uint64][]part
+	if i >= 0 {
+		if parts, err = readParts(family); err != nil {
+			return err
+		}
+	}
 	for _, chain := range chains {
 		if chain.Table.Name == "nat" && rules.IsAppMeshChain(chain.Name) {
 			s.others = append(s.others, appMeshNote(chain.Name, ipv6, "nf_tables"))
@@ -107,7 +113,7 @@ func lookFamily(c *nftables.Conn, tables []*nftables.Table, ipv6 bool, s *state)
 			return err
 		}
 		for _, r := range rules {
-			s.entries[ipv6] = append(s.entries[ipv6], ruleEntry(family, chain.Name, r.Exprs, "a rule that is not ours in chain "+chain.Name))
+			s.entries[ipv6] = append(s.entries[ipv6], ruleEntry(family, chain.Name, whole(family, r.Exprs, parts[r.Handle]), "a rule that is not ours in chain "+chain.Name))
 		}
 	}
 	return nil
@@ -196,10 +202,12 @@ func nftChain(table *nftables.Table, c rules.Chain) *nftables.Chain {
 	}
 	accept := nftables.ChainPolicyAccept
 	out.Type, out.Policy, out.Priority = nftables.ChainTypeNAT, &accept, nftables.ChainPriorityRef(rules.Priority)
-	out.Hooknum = nftables.ChainHookOutput
-	if c.Name == rules.Prerouting {
-		out.Hooknum = nftables.ChainHookPrerouting
+	if c.Filters() {
+		out.Type = nftables.ChainTypeFilter
 	}
+	out.Hooknum = map[string]*nftables.ChainHook{
+		rules.Output: nftables.ChainHookOutput, rules.Prerouting: nftables.ChainHookPrerouting, rules.Input: nftables.ChainHookInput,
+	}[c.Name]
 	return out
 }
 
@@ -226,6 +234,10 @@ func nftRule(ipv6 bool, r rules.Rule) []expr.Any {
 	if r.ToOutside {
 		out = append(out, notLocal(&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true})...)
 	}
+	if r.Redirected {
+		out = append(out, &expr.Ct{Register: 1, Key: expr.CtKeySTATUS}, mask(binaryutil.NativeEndian.PutUint32(ctDestinationChanged)),
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)})
+	}
 	if r.Protocol != "" {
 		number := byte(unix.IPPROTO_TCP)
 		if r.Protocol == rules.UDP {
@@ -236,7 +248,16 @@ func nftRule(ipv6 bool, r rules.Rule) []expr.Any {
 	if r.Port != 0 {
 		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, equal(binaryutil.BigEndian.PutUint16(r.Port)))
 	}
+	if r.Opening {
+		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1}, mask([]byte{tcpFIN | tcpSYN | tcpRST | tcpACK}), equal([]byte{tcpSYN}))
+	}
+	if r.Heard {
+		// Where there is no socket the rule ends here and does not fit.
+		out = append(out, &expr.Socket{Key: expr.SocketKeyTransparent, Register: 1}, &expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{1}})
+	}
 	switch {
+	case r.Drop:
+		return append(out, &expr.Verdict{Kind: expr.VerdictDrop})
 	case r.Redirect != 0:
 		return append(out,
 			&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(r.Redirect)},
@@ -251,6 +272,23 @@ func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: 1} 
 
 func equal(data []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
 
+// mask leaves of what was loaded the bits that are set.
+func mask(bits []byte) expr.Any {
+	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(bits)), Mask: bits, Xor: make([]byte, len(bits))}
+}
+
+// ctDestinationChanged is a connection's status (IPS_DST_NAT) once its destination was
+// changed.
+const ctDestinationChanged = 1 << 5
+
+// Flags of TCP.
+const (
+	tcpFIN = 1 << 0
+	tcpSYN = 1 << 1
+	tcpRST = 1 << 2
+	tcpACK = 1 << 4
+)
+
 // notLocal fits what a look into the routes finds not to be this host.
 func notLocal(look expr.Any) []expr.Any {
 	return []expr.Any{look, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)}}
@@ -264,11 +302,11 @@ func within(p netip.Prefix, offset uint32) []expr.Any {
 	size := p.Addr().BitLen() / 8
 	out := []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)}}
 	if !p.IsSingleIP() {
-		mask := make([]byte, size)
+		bits := make([]byte, size)
 		for i := range p.Bits() {
-			mask[i/8] |= 0x80 >> (i % 8)
+			bits[i/8] |= 0x80 >> (i % 8)
 		}
-		out = append(out, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(size), Mask: mask, Xor: make([]byte, size)})
+		out = append(out, mask(bits))
 	}
 	return append(out, equal(p.Addr().AsSlice()))
 }

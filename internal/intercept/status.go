@@ -49,8 +49,11 @@ type Status struct {
 	// ours.
 	Enabled bool `json:"enabled"`
 	// Backend is nftables, iptables-nft or iptables-legacy.
-	Backend  string   `json:"backend"`
-	Families []Family `json:"families"`
+	Backend string `json:"backend"`
+	// WhileAway is what becomes of new connections while no Envoy listens, by what is
+	// installed: refuse or wait; "" where nothing is.
+	WhileAway string   `json:"whileAway"`
+	Families  []Family `json:"families"`
 	// Watched is whether a process of "intercept run" watches over the rules.
 	Watched bool `json:"watched"`
 	// Others are rules of others that redirect too, and what else should be known. They
@@ -91,6 +94,12 @@ func (s Status) Text() string {
 		for _, m := range f.Surplus {
 			fmt.Fprintf(&b, "  surplus: %s\n", m)
 		}
+	}
+	switch s.WhileAway {
+	case rules.Wait:
+		b.WriteString("while Envoy is away, new connections wait\n")
+	case rules.Refuse:
+		b.WriteString("while Envoy is away, new connections are refused\n")
 	}
 	if s.Watched {
 		b.WriteString("a process of \"intercept run\" watches over it\n")
@@ -133,6 +142,23 @@ type state struct {
 }
 
 func (s state) empty() bool { return len(s.entries[false])+len(s.entries[true]) == 0 }
+
+// whileAway says what becomes of connections by what is installed. Waiting is what some
+// rules are for that are in a chain of their own; a family without them refuses.
+func (s state) whileAway() string {
+	if s.empty() {
+		return ""
+	}
+	for _, entries := range s.entries {
+		waits := slices.ContainsFunc(entries, func(e entry) bool {
+			return e.key == "chain "+rules.Away || e.key == "chain "+rules.IPTablesChain(rules.Away)
+		})
+		if len(entries) > 0 && !waits {
+			return rules.Refuse
+		}
+	}
+	return rules.Wait
+}
 
 // difference returns what is missing and what is there beside.
 func difference(want, have []entry) (missing, surplus []string) {

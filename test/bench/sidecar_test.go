@@ -68,36 +68,49 @@ func request(what, host string) []byte {
 // awaitAnswer waits until requests are answered.
 func awaitAnswer(b *testing.B, s *side) {
 	b.Helper()
-	meshtest.Eventually(b, s.name+" answers", func() error {
-		conn, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			return err
-		}
-		if _, err := conn.Write(s.request[:len(s.request)-2]); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(conn, "Connection: close\r\n\r\n"); err != nil {
-			return err
-		}
-		answer, err := io.ReadAll(conn)
-		if err == nil && !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 ")) {
-			err = fmt.Errorf("%.200q", answer)
-		}
+	meshtest.Eventually(b, s.name+" answers", s.answers)
+}
+
+// answers sends one request on a connection of its own; nil if it is answered with 200.
+func (s *side) answers() error {
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
 		return err
-	})
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(s.request[:len(s.request)-2]); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, "Connection: close\r\n\r\n"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(conn)
+	if err == nil && !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 ")) {
+		err = fmt.Errorf("%.200q", answer)
+	}
+	return err
 }
 
 // meshed runs a control plane and the Envoys of a front and an application's node, and
 // returns where the front's application would send its requests.
 func meshed(b *testing.B, app, with string) string {
 	b.Helper()
+	back, front := meshtest.Address(b), meshtest.Address(b)
+	p := benchMesh(b, back, with)
+	p.Proxy(b, meshtest.ProxyConfig{ARN: meshtest.ARN("bench", "app"), Bind: back, App: app}).Ready(b)
+	p.Proxy(b, meshtest.ProxyConfig{ARN: meshtest.ARN("bench", "front"), Bind: front, App: meshtest.Address(b)}).Ready(b)
+	return net.JoinHostPort(front, "15001")
+}
+
+// benchMesh runs a control plane with the nodes front and app, with more in their specs. The
+// first calls the second, whose Envoy is at the address back, as app.local.
+func benchMesh(b *testing.B, back, with string) *meshtest.Plane {
+	b.Helper()
 	p := meshtest.Start(b)
 	p.Put(b, "/meshes", `{"meshName":"bench"}`)
-	back, front := meshtest.Address(b), meshtest.Address(b)
 	spec := func(host string, port int, backends ...string) string {
 		return strings.TrimSuffix(meshtest.NodeSpec(host, port, backends...), "}") + with + "}"
 	}
@@ -107,9 +120,7 @@ func meshed(b *testing.B, app, with string) string {
 	p.Put(b, "/meshes/bench/virtualRouter/app/routes",
 		`{"routeName":"all","spec":{"httpRoute":{"match":{"prefix":"/"},"action":{"weightedTargets":[{"virtualNode":"app","weight":1}]}}}}`)
 	p.Put(b, "/meshes/bench/virtualServices", `{"virtualServiceName":"app.local","spec":{"provider":{"virtualRouter":{"virtualRouterName":"app"}}}}`)
-	p.Proxy(b, meshtest.ProxyConfig{ARN: meshtest.ARN("bench", "app"), Bind: back, App: app}).Ready(b)
-	p.Proxy(b, meshtest.ProxyConfig{ARN: meshtest.ARN("bench", "front"), Bind: front, App: meshtest.Address(b)}).Ready(b)
-	return net.JoinHostPort(front, "15001")
+	return p
 }
 
 // plainHops runs two Envoys one behind the other, and returns where the first listens.

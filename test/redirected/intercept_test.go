@@ -168,7 +168,9 @@ func TestInterceptionOutlivesAgents(t *testing.T) {
 		awaitCurl(t, front, "back", "-4", serviceURL)
 		end()
 		awaitCurl(t, front, "back", "-4", serviceURL)
+		pid := x.EnvoyPid(t)
 		x.Kill()
+		gone(t, pid)
 		refused("after the agent was killed")
 	}
 	interceptCommand(t, front, nil, "disable")

@@ -208,6 +208,24 @@ func TestCredentialsChange(t *testing.T) {
 	}
 }
 
+// What --set says of the rules goes to the container that sets them; ECS does not hear of it.
+func TestVariablesOfRules(t *testing.T) {
+	t.Parallel()
+	const name = "FAIRLEAD_INTERCEPT_WHILE_AWAY"
+	for intercept, c := range map[string]struct{ times, notes int }{InterceptPlatform: {1, 1}, InterceptInit: {2, 0}} {
+		o := options()
+		o.Intercept, o.Set = intercept, []Variable{{name, "wait"}, {"ENVOY_LOG_LEVEL", "warning"}}
+		r, err := Convert([]byte(base), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes := strings.Count(strings.Join(r.Notes, "\n"), name+" has no effect on the rules that ECS sets")
+		if got := strings.Count(r.JSON, `"`+name+`"`); got != c.times || notes != c.notes || strings.Count(r.JSON, `"ENVOY_LOG_LEVEL"`) != 1 {
+			t.Errorf("%s: it is set %d times, want %d; %d notes, want %d: %v", intercept, got, c.times, notes, c.notes, r.Notes)
+		}
+	}
+}
+
 // The user follows what ECS leaves alone.
 func TestUser(t *testing.T) {
 	t.Parallel()

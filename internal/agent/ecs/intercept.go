@@ -25,6 +25,18 @@ const initContainer = "fairlead-intercept"
 // enable is the command by which the agent sets the rules and ends.
 var enable = []string{"intercept", "enable"}
 
+// ruleVariables are those of the rules that proxyConfiguration has no property for. Given by
+// --set they are for the container that sets the rules too.
+var ruleVariables = []string{
+	"APPMESH_ENABLE_IPV6", "FAIRLEAD_IGNORE_UIDS", "FAIRLEAD_IGNORE_GIDS", "FAIRLEAD_INGRESS_IGNORED_IPS",
+	"FAIRLEAD_DNS_PORT", "FAIRLEAD_DNS_SERVERS", "FAIRLEAD_INTERCEPT_WHILE_AWAY", "FAIRLEAD_INTERCEPT_BACKEND",
+}
+
+// rules returns what --set says of the rules.
+func (c *conversion) rules() []Variable {
+	return slices.DeleteFunc(slices.Clone(c.Set), func(v Variable) bool { return !slices.Contains(ruleVariables, v.Name) })
+}
+
 // property returns one of the properties of proxyConfiguration.
 func (c *conversion) property(name string) string {
 	properties := c.get("proxyConfiguration").get("properties")
@@ -93,6 +105,9 @@ func (c *conversion) routeManager() error {
 		x.set("command", newStrings(enable...))
 		x.set("user", newScalar("0"))
 		x.set("essential", newScalar(false))
+		for _, v := range c.rules() {
+			x.setVariable(v.Name, v.Value)
+		}
 		c.note("container %q sets the rules as App Mesh's route manager did, and ends", x.name)
 	}
 	return nil
@@ -104,6 +119,11 @@ func (c *conversion) intercept() error {
 	if c.Intercept == InterceptPlatform {
 		if proxy == nil && !c.hasInit() && strings.Contains(c.resource(), "/virtualNode/") {
 			c.note("there is no proxyConfiguration, so nothing brings the application's connections to Envoy")
+		}
+		for _, v := range c.rules() {
+			if proxy != nil {
+				c.note("%s has no effect on the rules that ECS sets; with --intercept %s a container sets them", v.Name, InterceptInit)
+			}
 		}
 		return nil
 	}
@@ -192,7 +212,7 @@ func (c *conversion) initContainer() *node {
 		}
 	}
 	environment := &node{kind: list}
-	for _, v := range []Variable{
+	for _, v := range append([]Variable{
 		{"APPMESH_IGNORE_UID", c.property("IgnoredUID")},
 		{"APPMESH_IGNORE_GID", c.property("IgnoredGID")},
 		{"APPMESH_APP_PORTS", c.property("AppPorts")},
@@ -200,7 +220,7 @@ func (c *conversion) initContainer() *node {
 		{"APPMESH_ENVOY_EGRESS_PORT", egressPort},
 		{"APPMESH_EGRESS_IGNORED_PORTS", c.property("EgressIgnoredPorts")},
 		{"APPMESH_EGRESS_IGNORED_IP", strings.Join(ignored, ",")},
-	} {
+	}, c.rules()...) {
 		if v.Value != "" {
 			environment.items = append(environment.items, newObject("name", v.Name, "value", v.Value))
 		}

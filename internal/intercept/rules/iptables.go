@@ -6,8 +6,17 @@ import (
 	"strings"
 )
 
-// ours are our chains in the table nat of iptables.
-var ours = []string{IPTablesChain(Egress), IPTablesChain(Ingress), IPTablesChain(DNS)}
+// ours are our chains in the two tables of iptables that we use.
+var ours = map[string][]string{
+	natTable:    {IPTablesChain(Egress), IPTablesChain(Ingress), IPTablesChain(DNS)},
+	filterTable: {IPTablesChain(Away)},
+}
+
+// Tables of iptables.
+const (
+	natTable    = "nat"
+	filterTable = "filter"
+)
 
 // IPTablesChain returns what a chain is called in iptables.
 func IPTablesChain(name string) string {
@@ -30,11 +39,21 @@ func (t Table) IPTablesRules() []string {
 }
 
 // IPTablesRestore returns what iptables-restore --noflush, or for IPv6 ip6tables-restore,
-// is given to have the table in force in place of what is installed, in one step. The
-// jumps come before all rules of others.
+// is given to have the table in force in place of what is installed: connections in one
+// step, and before it, where there is something of it, what is done with their packets.
+// The jumps come before all rules of others.
 func (t Table) IPTablesRestore(installed Installed) string {
+	return t.part(true, installed.Filter) + t.part(false, installed.NAT)
+}
+
+// part returns what iptables-restore is given for one of its tables; "" for nothing, so
+// that a table that nobody has used yet is not made.
+func (t Table) part(filters bool, installed InstalledIn) string {
 	var declared, lines []string
 	for _, c := range t.Chains {
+		if c.Filters() != filters {
+			continue
+		}
 		name := IPTablesChain(c.Name)
 		if !c.Hooked() {
 			// Of a chain that is there already this removes the rules.
@@ -52,51 +71,56 @@ func (t Table) IPTablesRestore(installed Installed) string {
 		return slices.Contains(declared, ":"+chain+" - [0:0]")
 	})
 	lines = append(installed.unhook(), lines...)
-	return restore(append(append(declared, lines...), drop(gone)...))
+	return restore(filters, append(append(declared, lines...), drop(gone)...))
 }
 
 // IPTablesRemove returns what iptables-restore --noflush is given to remove what is
 // installed; "" when there is nothing.
 func IPTablesRemove(installed Installed) string {
-	lines := append(installed.unhook(), drop(installed.Chains)...)
-	if len(lines) == 0 {
-		return ""
-	}
-	return restore(lines)
+	var nothing Table
+	return nothing.part(false, installed.NAT) + nothing.part(true, installed.Filter)
 }
 
-// Installed is what is ours in the table nat of iptables, in the form of iptables-save.
+// Installed is what is ours in the tables of iptables, in the form of iptables-save.
 type Installed struct {
+	NAT, Filter InstalledIn
+	// Others are chains of App Mesh's own route manager.
+	Others []string
+}
+
+// InstalledIn is what is ours in one of the tables.
+type InstalledIn struct {
 	Chains []string // names of our chains
 	Rules  []string // rules in them
 	Jumps  []string // rules of other chains that lead to ours
-	// Others are chains of App Mesh's own route manager.
-	Others []string
 }
 
 // ReadIPTablesSave finds what is ours in the output of iptables-save or ip6tables-save.
 func ReadIPTablesSave(text string) Installed {
 	var in Installed
-	nat := false
+	tables := map[string]*InstalledIn{natTable: &in.NAT, filterTable: &in.Filter}
+	table := ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = name
+		}
+		t, chains := tables[table], ours[table]
 		switch {
-		case strings.HasPrefix(line, "*"):
-			nat = line == "*nat"
-		case !nat:
+		case t == nil:
 		case strings.HasPrefix(line, ":"):
 			name, _, _ := strings.Cut(line[1:], " ")
-			if slices.Contains(ours, name) {
-				in.Chains = append(in.Chains, name)
+			if slices.Contains(chains, name) {
+				t.Chains = append(t.Chains, name)
 			}
-			if IsAppMeshChain(name) {
+			if table == natTable && IsAppMeshChain(name) {
 				in.Others = append(in.Others, name)
 			}
 		case !strings.HasPrefix(line, "-A "):
-		case slices.Contains(ours, strings.Fields(line)[1]):
-			in.Rules = append(in.Rules, line)
-		case leadsToUs(line):
-			in.Jumps = append(in.Jumps, line)
+		case slices.Contains(chains, strings.Fields(line)[1]):
+			t.Rules = append(t.Rules, line)
+		case leadsTo(line, chains):
+			t.Jumps = append(t.Jumps, line)
 		}
 	}
 	return in
@@ -105,11 +129,11 @@ func ReadIPTablesSave(text string) Installed {
 // IsAppMeshChain reports whether App Mesh's own route manager has made a chain.
 func IsAppMeshChain(name string) bool { return name == "APPMESH_EGRESS" || name == "APPMESH_INGRESS" }
 
-// leadsToUs reports whether a rule's target is a chain of ours.
-func leadsToUs(rule string) bool {
+// leadsTo reports whether a rule's target is one of some chains.
+func leadsTo(rule string, chains []string) bool {
 	words := strings.Fields(rule)
 	for i, w := range words[:len(words)-1] {
-		if (w == "-j" || w == "-g") && slices.Contains(ours, words[i+1]) {
+		if (w == "-j" || w == "-g") && slices.Contains(chains, words[i+1]) {
 			return true
 		}
 	}
@@ -133,7 +157,7 @@ func IPTablesForm(rule string) string {
 }
 
 // unhook returns the commands that remove the jumps to us.
-func (in Installed) unhook() []string {
+func (in InstalledIn) unhook() []string {
 	var out []string
 	for _, jump := range in.Jumps {
 		out = append(out, "-D"+strings.TrimPrefix(jump, "-A"))
@@ -153,8 +177,16 @@ func drop(chains []string) []string {
 	return out
 }
 
-func restore(lines []string) string {
-	return "*nat\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+// restore returns the lines for one table; "" where there are none.
+func restore(filters bool, lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	table := natTable
+	if filters {
+		table = filterTable
+	}
+	return "*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
 }
 
 // iptablesRule returns one rule without its chain, in the order in which iptables-save
@@ -174,6 +206,15 @@ func iptablesRule(r Rule) string {
 	if r.Port != 0 {
 		add("-m %s --dport %d", r.Protocol, r.Port)
 	}
+	if r.Opening {
+		add("--tcp-flags FIN,SYN,RST,ACK SYN")
+	}
+	if r.Redirected {
+		add("-m conntrack --ctstate DNAT")
+	}
+	if r.Heard {
+		add("-m socket --nowildcard") // listening on all addresses counts too
+	}
 	if r.UID != nil {
 		add("-m owner --uid-owner %d", *r.UID)
 	}
@@ -187,6 +228,8 @@ func iptablesRule(r Rule) string {
 		add("-m addrtype ! --dst-type LOCAL")
 	}
 	switch {
+	case r.Drop:
+		add("-j DROP")
 	case r.Redirect != 0:
 		add("-j REDIRECT --to-ports %d", r.Redirect)
 	case r.Jump != "":

@@ -33,7 +33,11 @@ func (t Table) NFT() string {
 
 // NFTHook returns where a hooked chain hangs.
 func (c Chain) NFTHook() string {
-	return fmt.Sprintf("type nat hook %s priority %d; policy accept;", c.Name, Priority)
+	kind := "nat"
+	if c.Filters() {
+		kind = "filter"
+	}
+	return fmt.Sprintf("type %s hook %s priority %d; policy accept;", kind, c.Name, Priority)
 }
 
 // ip is the family's name in nftables.
@@ -66,15 +70,28 @@ func (t Table) NFTRule(r Rule) string {
 	if r.ToOutside {
 		add("fib daddr type != local")
 	}
+	if r.Redirected {
+		add("ct status dnat")
+	}
 	switch {
 	case r.Port != 0:
 		add("%s dport %d", r.Protocol, r.Port)
 	case r.Protocol != "":
 		add("meta l4proto %s", r.Protocol)
 	}
+	if r.Opening {
+		add("tcp flags & (fin | syn | rst | ack) == syn")
+	}
+	if r.Heard {
+		// Whether or not it is a transparent one. What else could be asked of a socket the
+		// kernel does not know of all kinds.
+		add("socket transparent <= 1")
+	}
 	switch {
 	case r.Redirect != 0:
 		add("redirect to :%d", r.Redirect)
+	case r.Drop:
+		add("drop")
 	case r.Jump != "":
 		add("jump %s", r.Jump)
 	default:

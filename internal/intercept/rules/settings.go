@@ -30,6 +30,8 @@ type Settings struct {
 	DNSServers []netip.Addr
 	// IPv6 has the same rules set for IPv6. Without it IPv6 is left alone.
 	IPv6 bool
+	// WhileAway is what becomes of new connections while no Envoy listens: Refuse or Wait.
+	WhileAway string
 	// Backend is auto, nftables or iptables.
 	Backend string
 	// Keep has run leave the rules in force when it ends.
@@ -44,6 +46,18 @@ const (
 	NFTables = "nftables"
 	IPTables = "iptables"
 )
+
+// What WhileAway may be.
+const (
+	// Refuse has the kernel answer as it does where nobody listens.
+	Refuse = "refuse"
+	// Wait has it drop what opens a connection, so that the caller's kernel asks again
+	// after a second, and again, until Envoy is there.
+	Wait = "wait"
+)
+
+// WhileAwayName is the variable of WhileAway, for what is said of it elsewhere.
+const WhileAwayName = "FAIRLEAD_INTERCEPT_WHILE_AWAY"
 
 // Defaults of App Mesh's route manager.
 const (
@@ -76,6 +90,7 @@ func ReadNamed(lookup func(string) (string, bool), shown map[string]string) (Set
 		IgnoredSources: r.nets("FAIRLEAD_INGRESS_IGNORED_IPS", ""),
 		DNSPort:        r.port("FAIRLEAD_DNS_PORT", 0),
 		DNSServers:     r.servers("FAIRLEAD_DNS_SERVERS"),
+		WhileAway:      r.oneOf(WhileAwayName, Refuse, Refuse, Wait),
 		Backend:        r.oneOf("FAIRLEAD_INTERCEPT_BACKEND", Auto, Auto, NFTables, IPTables),
 		Keep:           r.yes("FAIRLEAD_INTERCEPT_KEEP", true),
 		CheckEvery:     time.Duration(r.integer("FAIRLEAD_INTERCEPT_CHECK_SECONDS", 5, 1, 3600)) * time.Second,

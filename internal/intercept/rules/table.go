@@ -11,14 +11,17 @@ const (
 	UDP = "udp"
 )
 
-// Names of chains. The first two are where the kernel comes by: with nftables chains of
-// our own at its hooks, with iptables its own chains.
+// Names of chains. The first three are where the kernel comes by: with nftables chains of
+// our own at its hooks, with iptables its own chains. Input and Away are about packets, and
+// with iptables in the table filter; the others are about connections, in the table nat.
 const (
 	Output     = "output"
 	Prerouting = "prerouting"
+	Input      = "input"
 	Egress     = "egress"
 	Ingress    = "ingress"
 	DNS        = "dns"
+	Away       = "away"
 )
 
 // Table is what the kernel is to do for one family of addresses.
@@ -35,17 +38,21 @@ func (t Table) Family() string {
 	return "ipv4"
 }
 
-// Chain is a list of rules, of which the first that fits a new connection decides.
+// Chain is a list of rules, of which the first that fits a new connection, or in a chain
+// that filters a packet, decides.
 type Chain struct {
 	Name  string
 	Rules []Rule
 }
 
 // Hooked reports whether the kernel comes by the chain itself, instead of by a jump.
-func (c Chain) Hooked() bool { return c.Name == Output || c.Name == Prerouting }
+func (c Chain) Hooked() bool { return c.Name == Output || c.Name == Prerouting || c.Name == Input }
 
-// Rule says what is done with a connection that fits all that is set. One of Jump and
-// Redirect, or neither: then it is left alone.
+// Filters reports whether the chain is about packets, instead of where connections go.
+func (c Chain) Filters() bool { return c.Name == Input || c.Name == Away }
+
+// Rule says what is done with a connection that fits all that is set. One of Jump,
+// Redirect and Drop, or none: then it is left alone.
 type Rule struct {
 	// UID and GID are owners of the connection's socket; nil for any.
 	UID, GID *uint32
@@ -58,8 +65,14 @@ type Rule struct {
 	// Port is the destination's; 0 for any.
 	Port uint16
 
+	// Redirected, Opening and Heard are for chains that filter. They fit what a rule has
+	// redirected before, ours or another's; the packet that opens a connection (SYN); and
+	// what the kernel has a socket for, one that listens included.
+	Redirected, Opening, Heard bool
+
 	Jump     string // a chain's name
 	Redirect uint16 // a port of this host
+	Drop     bool
 }
 
 // Tables returns the rules for each family that is to be intercepted, IPv4 first. Chains
@@ -85,6 +98,10 @@ func (s Settings) table(ipv6 bool) Table {
 		t.add(Prerouting, Rule{FromOutside: true, Protocol: TCP, Jump: Ingress})
 	}
 	t.add(Output, output...)
+	if s.WhileAway == Wait {
+		t.add(Away, Rule{Heard: true}, Rule{Drop: true})
+		t.add(Input, s.input()...)
+	}
 	return t
 }
 
@@ -124,6 +141,18 @@ func (s Settings) ingress(ipv6 bool) []Rule {
 		rules = append(rules, Rule{Protocol: TCP, Port: p, Redirect: s.IngressPort})
 	}
 	return rules
+}
+
+// input jumps to the rules for connections that Envoy is to take and may not be there for.
+// Only what was redirected: who calls Envoy's ports themselves is told that nobody listens.
+func (s Settings) input() []Rule {
+	open := Rule{Redirected: true, Protocol: TCP, Port: s.EgressPort, Opening: true, Jump: Away}
+	if len(s.AppPorts) == 0 {
+		return []Rule{open}
+	}
+	in := open
+	in.Port = s.IngressPort
+	return []Rule{in, open}
 }
 
 // asksDNS jumps to the rules for DNS. Where name servers are named, only they are meant,
