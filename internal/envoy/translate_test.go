@@ -108,7 +108,7 @@ func BenchmarkTranslate(b *testing.B) {
 	}
 }
 
-func benchmarkView(b *testing.B, backends int) *mesh.View {
+func benchmarkView(b testing.TB, backends int) *mesh.View {
 	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
 	put := func(key mesh.Key, spec string) {
 		typed, _, bad := mesh.Decode(key.Kind, "spec", []byte(spec))

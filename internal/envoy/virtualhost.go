@@ -4,17 +4,46 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
+// manyHosts is how many services a route configuration holds at most where their virtual
+// hosts can be resources of their own. Beyond it an edit of one route sends one virtual host
+// and not all. App Mesh's own quota was 50 backends.
+const manyHosts = 100
+
+// egressRoutes names the route configuration of a number of services on a port.
+func (t *translator) egressRoutes(port uint32, services int) string {
+	name := egressRoutesName(port)
+	if t.profile.HostsApart && services > manyHosts {
+		name += apartSuffix
+	}
+	return name
+}
+
 // emitEgressRoutes emits the route configuration for the services of a listener or
 // filter chain, with the routes for all other hosts.
 func (t *translator) emitEgressRoutes(name string, ports []servicePort, fallback []*routev3.Route) {
-	hosts := t.virtualHosts(ports)
-	hosts = append(hosts, &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
-	slices.SortFunc(hosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
-	t.emit(TypeRoute, name, &routev3.RouteConfiguration{Name: name, VirtualHosts: hosts})
+	t.emitHosts(name, t.virtualHosts(ports), &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
+}
+
+// emitHosts emits a route configuration with the virtual hosts of services, which may be
+// resources of their own, and others, which are always a part of it.
+func (t *translator) emitHosts(name string, services []*routev3.VirtualHost, others ...*routev3.VirtualHost) {
+	config := &routev3.RouteConfiguration{Name: name, VirtualHosts: others}
+	if strings.HasSuffix(name, apartSuffix) {
+		config.Vhds = &routev3.Vhds{ConfigSource: fromADS}
+		for _, h := range services {
+			h.Name = virtualHostName(name, h.Name) // Envoy removes them by this name
+			t.emit(TypeVirtualHost, h.Name, h)
+		}
+	} else {
+		config.VirtualHosts = append(config.VirtualHosts, services...)
+	}
+	slices.SortFunc(config.VirtualHosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
+	t.emit(TypeRoute, name, config)
 }
 
 // virtualHosts returns a virtual host for each port of a service. Envoy refuses a
