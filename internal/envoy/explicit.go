@@ -97,10 +97,11 @@ func (t *translator) explicitEgress(ports []servicePort) {
 	}
 	with := slices.Clone(ports)
 	for i := range with {
+		with[i].memo = nil // its routes are others
 		with[i].routes = append([]*routev3.Route{t.connectTo(&with[i])}, with[i].routes...)
 	}
 	unknown := t.unknownRoutes()
-	services := t.virtualHosts(with)
+	services := t.virtualHosts(name, with)
 	var others []*routev3.VirtualHost
 	switch {
 	case outside != "":

@@ -26,7 +26,7 @@ func (t *translator) egressRoutes(port uint32, services int) string {
 // emitEgressRoutes emits the route configuration for the services of a listener or
 // filter chain, with the routes for all other hosts.
 func (t *translator) emitEgressRoutes(name string, ports []servicePort, fallback []*routev3.Route) {
-	t.emitHosts(name, t.virtualHosts(ports), &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
+	t.emitHosts(name, t.virtualHosts(name, ports), &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
 }
 
 // emitHosts emits a route configuration with the virtual hosts of services, which may be
@@ -36,7 +36,6 @@ func (t *translator) emitHosts(name string, services []*routev3.VirtualHost, oth
 	if strings.HasSuffix(name, apartSuffix) {
 		config.Vhds = &routev3.Vhds{ConfigSource: fromADS}
 		for _, h := range services {
-			h.Name = virtualHostName(name, h.Name) // Envoy removes them by this name
 			t.emit(TypeVirtualHost, h.Name, h)
 		}
 	} else {
@@ -46,11 +45,11 @@ func (t *translator) emitHosts(name string, services []*routev3.VirtualHost, oth
 	t.emit(TypeRoute, name, config)
 }
 
-// virtualHosts returns a virtual host for each port of a service. Envoy refuses a
+// virtualHosts returns a virtual host of a route configuration for each port of a service. Envoy refuses a
 // configuration in which a domain stands twice, and takes no notice of case. A name
 // goes before a name with a port: a service may be called "a:80" beside one called
 // "a" on port 80.
-func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
+func (t *translator) virtualHosts(routes string, ports []servicePort) []*routev3.VirtualHost {
 	owner := make(map[string]string, 2*len(ports))
 	for _, p := range ports {
 		if !p.first {
@@ -68,9 +67,9 @@ func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
 		if owner[lower(p.service)] != p.service {
 			continue
 		}
-		h := &routev3.VirtualHost{Name: p.service, Domains: make([]string, 0, 2), Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}
+		name, domains := p.service, make([]string, 0, 2)
 		if p.first {
-			h.Domains = append(h.Domains, p.service)
+			domains = append(domains, p.service)
 		}
 		if p.port != 0 {
 			withPort := p.service + ":" + decimal(p.port)
@@ -79,17 +78,40 @@ func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
 				t.problem(serviceKey(p.service), "", "%q is the name of virtual service %q: requests for it go there", withPort, other)
 			} else {
 				owner[key] = p.service
-				h.Domains = append(h.Domains, withPort)
+				domains = append(domains, withPort)
 			}
 			if !p.first {
-				h.Name = withPort
+				name = withPort
 			}
 		}
-		if len(h.Domains) > 0 && t.acceptable(h, p.service) {
+		if strings.HasSuffix(routes, apartSuffix) {
+			name = virtualHostName(routes, name) // Envoy removes it by this name
+		}
+		if h := t.virtualHost(&p, name, domains); h != nil {
 			hosts = append(hosts, h)
 		}
 	}
 	return hosts
+}
+
+// virtualHost returns the virtual host of a port of a service, nil if it has no name or
+// Envoy would refuse it.
+func (t *translator) virtualHost(p *servicePort, name string, domains []string) *routev3.VirtualHost {
+	if len(domains) == 0 {
+		return nil
+	}
+	if p.memo != nil && p.memo.host.GetName() == name && slices.Equal(p.memo.host.GetDomains(), domains) {
+		return p.memo.host
+	}
+	h := &routev3.VirtualHost{Name: name, Domains: domains, Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}
+	problems := len(t.problems)
+	if !t.acceptable(h, p.service) {
+		return nil
+	}
+	if p.memo != nil && len(t.problems) == problems {
+		p.memo.host = h
+	}
+	return h
 }
 
 // acceptable reports whether Envoy would take a virtual host. A route that it would
