@@ -39,7 +39,7 @@ func (t *translator) boundEgress(ports []servicePort) {
 			t.boundTCP(port, p)
 		}
 	}
-	name := egressRoutesName(egressPort)
+	name := t.egressRoutes(egressPort, len(ports))
 	filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: name})
 	if filters == nil {
 		return
@@ -94,7 +94,7 @@ func (t *translator) redirectedEgress(ports []servicePort) {
 	}
 	if t.emitListener(egressListenerName(t.listenOn, egressPort), egressPort, corev3.TrafficDirection_OUTBOUND, chains, otherwise) {
 		for port, ports := range byPort {
-			t.emitEgressRoutes(egressRoutesName(port), ports, fallback)
+			t.emitEgressRoutes(t.egressRoutes(port, len(ports)), ports, fallback)
 		}
 	}
 }
@@ -102,8 +102,8 @@ func (t *translator) redirectedEgress(ports []servicePort) {
 // portChains returns the filter chains of services, by port.
 func (t *translator) portChains(byPort map[uint32][]servicePort, tcp map[uint32]*servicePort) []*listenerv3.FilterChain {
 	chains := make([]*listenerv3.FilterChain, 0, len(byPort)+len(tcp)+2)
-	for port := range byPort {
-		if filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: egressRoutesName(port)}); filters != nil {
+	for port, ports := range byPort {
+		if filters := t.connectionManager(manager{statPrefix: egressStatPrefix, routes: t.egressRoutes(port, len(ports))}); filters != nil {
 			chains = append(chains, portChain(port, filters))
 		}
 	}

@@ -84,6 +84,7 @@ func Explain(v *mesh.View, resources []Resource) []Explanation {
 type explainer struct {
 	view      *mesh.View
 	routes    map[string]*routev3.RouteConfiguration
+	hosts     map[string][]*routev3.VirtualHost // of their own, by the routes that they are for
 	endpoints map[string]Resource
 	secrets   map[string]*tlsv3.Secret
 	// inside are the listeners within the proxy, by the clusters that lead to them.
@@ -96,7 +97,7 @@ type explainer struct {
 
 func newExplainer(v *mesh.View, resources []Resource) *explainer {
 	x := &explainer{
-		view: v, routes: map[string]*routev3.RouteConfiguration{}, endpoints: map[string]Resource{},
+		view: v, routes: map[string]*routev3.RouteConfiguration{}, hosts: map[string][]*routev3.VirtualHost{}, endpoints: map[string]Resource{},
 		secrets: map[string]*tlsv3.Secret{}, inside: map[string]string{},
 		told: map[string]bool{}, most: mostLines,
 	}
@@ -104,6 +105,8 @@ func newExplainer(v *mesh.View, resources []Resource) *explainer {
 		switch m := r.Message.(type) {
 		case *routev3.RouteConfiguration:
 			x.routes[r.Name] = m
+		case *routev3.VirtualHost:
+			x.hosts[RoutesOf(r.Name)] = append(x.hosts[RoutesOf(r.Name)], m)
 		case *tlsv3.Secret:
 			x.secrets[r.Name] = m
 		case *clusterv3.Cluster:

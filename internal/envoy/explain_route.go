@@ -24,7 +24,7 @@ func (x *explainer) routeConfiguration(name string) {
 	}
 	x.told[name] = true
 	var hosts, rest []*routev3.VirtualHost
-	for _, h := range c.VirtualHosts {
+	for _, h := range slices.Concat(c.VirtualHosts, x.hosts[name]) {
 		if slices.Contains(h.Domains, fallbackHost) {
 			rest = append(rest, h)
 		} else {
@@ -116,12 +116,13 @@ func (x *explainer) service(c *routev3.RouteConfiguration, h *routev3.VirtualHos
 		return nil
 	}
 	var best *mesh.Service
+	host := bareHost(c.Name, h.Name)
 	for i := range x.view.Services {
 		s := &x.view.Services[i]
-		if h.Name == s.Name {
+		if host == s.Name {
 			return s // a service may be called as another one with a port
 		}
-		port, ok := strings.CutPrefix(h.Name, s.Name+":")
+		port, ok := strings.CutPrefix(host, s.Name+":")
 		if !ok {
 			port, ok = strings.CutPrefix(c.Name, "rds_internal_"+s.Name+"_")
 		}

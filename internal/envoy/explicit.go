@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -84,7 +83,7 @@ func tunnelsClusterName(mesh string) string { return "cds_internal_" + mesh + "_
 func (t *translator) explicitEgress(ports []servicePort) {
 	t.listenOn = t.profile.Egress
 	t.localPorts(ports)
-	name := egressRoutesName(egressPort)
+	name := t.egressRoutes(egressPort, len(ports))
 	outside := t.emitForward(allowAllClusterName(t.mesh), t.allowAll())
 	amazon := t.emitForward(amazonClusterName(t.mesh), !t.allowAll())
 	t.emitTunnels(name)
@@ -98,24 +97,24 @@ func (t *translator) explicitEgress(ports []servicePort) {
 	}
 	with := slices.Clone(ports)
 	for i := range with {
+		with[i].memo = nil // its routes are others
 		with[i].routes = append([]*routev3.Route{t.connectTo(&with[i])}, with[i].routes...)
 	}
 	unknown := t.unknownRoutes()
-	hosts := t.virtualHosts(with)
+	services := t.virtualHosts(name, with)
+	var others []*routev3.VirtualHost
 	switch {
 	case outside != "":
-		hosts = append(hosts, t.ownHost(hosts, unknown)...)
+		others = t.ownHost(services, unknown)
 		unknown = append([]*routev3.Route{connectRoute(outside)}, passThroughRoutes(outside)...)
 	case amazon != "":
 		// As TLS to these names is let out of a mesh that drops egress.
-		hosts = append(hosts, &routev3.VirtualHost{
+		others = append(others, &routev3.VirtualHost{
 			Name: "*.amazonaws.com", Domains: []string{"*.amazonaws.com:443"},
 			Routes: append([]*routev3.Route{connectRoute(amazon)}, unknown...),
 		})
 	}
-	hosts = append(hosts, &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: unknown})
-	slices.SortFunc(hosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
-	t.emit(TypeRoute, name, &routev3.RouteConfiguration{Name: name, VirtualHosts: hosts})
+	t.emitHosts(name, services, append(others, &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: unknown})...)
 }
 
 // unknownRoutes answer for what is no backend, CONNECT included.

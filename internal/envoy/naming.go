@@ -3,6 +3,7 @@ package envoy
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // The names of resources are App Mesh's: people's dashboards and scripts read them
@@ -73,6 +74,26 @@ func ingressRoutesName(protocol string, port uint32) string {
 // egressRoutesName names the routes of all services on a port. Services of several
 // protocols that carry HTTP may share one, so the name has always App Mesh's "http".
 func egressRoutesName(port uint32) string { return "rds_egress_" + protoHTTP + "_" + decimal(port) }
+
+// apartSuffix ends the name of a route configuration whose virtual hosts are resources of
+// their own. That it has another name than one that holds them brings a proxy from the one
+// to the other without a gap: its listener goes on with the old one until the new one has
+// its virtual hosts.
+const apartSuffix = "_vhds"
+
+// virtualHostName names a virtual host that is a resource of its own. Envoy finds by the
+// part before the slash which route configuration it is for.
+func virtualHostName(routes, host string) string { return routes + "/" + host }
+
+// RoutesOf returns the name of the route configuration that a virtual host of its own is
+// for.
+func RoutesOf(virtualHost string) string {
+	routes, _, _ := strings.Cut(virtualHost, "/")
+	return routes
+}
+
+// bareHost returns the name of a virtual host within its route configuration.
+func bareHost(routes, virtualHost string) string { return strings.TrimPrefix(virtualHost, routes+"/") }
 
 // ingressStatPrefix returns the prefix of a listener's statistics, which tells the
 // listeners apart only where a node declares several.

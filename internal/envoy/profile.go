@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -47,6 +48,15 @@ func ParseProfile(node *corev3.Node) (Profile, error) {
 	}
 	p.fit(have, metricsAsked(node))
 	return p, nil
+}
+
+// stateOfTheWorld is the client feature by which a relay says that the Envoy behind it is
+// told the state of the world, whatever the relay's own stream is.
+const stateOfTheWorld = "fairlead.state-of-the-world"
+
+// Incremental reports whether an Envoy whose stream is incremental is so itself.
+func Incremental(node *corev3.Node) bool {
+	return !slices.Contains(node.GetClientFeatures(), stateOfTheWorld)
 }
 
 // fairleadFields returns what the agent's bootstrap says, nil if it is not ours.

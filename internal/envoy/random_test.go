@@ -103,6 +103,8 @@ func TestOddMeshes(t *testing.T) {
 type generator struct {
 	*rand.Rand
 	t *testing.T
+	// alike is set where no service has a client policy of its own.
+	alike bool
 }
 
 type object = map[string]any
@@ -209,7 +211,9 @@ func (g *generator) clientPolicy() object {
 	})}})
 	tls := object{"validation": validation}
 	g.maybe(2, tls, "enforce", g.IntN(2) == 0)
-	g.maybe(2, tls, "ports", g.list(0, 2, g.port))
+	if !g.alike {
+		g.maybe(2, tls, "ports", g.list(0, 2, g.port))
+	}
 	g.maybe(3, tls, "certificate", pick(g, object{"sds": object{"secretName": g.text()}}, object{"file": object{"certificateChain": g.path(), "privateKey": "/k"}}))
 	return pick(g, object{}, object{"tls": tls}, object{"tls": tls})
 }
@@ -313,6 +317,13 @@ func (g *generator) headerMatch() any {
 
 // view builds the view of node "a" or of gateway "edge" of a random mesh.
 func (g *generator) view() *mesh.View {
+	r := mesh.NewReader(g.snapshot())
+	r.Instances = g.registry()
+	return mesh.BuildView(r, pick(g, nodeKey("a"), mesh.Key{Kind: mesh.KindVirtualGateway, Name: "edge"}))
+}
+
+// snapshot makes a random mesh.
+func (g *generator) snapshot() *mesh.Snapshot {
 	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
 	shop := object{"egressFilter": object{"type": pick(g, "ALLOW_ALL", "DROP_ALL")}}
 	g.maybe(3, shop, "serviceDiscovery", object{"ipPreference": pick(g, preferIPv4, preferIPv6, onlyIPv4, onlyIPv6)})
@@ -320,7 +331,9 @@ func (g *generator) view() *mesh.View {
 	backends := []any{}
 	for _, name := range oddServices {
 		b := object{"virtualServiceName": name}
-		g.maybe(5, b, "clientPolicy", g.clientPolicy())
+		if !g.alike {
+			g.maybe(5, b, "clientPolicy", g.clientPolicy())
+		}
 		backends = append(backends, object{"virtualService": b})
 		provider := pick(g, object{"virtualNode": object{"virtualNodeName": g.node()}}, object{"virtualRouter": object{"virtualRouterName": pick(g, "r", "s", "missing")}})
 		spec := object{}
@@ -348,9 +361,7 @@ func (g *generator) view() *mesh.View {
 	for i := range g.IntN(8) {
 		edit.Put(g.item(mesh.KindGatewayRoute, "edge", fmt.Sprint("route", i), g.oddGatewayRoute()))
 	}
-	r := mesh.NewReader(edit.Done(1))
-	r.Instances = g.registry()
-	return mesh.BuildView(r, pick(g, nodeKey("a"), mesh.Key{Kind: mesh.KindVirtualGateway, Name: "edge"}))
+	return edit.Done(1)
 }
 
 func (g *generator) oddGateway() object {

@@ -12,15 +12,27 @@ import (
 )
 
 // Cause returns the object that a proxy's refusal of a resource is about. It is the
-// resource's own object, but for a route configuration: there it is the route or virtual
-// service that the proxy's words point to, if they do.
+// resource's own object, but for routes: there it is the route or virtual service that the
+// proxy's words point to, if they do, and of a virtual host its own service.
 func Cause(v *mesh.View, object mesh.Key, m proto.Message, words string) mesh.Key {
-	c, ok := m.(*routev3.RouteConfiguration)
-	if !ok {
+	var (
+		host  *routev3.VirtualHost
+		route *routev3.Route
+	)
+	switch m := m.(type) {
+	case *routev3.RouteConfiguration:
+		host, route = pointedAt(m.GetVirtualHosts(), words)
+	case *routev3.VirtualHost:
+		if host, route = pointedAt([]*routev3.VirtualHost{m}, words); host == nil {
+			host = m
+		}
+		if route == nil {
+			route = at(m.GetRoutes(), routePlace, words)
+		}
+	default:
 		return object
 	}
-	host, route := pointedAt(c, words)
-	s := serviceOf(v, host.GetName())
+	s := serviceOf(v, bareHost(RoutesOf(host.GetName()), host.GetName()))
 	switch {
 	case s == nil:
 		return object
@@ -39,12 +51,12 @@ var (
 
 // pointedAt returns the virtual host and the route that Envoy's words point to, nil for
 // none: by place, or by a domain, regular expression or cluster that they quote.
-func pointedAt(c *routev3.RouteConfiguration, words string) (*routev3.VirtualHost, *routev3.Route) {
-	if host := at(c.GetVirtualHosts(), hostPlace, words); host != nil {
+func pointedAt(hosts []*routev3.VirtualHost, words string) (*routev3.VirtualHost, *routev3.Route) {
+	if host := at(hosts, hostPlace, words); host != nil {
 		return host, at(host.GetRoutes(), routePlace, words)
 	}
 	var named *routev3.VirtualHost
-	for _, h := range c.GetVirtualHosts() {
+	for _, h := range hosts {
 		for _, r := range h.GetRoutes() {
 			if quotesRoute(words, r) {
 				return h, r

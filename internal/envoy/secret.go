@@ -135,6 +135,9 @@ func (t *translator) trust(file *mesh.TlsValidationContextFileTrust, sds *mesh.T
 // secret emits a secret, once, and returns where Envoy finds it; nil, with a problem of
 // the node, if Envoy would refuse it.
 func (t *translator) secret(s *tlsv3.Secret) *tlsv3.SdsSecretConfig {
+	if t.cluster != nil {
+		t.cluster.secrets = append(t.cluster.secrets, s)
+	}
 	if !t.secrets[s.Name] {
 		if !t.valid(s, t.self(), "", fmt.Sprintf("secret %q", s.Name)) {
 			return nil

@@ -29,6 +29,8 @@ type servicePort struct {
 	routes []*routev3.Route
 	// tcp takes the connections of a port for TCP; nil where they are closed.
 	tcp *tcpproxyv3.TcpProxy
+	// memo keeps the port's virtual host; nil without a memo.
+	memo *memoHost
 	// encrypted is set on a port for TCP whose connections must be encrypted.
 	encrypted bool
 }
@@ -41,7 +43,7 @@ func (p *servicePort) isTCP() bool { return p.protocol == protoTCP }
 func (t *translator) servicePorts() []servicePort {
 	out := make([]servicePort, 0, len(t.view.Services))
 	for i := range t.view.Services {
-		out = append(out, t.portsOf(&t.view.Services[i])...)
+		out = append(out, t.remembered(&t.view.Services[i])...)
 	}
 	return out
 }

@@ -17,7 +17,11 @@ import (
 // consistent, so that Envoy accepts all that is returned. The view must not be
 // changed while the resources are in use.
 func Translate(v *mesh.View, p Profile) (resources []Resource, problems []Problem) {
-	t := newTranslator(v, p)
+	return newTranslator(v, p).translate()
+}
+
+func (t *translator) translate() (resources []Resource, problems []Problem) {
+	v := t.view
 	t.missed()
 	if v.Gateway != nil {
 		t.gateway()
@@ -29,7 +33,7 @@ func Translate(v *mesh.View, p Profile) (resources []Resource, problems []Proble
 	slices.SortFunc(t.resources, func(a, b Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
-	return t.resources, sortProblems(t.problems)
+	return t.resources, sortProblems(append(t.problems, t.ofClusters...))
 }
 
 // translator is one translation under way.
@@ -54,6 +58,13 @@ type translator struct {
 
 	resources []Resource
 	problems  []Problem
+
+	// Of a translation with a memo: what it has, what it is to have, the problems of
+	// clusters, and what is being made.
+	memo, memoNext *Memo
+	ofClusters     []Problem
+	part           *memoPart
+	cluster        *memoCluster
 }
 
 func newTranslator(v *mesh.View, p Profile) *translator {

@@ -108,7 +108,11 @@ func BenchmarkTranslate(b *testing.B) {
 	}
 }
 
-func benchmarkView(b *testing.B, backends int) *mesh.View {
+func benchmarkView(b testing.TB, backends int) *mesh.View {
+	return mesh.BuildView(mesh.NewReader(benchmarkSnapshot(b, backends)), nodeKey("front"))
+}
+
+func benchmarkSnapshot(b testing.TB, backends int) *mesh.Snapshot {
 	edit := mesh.NewSnapshot(mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}).Edit()
 	put := func(key mesh.Key, spec string) {
 		typed, _, bad := mesh.Decode(key.Kind, "spec", []byte(spec))
@@ -139,7 +143,7 @@ func benchmarkView(b *testing.B, backends int) *mesh.View {
 			{"virtualNode": %q, "weight": 90}, {"virtualNode": %q, "weight": 10}]}}}`, blue, green))
 	}
 	put(nodeKey("front"), fmt.Sprintf(`{%s, "serviceDiscovery": {"dns": {"hostname": "front.internal"}}, "backends": [%s]}`, listener, list))
-	return mesh.BuildView(mesh.NewReader(edit.Done(1)), nodeKey("front"))
+	return edit.Done(1)
 }
 
 // TestTranslateAtOnce translates one case several times at once and checks

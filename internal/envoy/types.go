@@ -120,6 +120,9 @@ type Profile struct {
 	Workloads bool
 	// Internal is set where the proxy's bootstrap lets listeners be internal ones.
 	Internal bool
+	// HostsApart is set where the proxy can be sent virtual hosts as resources of their own
+	// (Envoy's Virtual Host Discovery Service): its stream is incremental.
+	HostsApart bool
 	// ClientCertificate says what becomes of the header x-forwarded-client-cert on its
 	// way in.
 	ClientCertificate ClientCertificate

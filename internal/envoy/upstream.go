@@ -16,6 +16,9 @@ func (t *translator) reach(s *mesh.Service, g *target) (cluster, reason string) 
 	if g.reason != "" {
 		return "", g.reason
 	}
+	if t.part != nil {
+		t.part.targets = append(t.part.targets, targetKey{g.node, int64(g.port)})
+	}
 	use := t.useOf(s, g)
 	if use.tls {
 		if reason := t.unserved(use, g); reason != "" {
@@ -26,7 +29,7 @@ func (t *translator) reach(s *mesh.Service, g *target) (cluster, reason string) 
 	made, known := t.clusters[name]
 	switch {
 	case !known:
-		made = madeCluster{target: g, use: use, reason: t.emitTarget(name, g, use)}
+		made = t.makeCluster(name, g, use)
 		t.clusters[name] = made
 	case made.target != g || made.use.policy != use.policy && made.use.way() != use.way():
 		// A service may be called as a part of another cluster's name is.

@@ -4,24 +4,52 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
+// manyHosts is how many services a route configuration holds at most where their virtual
+// hosts can be resources of their own. Beyond it an edit of one route sends one virtual host
+// and not all. App Mesh's own quota was 50 backends.
+const manyHosts = 100
+
+// egressRoutes names the route configuration of a number of services on a port.
+func (t *translator) egressRoutes(port uint32, services int) string {
+	name := egressRoutesName(port)
+	if t.profile.HostsApart && services > manyHosts {
+		name += apartSuffix
+	}
+	return name
+}
+
 // emitEgressRoutes emits the route configuration for the services of a listener or
 // filter chain, with the routes for all other hosts.
 func (t *translator) emitEgressRoutes(name string, ports []servicePort, fallback []*routev3.Route) {
-	hosts := t.virtualHosts(ports)
-	hosts = append(hosts, &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
-	slices.SortFunc(hosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
-	t.emit(TypeRoute, name, &routev3.RouteConfiguration{Name: name, VirtualHosts: hosts})
+	t.emitHosts(name, t.virtualHosts(name, ports), &routev3.VirtualHost{Name: fallbackHost, Domains: []string{"*"}, Routes: fallback})
 }
 
-// virtualHosts returns a virtual host for each port of a service. Envoy refuses a
+// emitHosts emits a route configuration with the virtual hosts of services, which may be
+// resources of their own, and others, which are always a part of it.
+func (t *translator) emitHosts(name string, services []*routev3.VirtualHost, others ...*routev3.VirtualHost) {
+	config := &routev3.RouteConfiguration{Name: name, VirtualHosts: others}
+	if strings.HasSuffix(name, apartSuffix) {
+		config.Vhds = &routev3.Vhds{ConfigSource: fromADS}
+		for _, h := range services {
+			t.emit(TypeVirtualHost, h.Name, h)
+		}
+	} else {
+		config.VirtualHosts = append(config.VirtualHosts, services...)
+	}
+	slices.SortFunc(config.VirtualHosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
+	t.emit(TypeRoute, name, config)
+}
+
+// virtualHosts returns a virtual host of a route configuration for each port of a service. Envoy refuses a
 // configuration in which a domain stands twice, and takes no notice of case. A name
 // goes before a name with a port: a service may be called "a:80" beside one called
 // "a" on port 80.
-func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
+func (t *translator) virtualHosts(routes string, ports []servicePort) []*routev3.VirtualHost {
 	owner := make(map[string]string, 2*len(ports))
 	for _, p := range ports {
 		if !p.first {
@@ -39,9 +67,9 @@ func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
 		if owner[lower(p.service)] != p.service {
 			continue
 		}
-		h := &routev3.VirtualHost{Name: p.service, Domains: make([]string, 0, 2), Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}
+		name, domains := p.service, make([]string, 0, 2)
 		if p.first {
-			h.Domains = append(h.Domains, p.service)
+			domains = append(domains, p.service)
 		}
 		if p.port != 0 {
 			withPort := p.service + ":" + decimal(p.port)
@@ -50,17 +78,40 @@ func (t *translator) virtualHosts(ports []servicePort) []*routev3.VirtualHost {
 				t.problem(serviceKey(p.service), "", "%q is the name of virtual service %q: requests for it go there", withPort, other)
 			} else {
 				owner[key] = p.service
-				h.Domains = append(h.Domains, withPort)
+				domains = append(domains, withPort)
 			}
 			if !p.first {
-				h.Name = withPort
+				name = withPort
 			}
 		}
-		if len(h.Domains) > 0 && t.acceptable(h, p.service) {
+		if strings.HasSuffix(routes, apartSuffix) {
+			name = virtualHostName(routes, name) // Envoy removes it by this name
+		}
+		if h := t.virtualHost(&p, name, domains); h != nil {
 			hosts = append(hosts, h)
 		}
 	}
 	return hosts
+}
+
+// virtualHost returns the virtual host of a port of a service, nil if it has no name or
+// Envoy would refuse it.
+func (t *translator) virtualHost(p *servicePort, name string, domains []string) *routev3.VirtualHost {
+	if len(domains) == 0 {
+		return nil
+	}
+	if p.memo != nil && p.memo.host.GetName() == name && slices.Equal(p.memo.host.GetDomains(), domains) {
+		return p.memo.host
+	}
+	h := &routev3.VirtualHost{Name: name, Domains: domains, Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}
+	problems := len(t.problems)
+	if !t.acceptable(h, p.service) {
+		return nil
+	}
+	if p.memo != nil && len(t.problems) == problems {
+		p.memo.host = h
+	}
+	return h
 }
 
 // acceptable reports whether Envoy would take a virtual host. A route that it would

@@ -8,7 +8,7 @@ type Watch struct {
 	state  *meshState
 	id     mesh.ID
 	notify func()
-	reads  mesh.Reads // guarded by state.mu
+	reads  mesh.Reads // guarded by state.mu; what is in it is never changed
 	closed bool       // guarded by state.mu
 
 	// The last view and the changes of the mesh and of instances that it knows of, for
@@ -30,7 +30,7 @@ func (w *Watch) Build() (view *mesh.View, revision int64) {
 	var snap *mesh.Snapshot
 	snap, w.seq = w.state.current()
 	w.seen = w.live.instances.current()
-	r := mesh.NewReader(snap)
+	r := mesh.NewReaderLike(snap, w.last())
 	r.Instances = w.live.instances.find
 	view = mesh.BuildView(r, w.id.Key)
 	w.view = nil
@@ -50,7 +50,7 @@ func (w *Watch) Refresh() (view *mesh.View, changed []mesh.InstancesKey, ok bool
 	if w.view == nil || !w.unchanged() {
 		return nil, nil, false
 	}
-	changed, w.seen = w.live.instances.since(w.seen, w.instances())
+	changed, w.seen = w.live.instances.since(w.seen, w.last().Instances)
 	if len(changed) > 0 {
 		w.view = w.view.WithInstances(changed, w.live.instances.find)
 	}
@@ -68,10 +68,11 @@ func (w *Watch) unchanged() bool {
 	return true
 }
 
-func (w *Watch) instances() map[mesh.InstancesKey]struct{} {
+// last returns what was read last.
+func (w *Watch) last() mesh.Reads {
 	w.state.mu.Lock()
 	defer w.state.mu.Unlock()
-	return w.reads.Instances
+	return w.reads
 }
 
 // register notes what was read and reports whether it has changed since.

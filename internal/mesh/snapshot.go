@@ -133,8 +133,15 @@ type Reader struct {
 }
 
 // NewReader returns a reader that has read nothing yet.
-func NewReader(s *Snapshot) *Reader {
-	return &Reader{snap: s, Reads: Reads{Keys: map[Key]struct{}{}, Ranges: map[Range]struct{}{}, Instances: map[InstancesKey]struct{}{}}}
+func NewReader(s *Snapshot) *Reader { return NewReaderLike(s, Reads{}) }
+
+// NewReaderLike is NewReader with room for as much as was read another time.
+func NewReaderLike(s *Snapshot, before Reads) *Reader {
+	return &Reader{snap: s, Reads: Reads{
+		Keys:      make(map[Key]struct{}, len(before.Keys)),
+		Ranges:    make(map[Range]struct{}, len(before.Ranges)),
+		Instances: make(map[InstancesKey]struct{}, len(before.Instances)),
+	}}
 }
 
 // get returns what is in the object of a key, or nil, and notes the key.

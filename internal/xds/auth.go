@@ -82,6 +82,7 @@ func (one *session) identify(node *corev3.Node) error {
 	if err != nil {
 		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node: %v", err)
 	}
+	profile.HostsApart = !one.full && envoy.Incremental(node)
 	one.key = feedKey{id: id, owner: owner, profile: profile}
 	return nil
 }

@@ -39,6 +39,9 @@ func (s *stream) handleDelta(req *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 	for _, name := range req.GetResourceNamesSubscribe() {
 		ts.subscribe(name)
+		if t == envoy.TypeRoute {
+			s.sendHostsOf(name)
+		}
 	}
 	if len(ts.names) > maxNames {
 		return status.Errorf(codes.ResourceExhausted, "more than %d names of %s are subscribed to", maxNames, t)
@@ -95,7 +98,11 @@ func (s *stream) composeDelta(t envoy.Type, nonce string, keep bool) (*response,
 		return deltaResponse(t, nonce, []*resource{r}, nil), []*resource{r}
 	}
 	ts.compare(tf)
-	d := delta{ts: ts, tf: tf}
+	d := delta{ts: ts, tf: tf, wants: ts.wants}
+	if t == envoy.TypeVirtualHost {
+		d.wants, d.stays = s.wantsHost, s.hostStays
+		s.hostsAgain()
+	}
 	if ts.sent == 0 && ts.wildcard {
 		for name := range tf.current {
 			d.add(name, false)
@@ -127,6 +134,8 @@ func (s *stream) composeDelta(t envoy.Type, nonce string, keep bool) (*response,
 type delta struct {
 	ts        *typeState
 	tf        *typeFeed
+	wants     func(name string) bool
+	stays     func(name string) bool // what is gone and is not to be taken away; nil for nothing
 	resources []*resource
 	removed   []string
 }
@@ -135,7 +144,7 @@ type delta struct {
 // does not exist is answered as removed.
 func (d *delta) add(name string, asked bool) {
 	if !asked {
-		if _, twice := d.ts.again[name]; twice || !d.ts.wants(name) {
+		if _, twice := d.ts.again[name]; twice || !d.wants(name) {
 			return
 		}
 	}
@@ -152,14 +161,17 @@ func (d *delta) add(name string, asked bool) {
 
 // takeAway adds what went away, and what the proxy has from elsewhere.
 func (d *delta) takeAway() {
+	gone := func(name string) bool {
+		return d.tf.get(name) == nil && !slices.Contains(d.removed, name) && (d.stays == nil || !d.stays(name))
+	}
 	d.tf.since(d.ts.removed, func(name string) {
-		if d.tf.get(name) == nil && d.ts.wants(name) && !slices.Contains(d.removed, name) {
+		if d.wants(name) && gone(name) {
 			d.removed = append(d.removed, name)
 			delete(d.ts.rejected, name)
 		}
 	})
 	for name := range d.ts.orphans {
-		if d.tf.get(name) == nil && !slices.Contains(d.removed, name) {
+		if gone(name) {
 			d.removed = append(d.removed, name)
 		}
 	}
@@ -195,4 +207,49 @@ func (t *typeState) single(tf *typeFeed) *resource {
 		}
 	}
 	return nil
+}
+
+// Envoy asks for all virtual hosts once, when it has the first route configuration whose
+// hosts are resources of their own, and passes over those of route configurations that it
+// does not have. It never says that it begins to use another. So the hosts of a route
+// configuration are sent when it has that, and again whenever it asks for that anew: its
+// listener may have gone and come back, and the hosts gone with it.
+
+// sendHostsOf has the virtual hosts of a route configuration that a proxy asks for follow
+// it, if it has asked for virtual hosts already.
+func (s *stream) sendHostsOf(routes string) {
+	hosts := &s.types[envoy.TypeVirtualHost]
+	if !hosts.subscribed {
+		return
+	}
+	if hosts.routes == nil {
+		hosts.routes = map[string]struct{}{}
+	}
+	hosts.routes[routes] = struct{}{}
+}
+
+// hostsAgain has the virtual hosts sent whose route configurations were asked for anew.
+func (s *stream) hostsAgain() {
+	hosts := &s.types[envoy.TypeVirtualHost]
+	if len(hosts.routes) == 0 {
+		return
+	}
+	for name := range s.feed.types[envoy.TypeVirtualHost].current {
+		if _, asked := hosts.routes[envoy.RoutesOf(name)]; asked {
+			hosts.sendAgain(name)
+		}
+	}
+	hosts.routes = nil
+}
+
+// wantsHost reports whether a proxy has asked for the route configuration of a virtual host
+// and for virtual hosts.
+func (s *stream) wantsHost(name string) bool {
+	return s.types[envoy.TypeVirtualHost].wants(name) && s.types[envoy.TypeRoute].wants(envoy.RoutesOf(name))
+}
+
+// hostStays reports whether a virtual host is left with its route configuration, which is
+// gone: a listener that drains still uses both. Envoy forgets them together.
+func (s *stream) hostStays(name string) bool {
+	return s.feed.types[envoy.TypeRoute].get(envoy.RoutesOf(name)) == nil
 }

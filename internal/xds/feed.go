@@ -30,6 +30,9 @@ type feed struct {
 	state queueState  // guarded by queue.mu
 	// made is what the resources were made of; nil while there are none.
 	made atomic.Pointer[made]
+	// memory is what makes the next translation of very many services cheap; nil for none.
+	// The publisher works with it, and whoever needs the room takes it away.
+	memory atomic.Pointer[memory]
 	// current is set while the resources are those of the view that the watch built last;
 	// only the publisher uses it.
 	current bool

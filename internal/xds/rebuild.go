@@ -7,6 +7,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -77,7 +78,16 @@ func (s *Server) translate(f *feed) bool {
 		f.vanish()
 		return false
 	}
-	resources, problems := envoy.Translate(view, f.key.profile)
+	mem := f.memory.Load()
+	if mem == nil {
+		mem = &memory{messages: map[named]proto.Message{}}
+	}
+	remembers := len(view.Services) > wide
+	translate := envoy.Translate
+	if remembers {
+		translate = mem.memo.Translate
+	}
+	resources, problems := translate(view, f.key.profile)
 	m := &made{problems: problems, objects: map[named]mesh.Key{}}
 	for _, r := range resources {
 		if r.Object != view.Key {
@@ -87,8 +97,15 @@ func (s *Server) translate(f *feed) bool {
 			m.assignments = append(m.assignments, r.Assignment)
 		}
 	}
-	encoded := s.encode(f, append(resources, localCluster))
+	encoded := s.encode(f, append(resources, localCluster), mem.messages)
 	changed := f.publish(encoded)
+	if remembers {
+		mem.learn(resources)
+		s.memories.keep(f, mem, len(view.Services))
+	}
+	if !remembers || s.unused(f) {
+		s.memories.forget(f)
+	}
 	s.report(f, m)
 	s.checkTags(f)
 	s.cfg.Log.Debug("rebuilt", "arn", view.ARN(), "revision", revision, "resources", len(encoded), "changed", changed)
@@ -105,24 +122,37 @@ func (s *Server) refresh(f *feed) bool {
 	m := *f.made.Load()
 	var resources []envoy.Resource
 	resources, m.problems = envoy.Refresh(view, m.assignments, m.problems, instances)
-	changed := f.update(s.encode(f, resources))
+	changed := f.update(s.encode(f, resources, nil))
+	if mem := f.memory.Load(); mem != nil {
+		mem.unlearn(resources)
+	}
 	s.report(f, &m)
 	s.cfg.Log.Debug("refreshed", "arn", view.ARN(), "services", len(instances), "endpoints", len(resources), "changed", changed)
 	return true
 }
 
-// encode encodes resources for a feed, clusters before their endpoints.
-func (s *Server) encode(f *feed, resources []envoy.Resource) []*resource {
+// encode encodes resources for a feed, clusters before their endpoints. known are the
+// messages that the feed's resources were encoded of, as far as that is remembered: a
+// message that is the very same needs no encoding.
+func (s *Server) encode(f *feed, resources []envoy.Resource, known map[named]proto.Message) []*resource {
 	encoded := make([]*resource, 0, len(resources))
 	clusters := map[string]*resource{}
 	for _, r := range resources {
+		have := f.types[r.Type].get(r.Name)
 		var of *resource
+		same := have != nil && known[named{r.Type, r.Name}] == r.Message
 		if r.Type == envoy.TypeEndpoint {
+			before := f.types[envoy.TypeCluster].get(r.Name)
 			if of = clusters[r.Name]; of == nil {
-				of = f.types[envoy.TypeCluster].get(r.Name)
+				of = before
 			}
+			same = same && of == before
 		}
-		e, err := s.pool.encode(r, of, f.types[r.Type].get(r.Name))
+		if same {
+			encoded = append(encoded, have)
+			continue
+		}
+		e, err := s.pool.encode(r, of, have)
 		if err != nil {
 			s.cfg.Log.Error("leaving out a resource that cannot be encoded", "arn", f.key.arn(), "error", err)
 			continue

@@ -41,10 +41,16 @@ func (r *benchRegistry) change() {
 	r.notify(r.key)
 }
 
-// BenchmarkInstanceChange changes one instance of one of 50 services that a node calls,
-// each of ten instances, and makes the endpoints anew or, for comparison, everything.
+// BenchmarkInstanceChange changes one instance of one of the services that a node calls,
+// each of ten instances, and makes the endpoints anew or, for comparison, everything: of 1,000
+// services with what is remembered of the last translation, as after an edit of a route.
 func BenchmarkInstanceChange(b *testing.B) {
-	const services = 50
+	for _, services := range []int{50, 1000} {
+		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) { benchmarkInstanceChange(b, services) })
+	}
+}
+
+func benchmarkInstanceChange(b *testing.B, services int) {
 	shop := mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "shop"}
 	r := &benchRegistry{key: mesh.InstancesKey{Account: shop.Account, Region: shop.Region, Namespace: "n", Service: "s0"}}
 	for i := range 10 {
@@ -111,7 +117,7 @@ func benchFeed(b *testing.B, shop mesh.MeshID, services int, r live.Registry) (*
 	})
 	<-l.Ready()
 	s := New(Config{Live: l, Log: log})
-	f := s.acquire(feedKey{id: shop.Object(mesh.KindVirtualNode, "", "front"), owner: shop.Account, profile: envoy.Profile{}})
+	f := s.acquire(feedKey{id: shop.Object(mesh.KindVirtualNode, "", "front"), owner: shop.Account, profile: envoy.Profile{HostsApart: true}})
 	if s.rebuild(f); len(f.types[envoy.TypeEndpoint].current) != services+1 {
 		b.Fatalf("%d endpoints, want one for each service and the local cluster's", len(f.types[envoy.TypeEndpoint].current))
 	}

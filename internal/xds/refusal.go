@@ -86,7 +86,7 @@ func (s *Server) cause(f *feed, r standing) mesh.Key {
 		return f.key.id.Key
 	}
 	object := f.object(r.typ, r.resources[0].key.name)
-	if r.typ != envoy.TypeRoute {
+	if r.typ != envoy.TypeRoute && r.typ != envoy.TypeVirtualHost {
 		return object
 	}
 	view := s.cfg.Live.View(f.key.id)

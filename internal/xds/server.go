@@ -53,7 +53,9 @@ type Server struct {
 	cfg   Config
 	queue *queue
 	pool  *pool
-	met   *metrics
+	// memories are of the feeds that have very many services.
+	memories *memories
+	met      *metrics
 
 	refusals refusals
 
@@ -80,7 +82,7 @@ func New(cfg Config) *Server {
 		cfg.MaxStreamAge = 30 * time.Minute
 	}
 	return &Server{
-		cfg: cfg, queue: newQueue(), pool: newPool(), met: newMetrics(cfg.Metrics),
+		cfg: cfg, queue: newQueue(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
 		feeds: map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
 	}
@@ -193,7 +195,15 @@ func (s *Server) release(f *feed) {
 		delete(s.index(f.key.id.Mesh).feeds, f)
 		s.tidy(f.key.id.Mesh)
 		f.watch.Close()
+		s.memories.forget(f)
 	}
+}
+
+// unused reports whether no stream has a feed any more.
+func (s *Server) unused(f *feed) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f.refs == 0
 }
 
 // index returns what is known of a mesh; tidy forgets it when that is nothing. The lock

@@ -70,6 +70,9 @@ type typeState struct {
 	// sentBefore holds clusters that were sent before their endpoints were asked for; only
 	// endpoints have it.
 	sentBefore map[string]struct{}
+	// routes are the route configurations whose virtual hosts are to be sent again; only
+	// virtual hosts have it.
+	routes map[string]struct{}
 	// owe is set while the proxy waits for an answer, even an empty one.
 	owe bool
 	// sent, removed: the generations whose additions and removals were sent.
@@ -223,8 +226,8 @@ func (s *stream) idleWait() time.Duration {
 // not taken from the proxy yet.
 func (s *stream) compose(t envoy.Type, now time.Time, keep bool) *response {
 	ts := &s.types[t]
-	if !ts.subscribed || !ts.free(now) {
-		return nil
+	if !ts.subscribed || !ts.free(now) || t == envoy.TypeVirtualHost && !s.types[envoy.TypeRoute].free(now) {
+		return nil // virtual hosts come to nothing before their route configuration is there
 	}
 	nonce, last := strconv.FormatUint(s.nonces+1, 10), ts.last
 	var resp *response

@@ -58,6 +58,8 @@ func (r *rig) publish(resources ...string) {
 			res = envoy.Resource{Type: envoy.TypeListener, Name: name, Message: &listenerv3.Listener{Name: name, StatPrefix: content}}
 		case "r":
 			res = envoy.Resource{Type: envoy.TypeRoute, Name: name, Message: &routev3.RouteConfiguration{Name: name, InternalOnlyHeaders: []string{content}}}
+		case "v":
+			res = envoy.Resource{Type: envoy.TypeVirtualHost, Name: name, Message: &routev3.VirtualHost{Name: name, Domains: []string{content}}}
 		}
 		e, err := r.pool.encode(res, of, nil)
 		if err != nil {

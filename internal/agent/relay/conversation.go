@@ -154,6 +154,7 @@ func (c *conversation) subscribe(req *request) *subscription {
 const (
 	typeListener    = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	typeCluster     = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	typeRoute       = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 	typeVirtualHost = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 )
 
@@ -292,6 +293,10 @@ func (c *conversation) fromCopy(due func(until time.Time) bool) error {
 			continue
 		}
 		sortResources(resp.Resources)
+		if hosts := c.types[typeVirtualHost]; typ == typeRoute && hosts != nil && hosts.all {
+			// Envoy has passed over those of route configurations that it did not have.
+			hosts.waiting[wildcard] = time.Time{}
+		}
 		c.relay.count(0, 1)
 		if err := c.deliver(&flight{typ: typ, response: resp}); err != nil {
 			return err

@@ -9,6 +9,10 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
+// stateOfTheWorld tells the control plane, which sees an incremental stream, that the Envoy
+// behind it is told the state of the world: some resources are only for incremental ones.
+const stateOfTheWorld = "fairlead.state-of-the-world"
+
 // adapter has an Envoy that is told the state of the world speak delta xDS.
 type adapter struct {
 	g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
@@ -41,6 +45,9 @@ func (a *adapter) recv() (*request, error) {
 	if w == nil {
 		w = &world{names: map[string]bool{}, current: map[string]*resource{}, before: map[string]map[string]*resource{}}
 		a.types[in.GetTypeUrl()] = w
+	}
+	if node := in.GetNode(); node != nil {
+		node.ClientFeatures = append(node.GetClientFeatures(), stateOfTheWorld)
 	}
 	out := &request{Node: in.GetNode(), TypeUrl: in.GetTypeUrl(), ResponseNonce: in.GetResponseNonce(), ErrorDetail: in.GetErrorDetail()}
 	wanted := make(map[string]bool, len(in.GetResourceNames()))
