@@ -135,13 +135,16 @@ func TestAPortThatIsUsedAgain(t *testing.T) {
 			for i := range 20 {
 				dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: 40000}, Timeout: attempt, Control: reuse}
 				var c net.Conn
-				err := intercept.In(far.Namespace(), func() (err error) {
-					c, err = dialer.DialContext(t.Context(), "tcp", netip.AddrPortFrom(h.V4, 8080).String())
+				meshtest.Eventually(t, "the port is free again", func() error {
+					err := intercept.In(far.Namespace(), func() (err error) {
+						c, err = dialer.DialContext(t.Context(), "tcp", netip.AddrPortFrom(h.V4, 8080).String())
+						return err
+					})
+					if err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) { // else the last word of the one before is not acknowledged yet
+						t.Fatalf("connection %d by the same port: %v", i, err)
+					}
 					return err
 				})
-				if err != nil {
-					t.Fatalf("connection %d by the same port: %v", i, err)
-				}
 				if _, err := c.Read(make([]byte, 1)); err == nil {
 					t.Fatal("there is something to read")
 				}
