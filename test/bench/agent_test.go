@@ -65,7 +65,7 @@ func newAgentBench(b *testing.B) *agentBench {
 	envoy := meshtest.EnvoyPath(b)
 	dir := b.TempDir()
 	agent := filepath.Join(dir, "fairlead-agent")
-	build := exec.CommandContext(b.Context(), "go", "build", "-ldflags", "-s -w", "-o", agent, "github.com/fairlead-mesh/fairlead/cmd/fairlead-agent")
+	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", agent, "github.com/fairlead-mesh/fairlead/cmd/fairlead-agent")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("building the agent: %v\n%s", err, out)
 	}
