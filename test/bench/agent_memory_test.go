@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,48 +20,46 @@ const (
 )
 
 // BenchmarkAgentMemory measures what is resident of agents beside an Envoy that serves, each
-// with its own server on: one that Envoy passes by on its way to the control plane, one with a relay and
-// copies, one with a relay and the workload's certificate, and the relay of a host.
+// with its own server on: one whose Envoy goes to the control plane itself (direct), one with
+// a relay and copies, one that keeps the workload's certificate too, and the relay of a host,
+// which runs no Envoy (host).
 //
 //   - rss-MiB: resident when Envoy has all its configuration
-//   - used-rss-MiB: and after the agent was asked hundreds of times how it is, as an orchestrator does
-//     while nothing else happens
+//   - used-rss-MiB: and after the agent was asked over and over how it is, as an orchestrator
+//     does while nothing else happens
 //   - anon-MiB: the part of the latter that agents of one host do not share
 //
 // Each is the largest of all rounds.
 func BenchmarkAgentMemory(b *testing.B) {
 	a := newAgentBench(b)
 	for _, mode := range []struct {
-		name string
-		env  func(dir string) []string
-		node string
+		name, node string
+		env        func(dir string) []string
 	}{
-		{name: "direct", node: "app", env: func(string) []string { return nil }},
-		{name: "relay", node: "app", env: func(dir string) []string { return []string{"FAIRLEAD_CACHE_DIR=" + dir} }},
-		{name: "certificate", node: "secure", env: func(dir string) []string {
+		{"direct", "app", func(string) []string { return nil }},
+		{"relay", "app", func(dir string) []string { return []string{"FAIRLEAD_CACHE_DIR=" + dir} }},
+		{"certificate", "secure", func(dir string) []string {
 			return []string{"FAIRLEAD_CACHE_DIR=" + dir, "FAIRLEAD_API_ENDPOINT=" + a.plane.URL()}
 		}},
 	} {
 		b.Run(mode.name, func(b *testing.B) {
 			a := *a
 			a.b = b
-			var m footprint
-			for range memoryRounds {
-				m = m.larger(a.resident(mode.node, mode.env(b.TempDir())))
-			}
-			m.report(b)
+			measureRounds(b, func() footprint { return a.resident(mode.node, mode.env(b.TempDir())) })
 		})
 	}
+	b.Run("host", func(b *testing.B) {
+		a := *a
+		a.b = b
+		measureRounds(b, func() footprint { return a.hostRelay(filepath.Join(b.TempDir(), "relay")) })
+	})
 }
 
-// footprint is what is resident, in MiB.
-type footprint struct{ ready, used, anon float64 }
-
-func (m footprint) larger(o footprint) footprint {
-	return footprint{max(m.ready, o.ready), max(m.used, o.used), max(m.anon, o.anon)}
-}
-
-func (m footprint) report(b *testing.B) {
+func measureRounds(b *testing.B, one func() footprint) {
+	var m footprint
+	for range memoryRounds {
+		m = m.larger(one())
+	}
 	for b.Loop() { // everything has been measured
 		continue
 	}
@@ -70,22 +69,42 @@ func (m footprint) report(b *testing.B) {
 	b.ReportMetric(m.anon, "anon-MiB")
 }
 
+// footprint is what is resident, in MiB.
+type footprint struct{ ready, used, anon float64 }
+
+func (m footprint) larger(o footprint) footprint {
+	return footprint{max(m.ready, o.ready), max(m.used, o.used), max(m.anon, o.anon)}
+}
+
 // resident starts an agent for a node and measures it.
 func (a *agentBench) resident(node string, env []string) footprint {
 	a.b.Helper()
 	bind := meshtest.Address(a.b)
 	cmd := a.start(append(a.environ(bind, a.envoy), append(env, "APPMESH_RESOURCE_ARN="+meshtest.ARN("bench", node))...), "run")
 	defer end(cmd)
-	a.awaitReady(bind)
-	return a.footprint(cmd.Process.Pid, "http://"+bind+":9902/status")
+	return a.footprint(cmd.Process.Pid, bind)
 }
 
-// footprint asks an agent how it is until Envoy serves, and then over and over, and measures a process.
-func (a *agentBench) footprint(pid int, status string) (f footprint) {
+// hostRelay starts the relay of a host at a socket, and an agent whose Envoy goes to it, and
+// measures the relay.
+func (a *agentBench) hostRelay(socket string) footprint {
 	a.b.Helper()
+	bind := meshtest.Address(a.b)
+	relay := a.start(append(a.environ(bind, a.envoy), "APPNET_RELAY_LISTENER_UDS_PATH="+socket), "relay")
+	defer end(relay)
+	agent := a.start(append(a.environ(bind, a.envoy), "FAIRLEAD_XDS_ENDPOINT=unix://"+socket), "run")
+	defer end(agent)
+	return a.footprint(relay.Process.Pid, bind)
+}
+
+// footprint waits until the Envoy of an agent serves, asks the agent over and over how it is,
+// and measures a process.
+func (a *agentBench) footprint(pid int, bind string) (f footprint) {
+	a.b.Helper()
+	a.awaitReady(bind)
 	client := &http.Client{Timeout: 5 * time.Second}
 	look := func() error {
-		_, body, err := meshtest.Get(client, status)
+		_, body, err := meshtest.Get(client, "http://"+bind+":9902/status")
 		if err == nil && !strings.Contains(body, `"CONNECTED"`) {
 			err = errors.New(body)
 		}
