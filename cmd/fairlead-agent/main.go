@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/fairlead-mesh/fairlead/internal/agent"
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
 )
 
@@ -58,6 +59,7 @@ The page docs/reference/agent.md lists all of them.
 `
 
 func main() {
+	agent.Frugal()
 	if intercept.CalledAsCNI(os.Args) {
 		os.Args = append(os.Args[:1], "cni")
 	}

@@ -207,7 +207,7 @@ func proxyTo(t *testing.T, ip, applicationPort string) map[string]proto.Message 
 	if err != nil {
 		t.Fatal(err)
 	}
-	router, err := httpFilter("envoy.filters.http.router", &routerv3.Router{})
+	router, err := anypb.New(&routerv3.Router{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func proxyTo(t *testing.T, ip, applicationPort string) map[string]proto.Message 
 				Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: "application"}}},
 			}}}},
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{router},
+		HttpFilters: []*hcmv3.HttpFilter{{Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -228,11 +228,17 @@ func proxyTo(t *testing.T, ip, applicationPort string) map[string]proto.Message 
 		"application": &clusterv3.Cluster{Name: "application", LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: "application",
 			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: tcpAddress("127.0.0.1", port, false)}},
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: typedAddress("127.0.0.1", port)}},
 			}}}},
 		}},
-		"ingress": &listenerv3.Listener{Name: "ingress", Address: tcpAddress(ip, ingressPort, false), FilterChains: []*listenerv3.FilterChain{{
+		"ingress": &listenerv3.Listener{Name: "ingress", Address: typedAddress(ip, ingressPort), FilterChains: []*listenerv3.FilterChain{{
 			Filters: []*listenerv3.Filter{{Name: "http", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager}}},
 		}}},
 	}
+}
+
+func typedAddress(ip string, port int) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
 }

@@ -11,9 +11,21 @@ import (
 	"strings"
 	"testing"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3" // for typedBootstrap, as those below
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/aws_request_signing/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/stat_sinks/open_telemetry/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/samplers/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 )
@@ -45,6 +57,7 @@ func TestBootstrapGolden(t *testing.T) {
 			if diff := cmp.Diff(string(member(archive, "bootstrap.json")), string(got)); diff != "" {
 				t.Errorf("bootstrap differs (-want +got; go test -update writes it anew):\n%s", diff)
 			}
+			typedBootstrap(t, got)
 			checkYAML(t, got)
 			validate(t, got, versionProblem(t, parseEnv(t, member(archive, "env"))))
 		})
@@ -61,16 +74,36 @@ func bootstrapOf(t *testing.T, v vars) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := BootstrapText(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := textOf(t, s)
 	for name, value := range v {
 		if (strings.Contains(name, "SECRET") || name == "AWS_SESSION_TOKEN" || name == "AWS_ACCESS_KEY_ID") && strings.Contains(string(text), value) {
 			t.Errorf("the bootstrap holds the value of %s", name)
 		}
 	}
 	return text
+}
+
+func textOf(t *testing.T, s Settings) []byte {
+	t.Helper()
+	text, err := BootstrapText(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// typedBootstrap reads a bootstrap by the types of Envoy's API, which refuse a field or a type
+// that they do not know, and a value out of bounds.
+func typedBootstrap(t *testing.T, text []byte) *bootstrapv3.Bootstrap {
+	t.Helper()
+	b := &bootstrapv3.Bootstrap{}
+	if err := protojson.Unmarshal(text, b); err != nil {
+		t.Fatalf("it is not a bootstrap: %v\n%s", err, text)
+	}
+	if err := b.ValidateAll(); err != nil {
+		t.Errorf("the bootstrap is not valid: %v", err)
+	}
+	return b
 }
 
 // checkYAML checks that the YAML form says the same.
@@ -153,16 +186,11 @@ func TestPlatformIsNoProfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := Bootstrap(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	plain := typedBootstrap(t, textOf(t, s))
 	ecs := vars{"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "FAIRLEAD_AVAILABILITY_ZONE": "euw1-az2"}
 	placed := s.Locate(t.Context(), ecs.lookup, slog.New(slog.DiscardHandler))
-	located, err := Bootstrap(placed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := textOf(t, placed)
+	located := typedBootstrap(t, text)
 	if l := located.GetNode().GetLocality(); l.GetZone() != "euw1-az2" || l.GetRegion() != "us-east-1" || plain.GetNode().GetLocality() != nil {
 		t.Errorf("locality %v, and without a zone %v", l, plain.GetNode().GetLocality())
 	}
@@ -178,11 +206,44 @@ func TestPlatformIsNoProfile(t *testing.T) {
 	if got, err := envoy.ParseProfile(located.GetNode()); err != nil || got != want {
 		t.Errorf("profile %+v, %v, want %+v", got, err, want)
 	}
-	text, err := BootstrapText(placed)
+	validate(t, text, nil)
+}
+
+// TestBootstrapOfARun: what only Run knows is taken by Envoy, and is where the control plane
+// looks for it. A folder that no bootstrap can name is refused.
+func TestBootstrapOfARun(t *testing.T) {
+	t.Parallel()
+	s, _, err := ReadSettings(base().with(vars{"FAIRLEAD_XDS_CA_FILE": "testdata/ca.pem"}).lookup)
+	if err == nil {
+		s, err = s.Resolve()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := t.TempDir()
+	s.ReloadDir, s.CacheDir, s.WorkloadSocket = dir, dir, filepath.Join(dir, "workload")
+	text := textOf(t, s)
+	b := typedBootstrap(t, text)
+	var sockets []string
+	for _, c := range b.GetStaticResources().GetClusters() {
+		sockets = append(sockets, c.GetName()+" "+c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetPipe().GetPath())
+	}
+	want := []string{"fairlead_xds " + dir + cacheSocket, "fairlead_workload_sds " + s.WorkloadSocket}
+	if diff := cmp.Diff(want, sockets); diff != "" {
+		t.Errorf("clusters (-want +got):\n%s", diff)
+	}
+	if a := b.GetDynamicResources().GetAdsConfig().GetGrpcServices()[0].GetEnvoyGrpc().GetAuthority(); a != "localhost" {
+		t.Errorf("the relay is called %q", a)
+	}
+	p, err := envoy.ParseProfile(b.GetNode())
+	if err != nil || p.ReloadDir != dir || !p.Workloads {
+		t.Errorf("profile %+v, %v", p, err)
+	}
 	validate(t, text, nil)
+	s.ReloadDir = "/tmp/\xff"
+	if text, err := BootstrapText(s); err == nil || !strings.Contains(err.Error(), "TMPDIR") {
+		t.Errorf("%v and\n%s", err, text)
+	}
 }
 
 func TestYAML(t *testing.T) {

@@ -3,8 +3,9 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/lazy"
 )
 
 // Resource is the virtual node or virtual gateway whose proxy Envoy is.
@@ -51,8 +52,8 @@ func readResource(e *env) Resource {
 }
 
 var (
-	accountForm  = regexp.MustCompile(`^[0-9]{12}$`)
-	resourceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
+	accountForm  = lazy.NewRegexp(`^[0-9]{12}$`)
+	resourceName = lazy.NewRegexp(`^[A-Za-z0-9._-]{1,255}$`)
 )
 
 // parseResource checks a full ARN or its part from "mesh/" on, and returns the

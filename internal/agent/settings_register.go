@@ -8,13 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/control"
+	"github.com/fairlead-mesh/fairlead/internal/lazy"
 )
 
 // Registration is how this instance registers itself in the control plane's Cloud Map.
@@ -87,14 +87,14 @@ func readRegistration(e *env, p Placement, api control.API) Registration {
 }
 
 var (
-	instanceID    = regexp.MustCompile(`^[0-9a-zA-Z_/:.@-]{1,64}$`)
-	zoneName      = regexp.MustCompile(`^[0-9a-zA-Z-]{1,64}$`)
-	serviceID     = regexp.MustCompile(`^srv-[0-9a-z]+$`)
-	serviceARN    = regexp.MustCompile(`^arn:[a-z-]+:servicediscovery:[a-z0-9-]+:[0-9]{12}:service/srv-[0-9a-z]+$`)
-	serviceNames  = regexp.MustCompile(`^[!-~]+/[0-9a-zA-Z_.-]+$`)
-	attributeName = regexp.MustCompile(`^[!-~]{1,255}$`)
+	instanceID    = lazy.NewRegexp(`^[0-9a-zA-Z_/:.@-]{1,64}$`)
+	zoneName      = lazy.NewRegexp(`^[0-9a-zA-Z-]{1,64}$`)
+	serviceID     = lazy.NewRegexp(`^srv-[0-9a-z]+$`)
+	serviceARN    = lazy.NewRegexp(`^arn:[a-z-]+:servicediscovery:[a-z0-9-]+:[0-9]{12}:service/srv-[0-9a-z]+$`)
+	serviceNames  = lazy.NewRegexp(`^[!-~]+/[0-9a-zA-Z_.-]+$`)
+	attributeName = lazy.NewRegexp(`^[!-~]{1,255}$`)
 	// attributeValue is what the API allows: nothing, or text without a space at either end.
-	attributeValue = regexp.MustCompile(`^([!-~]([ !-~]*[!-~])?)?$`)
+	attributeValue = lazy.NewRegexp(`^([!-~]([ !-~]*[!-~])?)?$`)
 )
 
 // splitService reads where to register: a service's id, its ARN, or NAMESPACE/SERVICE.

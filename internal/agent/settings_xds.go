@@ -5,13 +5,13 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/control"
 	"github.com/fairlead-mesh/fairlead/internal/agent/identity"
+	"github.com/fairlead-mesh/fairlead/internal/lazy"
 )
 
 // XDS is how Envoy reaches the control plane and signs to it.
@@ -77,8 +77,8 @@ func readEndpoint(e *env) (host string, port int) {
 }
 
 var (
-	hostName  = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
-	scopeWord = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+	hostName  = lazy.NewRegexp(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
+	scopeWord = lazy.NewRegexp(`^[a-z0-9-]{1,64}$`)
 )
 
 func validHost(host string) bool {

@@ -1,23 +1,6 @@
 package agent
 
-import (
-	"net/netip"
-
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
-	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
-	otelsinkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/stat_sinks/open_telemetry/v3"
-	detectorsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
-	samplersv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/samplers/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
-)
+import "net/netip"
 
 // Names of the collectors' clusters. The first two are App Mesh's; the control plane
 // is told those of access logs.
@@ -30,39 +13,20 @@ const (
 	accessLogCluster   = "fairlead_access_log"
 )
 
-// addTelemetry puts tracer, statistics and the collectors' clusters into a bootstrap.
-func addTelemetry(b *bootstrapv3.Bootstrap, s Settings) error {
-	t := s.Telemetry
-	if t.Tracer.Kind != "" {
-		var err error
-		if b.Tracing, err = tracing(t.Tracer); err != nil { //nolint:staticcheck // see tracing
-			return err
-		}
-	}
+// collectorClusters lead to those who take traces, metrics and logs.
+func collectorClusters(t Telemetry) []message {
+	var out []message
 	for _, c := range []struct {
 		name      string
 		collector Collector
 	}{
 		{t.Tracer.cluster(), t.Tracer.Collector}, {otlpMetricsCluster, t.Metrics.Collector}, {otlpLogsCluster, t.Logs}, {accessLogCluster, t.AccessLog},
 	} {
-		if !c.collector.Set() {
-			continue
+		if c.collector.Set() {
+			out = append(out, collectorCluster(c.name, c.collector))
 		}
-		cluster, err := collectorCluster(c.name, c.collector)
-		if err != nil {
-			return err
-		}
-		b.StaticResources.Clusters = append(b.StaticResources.Clusters, cluster)
 	}
-	if t.Stats.FlushInterval > 0 {
-		b.StatsFlushInterval = durationpb.New(t.Stats.FlushInterval)
-	}
-	if !t.Stats.Own {
-		b.StatsConfig = &metricsv3.StatsConfig{StatsTags: statsTags(t.Stats, s.Resource)}
-	}
-	var err error
-	b.StatsSinks, err = statsSinks(t)
-	return err
+	return out
 }
 
 // cluster is the cluster that spans go to.
@@ -78,148 +42,107 @@ func (t Tracer) cluster() string {
 
 // collectorCluster is where a collector is. Its own requests have nothing to do with
 // the mesh.
-func collectorCluster(name string, c Collector) (*clusterv3.Cluster, error) {
-	out := staticCluster(name, c.Host, c.Port)
-	out.ConnectTimeout = durationpb.New(collectorConnectTimeout)
-	if !c.HTTP {
-		options, err := plainHTTP2()
-		if err != nil {
-			return nil, err
-		}
-		out.TypedExtensionProtocolOptions = options
+func collectorCluster(name string, c Collector) message {
+	options, alpn := plainHTTP2(), "h2"
+	if c.HTTP {
+		options, alpn = nil, "http/1.1"
 	}
-	var err error
-	if !isLiteral(c.Host) {
-		if out.ClusterDiscoveryType, err = strictDNS(); err != nil {
-			return nil, err
-		}
-	}
+	var tls message
 	if c.TLS {
-		alpn := "h2"
-		if c.HTTP {
-			alpn = "http/1.1"
-		}
-		out.TransportSocket, err = tlsSocket(c.Host, c.CAFile, alpn)
+		tls = tlsSocket(c.Host, c.CAFile, alpn)
 	}
-	return out, err
+	return serverCluster(name, c.Host, c.Port, collectorConnectTimeout, options, tls)
 }
 
-// tracing is the tracer of all connection managers that trace. The field of the
+// tracing is the tracer of all connection managers that trace, nil for none. The field of the
 // bootstrap is deprecated in favour of one in each connection manager, which comes
 // from the control plane, and is not for it to know; Envoy 1.40 obeys it.
-func tracing(t Tracer) (*tracev3.Tracing, error) {
-	var name string
-	var config proto.Message
-	var err error
+func tracing(t Tracer) message {
+	var tracer message
 	switch t.Kind {
+	case "":
+		return nil
 	case TracerXRay:
-		name, config = "envoy.tracers.xray", xrayConfig(t)
+		tracer = xrayTracer(t)
 	case TracerDatadog:
-		name, config = "envoy.tracers.datadog", &tracev3.DatadogConfig{CollectorCluster: datadogCluster, ServiceName: t.Service}
+		tracer = extension("envoy.tracers.datadog", "envoy.config.trace.v3.DatadogConfig",
+			field{"collector_cluster", datadogCluster}, field{"service_name", t.Service})
 	case TracerZipkin:
-		version := tracev3.ZipkinConfig_HTTP_PROTO
+		version := "HTTP_PROTO"
 		if t.JSON {
-			version = tracev3.ZipkinConfig_HTTP_JSON
+			version = "HTTP_JSON"
 		}
-		name, config = "envoy.tracers.zipkin", &tracev3.ZipkinConfig{
-			CollectorCluster: jaegerCluster, CollectorEndpoint: "/api/v2/spans",
-			CollectorEndpointVersion: version, SharedSpanContext: wrapperspb.Bool(false),
-		}
-	default:
-		name = "envoy.tracers.opentelemetry"
-		config, err = otelTracer(t)
+		tracer = extension("envoy.tracers.zipkin", "envoy.config.trace.v3.ZipkinConfig",
+			field{"collector_cluster", jaegerCluster},
+			field{"collector_endpoint", "/api/v2/spans"},
+			field{"shared_span_context", new(bool)}, // true where it is not set
+			field{"collector_endpoint_version", version})
+	case TracerOpenTelemetry:
+		tracer = otelTracer(t)
 	}
-	if err != nil {
-		return nil, err
-	}
-	typed, err := anypb.New(config)
-	return &tracev3.Tracing{Http: &tracev3.Tracing_Http{Name: name, ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: typed}}}, err
+	return message{{"http", tracer}}
 }
 
-// xrayConfig is the X-Ray tracer. Its segments say what App Mesh's said; a virtual
+// xrayTracer is the X-Ray tracer. Its segments say what App Mesh's said; a virtual
 // gateway's too call its name virtual_node_name.
-func xrayConfig(t Tracer) *tracev3.XRayConfig {
-	c := &tracev3.XRayConfig{
-		SegmentName: t.Service,
-		DaemonEndpoint: &corev3.SocketAddress{
-			Protocol: corev3.SocketAddress_UDP, Address: t.XRay.Daemon.Addr().String(),
-			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(t.XRay.Daemon.Port())},
-		},
-		SegmentFields: &tracev3.XRayConfig_SegmentFields{
-			Origin: "AWS::AppMesh::Proxy",
-			Aws: object("app_mesh", structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-				"mesh_name":         structpb.NewStringValue(t.XRay.Mesh),
-				"virtual_node_name": structpb.NewStringValue(t.XRay.Node),
-			}})),
-		},
-	}
+func xrayTracer(t Tracer) message {
+	var rules message
 	switch {
 	case t.XRay.RulesManifest != "":
-		c.SamplingRuleManifest = &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: t.XRay.RulesManifest}}
+		rules = message{{"filename", t.XRay.RulesManifest}}
 	case t.XRay.Rules != "":
-		c.SamplingRuleManifest = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: t.XRay.Rules}}
+		rules = message{{"inline_string", t.XRay.Rules}}
 	}
-	return c
+	return extension("envoy.tracers.xray", "envoy.config.trace.v3.XRayConfig",
+		field{"daemon_endpoint", udpAddress(t.XRay.Daemon)},
+		field{"segment_name", t.Service},
+		field{"sampling_rule_manifest", rules},
+		field{"segment_fields", message{
+			{"origin", "AWS::AppMesh::Proxy"},
+			{"aws", map[string]any{"app_mesh": map[string]any{"mesh_name": t.XRay.Mesh, "virtual_node_name": t.XRay.Node}}},
+		}})
 }
 
-func otelTracer(t Tracer) (*tracev3.OpenTelemetryConfig, error) {
-	sampler, err := otelSampler(t.Sampler)
-	if err != nil {
-		return nil, err
-	}
-	detectors, err := otelDetectors()
-	if err != nil {
-		return nil, err
-	}
-	c := &tracev3.OpenTelemetryConfig{ServiceName: t.Service, Sampler: sampler, ResourceDetectors: detectors}
-	if t.Collector.HTTP {
-		c.HttpService = httpService(otlpTracesCluster, t.Collector)
-	} else {
-		c.GrpcService = grpcService(otlpTracesCluster)
-	}
-	return c, nil
+func otelTracer(t Tracer) message {
+	return extension("envoy.tracers.opentelemetry", "envoy.config.trace.v3.OpenTelemetryConfig",
+		exporter(otlpTracesCluster, t.Collector),
+		field{"service_name", t.Service},
+		field{"resource_detectors", otelDetectors()},
+		field{"sampler", otelSampler(t.Sampler)})
 }
 
 // otelSampler is one of OpenTelemetry's samplers; Envoy's share of 0 keeps none.
-func otelSampler(s Sampler) (*corev3.TypedExtensionConfig, error) {
-	var own proto.Message = &samplersv3.AlwaysOnSamplerConfig{}
-	name := "envoy.tracers.opentelemetry.samplers.always_on"
+func otelSampler(s Sampler) message {
+	const names, types = "envoy.tracers.opentelemetry.samplers.", "envoy.extensions.tracers.opentelemetry.samplers.v3."
+	own := extension(names+"always_on", types+"AlwaysOnSamplerConfig")
 	if s.Share < 1 {
-		name = "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based"
-		own = &samplersv3.TraceIdRatioBasedSamplerConfig{SamplingPercentage: &typev3.FractionalPercent{
-			Numerator: perMillion(s.Share), Denominator: typev3.FractionalPercent_MILLION,
-		}}
+		own = extension(names+"trace_id_ratio_based", types+"TraceIdRatioBasedSamplerConfig",
+			field{"sampling_percentage", message{{"numerator", perMillion(s.Share)}, {"denominator", "MILLION"}}})
 	}
-	out, err := extension(name, own)
-	if err != nil || !s.Parent {
-		return out, err
+	if !s.Parent {
+		return own
 	}
-	return extension("envoy.tracers.opentelemetry.samplers.parent_based", &samplersv3.ParentBasedSamplerConfig{WrappedSampler: out})
+	return extension(names+"parent_based", types+"ParentBasedSamplerConfig", field{"wrapped_sampler", own})
 }
 
 // otelDetectors has Envoy take the resource attributes from its environment, where
 // the agent puts them.
-func otelDetectors() ([]*corev3.TypedExtensionConfig, error) {
-	d, err := extension("envoy.tracers.opentelemetry.resource_detectors.environment", &detectorsv3.EnvironmentResourceDetectorConfig{})
-	return []*corev3.TypedExtensionConfig{d}, err
+func otelDetectors() []message {
+	return []message{extension("envoy.tracers.opentelemetry.resource_detectors.environment",
+		"envoy.extensions.tracers.opentelemetry.resource_detectors.v3.EnvironmentResourceDetectorConfig")}
 }
 
-func extension(name string, config proto.Message) (*corev3.TypedExtensionConfig, error) {
-	typed, err := anypb.New(config)
-	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: typed}, err
-}
-
-func httpService(cluster string, c Collector) *corev3.HttpService {
-	return &corev3.HttpService{HttpUri: &corev3.HttpUri{
-		Uri: c.uri(), HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: cluster}, Timeout: durationpb.New(collectorTimeout),
-	}}
-}
-
-func grpcService(cluster string) *corev3.GrpcService {
-	return &corev3.GrpcService{
-		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: cluster}},
-		Timeout:         durationpb.New(collectorTimeout),
+// exporter says how OTLP goes to a collector.
+func exporter(cluster string, c Collector) field {
+	if c.HTTP {
+		return field{"http_service", message{{"http_uri", message{
+			{"uri", c.uri()}, {"cluster", cluster}, {"timeout", duration(collectorTimeout)},
+		}}}}
 	}
+	return field{"grpc_service", message{
+		{"envoy_grpc", message{{"cluster_name", cluster}}},
+		{"timeout", duration(collectorTimeout)},
+	}}
 }
 
 // Regular expressions of App Mesh's agent, which give its tags to what a node with
@@ -232,14 +155,30 @@ const (
 	activeTag   = `^connection_limit\.fairlead\.appmesh\.ActiveConnectionCount(\.(active_connections))$`
 )
 
+// flushInterval is how often sinks are sent statistics, "" for Envoy's own.
+func flushInterval(s Stats) string {
+	if s.FlushInterval == 0 {
+		return ""
+	}
+	return duration(s.FlushInterval)
+}
+
+// statsConfig has the tags of statistics, unless the user's own file has them.
+func statsConfig(s Stats, r Resource) message {
+	if s.Own {
+		return nil
+	}
+	return message{{"stats_tags", statsTags(s, r)}}
+}
+
 // statsTags are the tags of statistics beside Envoy's own.
-func statsTags(s Stats, r Resource) []*metricsv3.TagSpecifier {
+func statsTags(s Stats, r Resource) []message {
 	mesh, kind, name := r.parts()
 	snake, camel := "virtual_node", "VirtualNode"
 	if kind == "virtualGateway" {
 		snake, camel = "virtual_gateway", "VirtualGateway"
 	}
-	var out []*metricsv3.TagSpecifier
+	var out []message
 	if s.Tags {
 		out = append(out, fixedTag("appmesh.mesh", mesh), fixedTag("appmesh."+snake, name))
 	}
@@ -251,83 +190,52 @@ func statsTags(s Stats, r Resource) []*metricsv3.TagSpecifier {
 		regexTag("appmesh.listener_protocol", protocolTag), regexTag("appmesh.listener_port", portTag), regexTag("envoy_rds_route_config", routesTag))
 }
 
-func fixedTag(name, value string) *metricsv3.TagSpecifier {
-	return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_FixedValue{FixedValue: value}}
+func fixedTag(name, value string) message {
+	return message{{"tag_name", name}, {"fixed_value", value}}
 }
 
-func regexTag(name, regex string) *metricsv3.TagSpecifier {
-	return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: regex}}
-}
+func regexTag(name, regex string) message { return message{{"tag_name", name}, {"regex", regex}} }
 
 // statsSinks are where statistics are sent.
-func statsSinks(t Telemetry) ([]*metricsv3.StatsSink, error) {
-	var out []*metricsv3.StatsSink
-	add := func(name string, config proto.Message) error {
-		typed, err := anypb.New(config)
-		out = append(out, &metricsv3.StatsSink{Name: name, ConfigType: &metricsv3.StatsSink_TypedConfig{TypedConfig: typed}})
-		return err
-	}
+func statsSinks(t Telemetry) []message {
+	var out []message
 	if t.Stats.DogStatsD {
-		sink := &metricsv3.DogStatsdSink{DogStatsdSpecifier: &metricsv3.DogStatsdSink_Address{Address: statsdAddress(t.Stats)}}
+		datagram := ""
 		if t.Stats.Socket != "" {
 			// Linux holds ten datagrams for a socket, and what comes on top is lost: one
 			// statistic in each, as over UDP, would be hundreds at a time.
-			sink.MaxBytesPerDatagram = wrapperspb.UInt64(8192)
+			datagram = "8192"
 		}
-		if err := add("envoy.stat_sinks.dog_statsd", sink); err != nil {
-			return nil, err
-		}
+		out = append(out, extension("envoy.stat_sinks.dog_statsd", "envoy.config.metrics.v3.DogStatsdSink",
+			field{"address", statsdAddress(t.Stats)}, field{"max_bytes_per_datagram", datagram}))
 	}
 	if t.Stats.StatsD {
-		if err := add("envoy.stat_sinks.statsd", &metricsv3.StatsdSink{
-			StatsdSpecifier: &metricsv3.StatsdSink_Address{Address: statsdAddress(t.Stats)},
-		}); err != nil {
-			return nil, err
-		}
+		out = append(out, extension("envoy.stat_sinks.statsd", "envoy.config.metrics.v3.StatsdSink", field{"address", statsdAddress(t.Stats)}))
 	}
 	if t.Metrics.Set() {
-		config, err := otelSink(t.Metrics)
-		if err != nil {
-			return nil, err
-		}
-		if err := add("envoy.stat_sinks.open_telemetry", config); err != nil {
-			return nil, err
-		}
+		out = append(out, extension("envoy.stat_sinks.open_telemetry", "envoy.extensions.stat_sinks.open_telemetry.v3.SinkConfig",
+			exporter(otlpMetricsCluster, t.Metrics.Collector),
+			field{"resource_detectors", otelDetectors()},
+			field{"report_counters_as_deltas", t.Metrics.Delta},
+			field{"report_histograms_as_deltas", t.Metrics.Delta},
+			field{"prefix", "envoy"}))
 	}
-	return out, nil
+	return out
 }
 
-func otelSink(m OTLPMetrics) (*otelsinkv3.SinkConfig, error) {
-	detectors, err := otelDetectors()
-	if err != nil {
-		return nil, err
-	}
-	c := &otelsinkv3.SinkConfig{ResourceDetectors: detectors, ReportCountersAsDeltas: m.Delta, ReportHistogramsAsDeltas: m.Delta, Prefix: "envoy"}
-	if m.HTTP {
-		c.ProtocolSpecifier = &otelsinkv3.SinkConfig_HttpService{HttpService: httpService(otlpMetricsCluster, m.Collector)}
-	} else {
-		c.ProtocolSpecifier = &otelsinkv3.SinkConfig_GrpcService{GrpcService: grpcService(otlpMetricsCluster)}
-	}
-	return c, nil
-}
-
-func statsdAddress(s Stats) *corev3.Address {
+func statsdAddress(s Stats) message {
 	if s.Socket != "" {
 		return pipe(s.Socket, 0)
 	}
-	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Protocol: corev3.SocketAddress_UDP, Address: s.Address.Addr().String(),
-		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(s.Address.Port())},
-	}}}
+	return message{{"socket_address", udpAddress(s.Address)}}
+}
+
+func udpAddress(a netip.AddrPort) message {
+	return message{{"protocol", "UDP"}, {"address", a.Addr().String()}, {"port_value", a.Port()}}
 }
 
 // isLiteral reports whether a host is an IP address.
 func isLiteral(host string) bool {
 	_, err := netip.ParseAddr(host)
 	return err == nil
-}
-
-// object is a JSON object with one member.
-func object(name string, value *structpb.Value) *structpb.Struct {
-	return &structpb.Struct{Fields: map[string]*structpb.Value{name: value}}
 }

@@ -3,22 +3,6 @@ package agent
 import (
 	"path/filepath"
 	"time"
-
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
-	dnsclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
-	awsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/aws/v3"
-	signingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/aws_request_signing/v3"
-	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // xdsClusterName is the name of the control plane's cluster in Envoy's statistics.
@@ -43,22 +27,24 @@ const (
 
 // adsSource is the one stream that carries all resources. Its authority is what the
 // server sees as the host, which is part of the signature.
-func adsSource(x XDS) *corev3.ApiConfigSource {
-	return &corev3.ApiConfigSource{
-		ApiType:             corev3.ApiConfigSource_DELTA_GRPC,
-		TransportApiVersion: corev3.ApiVersion_V3,
-		GrpcServices: []*corev3.GrpcService{{
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: xdsClusterName,
-				Authority:   authority(x),
-				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(reconnectFirst),
-					MaxInterval:  durationpb.New(reconnectMost),
-				}},
+func adsSource(x XDS) message {
+	return message{
+		{"api_type", "DELTA_GRPC"},
+		{"transport_api_version", "V3"},
+		{"grpc_services", []message{{
+			{"envoy_grpc", message{
+				{"cluster_name", xdsClusterName},
+				{"authority", authority(x)},
+				{"retry_policy", message{{"retry_back_off", reconnect()}}},
 			}},
-		}},
-		SetNodeOnFirstMessageOnly: true,
+		}}},
+		{"set_node_on_first_message_only", true},
 	}
+}
+
+// reconnect is the rhythm in which Envoy tries again.
+func reconnect() message {
+	return message{{"base_interval", duration(reconnectFirst)}, {"max_interval", duration(reconnectMost)}}
 }
 
 // authority is what an HTTP/2 server is told that it is called.
@@ -71,61 +57,45 @@ func authority(x XDS) string {
 
 // xdsCluster is where the stream goes: HTTP/2, signed, over TLS unless said
 // otherwise.
-func xdsCluster(x XDS) (*clusterv3.Cluster, error) {
+func xdsCluster(x XDS) message {
 	if x.Socket != "" {
 		return socketCluster(xdsClusterName, x.Socket)
 	}
-	options, err := signedHTTP2(x)
-	if err != nil {
-		return nil, err
-	}
-	c := staticCluster(xdsClusterName, x.Host, x.Port)
-	c.ConnectTimeout = durationpb.New(connectTimeout)
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: options}
-	if !isLiteral(x.Host) {
-		if c.ClusterDiscoveryType, err = strictDNS(); err != nil {
-			return nil, err
-		}
-	}
+	var tls message
 	if !x.Plaintext {
-		if c.TransportSocket, err = tlsSocket(x.Host, x.CAFile, "h2"); err != nil {
-			return nil, err
-		}
+		tls = tlsSocket(x.Host, x.CAFile, "h2")
 	}
-	return c, nil
+	return serverCluster(xdsClusterName, x.Host, x.Port, connectTimeout, signedHTTP2(x), tls)
 }
 
-// strictDNS has each address of a name stand for one server, so that replicas share
-// the proxies, and asks sooner than usual again when the name cannot be resolved.
-func strictDNS() (*clusterv3.Cluster_ClusterType, error) {
-	dns, err := anypb.New(&dnsclusterv3.DnsCluster{
-		DnsLookupFamily: dnsv3.DnsLookupFamily_V4_PREFERRED,
-		DnsFailureRefreshRate: &dnsclusterv3.DnsCluster_RefreshRate{
-			BaseInterval: durationpb.New(reconnectFirst),
-			MaxInterval:  durationpb.New(reconnectMost),
-		},
-	})
-	return &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{Name: "envoy.cluster.dns", TypedConfig: dns}}, err
+// serverCluster leads to a host, a name or an IP address. Without options it speaks HTTP/1.1, and
+// without a transport socket in plaintext.
+func serverCluster(name, host string, port int, connect time.Duration, options, tls message) message {
+	return append(discovery(name, host),
+		field{"connect_timeout", duration(connect)},
+		field{"load_assignment", assignment(name, tcpAddress(host, port))},
+		field{"typed_extension_protocol_options", options},
+		field{"transport_socket", tls})
 }
 
-// httpOptions is the extension in which a cluster says how it speaks HTTP.
-const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-
-// staticCluster is a cluster of one host, an IP address for now.
-func staticCluster(name, host string, port int) *clusterv3.Cluster {
-	return clusterAt(name, tcpAddress(host, port, false))
+// discovery begins a cluster with its name and how its hosts are found. Each address of a name
+// stands for one server, so that replicas share the proxies; a name that cannot be resolved
+// is asked for again sooner than usual.
+func discovery(name, host string) message {
+	if isLiteral(host) {
+		return message{{"name", name}, {"type", "STATIC"}}
+	}
+	return message{{"name", name}, {"cluster_type", extension("envoy.cluster.dns", "envoy.extensions.clusters.dns.v3.DnsCluster",
+		field{"dns_failure_refresh_rate", reconnect()},
+		field{"dns_lookup_family", "V4_PREFERRED"},
+	)}}
 }
 
-func clusterAt(name string, address *corev3.Address) *clusterv3.Cluster {
-	return &clusterv3.Cluster{
-		Name:                 name,
-		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		LoadAssignment: &endpointv3.ClusterLoadAssignment{
-			ClusterName: name,
-			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}},
-			}}}},
-		},
+// assignment has a cluster know one host.
+func assignment(cluster string, address message) message {
+	return message{
+		{"cluster_name", cluster},
+		{"endpoints", []message{{{"lb_endpoints", []message{{{"endpoint", message{{"address", address}}}}}}}}},
 	}
 }
 
@@ -138,104 +108,78 @@ const sdsClusterName = "static_cluster_sds_unix_socket"
 const workloadClusterName = "fairlead_workload_sds"
 
 // socketCluster leads to a gRPC server at a Unix socket.
-func socketCluster(name, socket string) (*clusterv3.Cluster, error) {
-	c := clusterAt(name, pipe(socket, 0))
-	c.ConnectTimeout = durationpb.New(collectorConnectTimeout)
-	var err error
-	c.TypedExtensionProtocolOptions, err = plainHTTP2()
-	return c, err
+func socketCluster(name, socket string) message {
+	return message{
+		{"name", name},
+		{"type", "STATIC"},
+		{"connect_timeout", duration(collectorConnectTimeout)},
+		{"load_assignment", assignment(name, pipe(socket, 0))},
+		{"typed_extension_protocol_options", plainHTTP2()},
+	}
 }
 
-// plainHTTP2 has a cluster speak HTTP/2 and nothing else.
-func plainHTTP2() (map[string]*anypb.Any, error) {
-	options, err := anypb.New(&httpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{}},
-		}},
-	})
-	return map[string]*anypb.Any{httpOptions: options}, err
+// httpOptions is the extension in which a cluster says how it speaks HTTP.
+const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// http2 has a cluster speak HTTP/2 and nothing else.
+func http2(options message, filters ...message) message {
+	return message{{httpOptions, typed(httpOptions,
+		field{"explicit_http_config", message{{"http2_protocol_options", options}}},
+		field{"http_filters", filters},
+	)}}
 }
+
+func plainHTTP2() message { return http2(message{}) }
 
 // signedHTTP2 is HTTP/2 with keepalive pings and Envoy's own SigV4 signer. The
 // signer hashes no payload: a stream has no end to wait for.
-func signedHTTP2(x XDS) (*anypb.Any, error) {
-	signer, err := httpFilter("envoy.filters.http.aws_request_signing", &signingv3.AwsRequestSigning{
-		ServiceName:        x.SigningName,
-		Region:             x.Region,
-		UseUnsignedPayload: true,
-		MatchExcludedHeaders: []*matcherv3.StringMatcher{
-			{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "x-envoy"}},
-			{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "x-forwarded"}},
-			{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "te"}},
-			{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "user-agent"}},
-		},
-		CredentialProvider: credentialProvider(x.Credentials),
-	})
-	if err != nil {
-		return nil, err
-	}
-	codec, err := httpFilter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{})
-	if err != nil {
-		return nil, err
-	}
-	return anypb.New(&httpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-				ConnectionKeepalive: &corev3.KeepaliveSettings{
-					Interval: durationpb.New(keepaliveInterval),
-					Timeout:  durationpb.New(keepaliveTimeout),
-				},
-			}},
+func signedHTTP2(x XDS) message {
+	keepalive := message{{"interval", duration(keepaliveInterval)}, {"timeout", duration(keepaliveTimeout)}}
+	signer := extension("envoy.filters.http.aws_request_signing", "envoy.extensions.filters.http.aws_request_signing.v3.AwsRequestSigning",
+		field{"service_name", x.SigningName},
+		field{"region", x.Region},
+		field{"use_unsigned_payload", true},
+		field{"match_excluded_headers", []message{
+			{{"prefix", "x-envoy"}}, {{"prefix", "x-forwarded"}}, {{"exact", "te"}}, {{"exact", "user-agent"}},
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{signer, codec},
-	})
-}
-
-func httpFilter(name string, config proto.Message) (*hcmv3.HttpFilter, error) {
-	typed, err := anypb.New(config)
-	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed}}, err
+		field{"credential_provider", credentialProvider(x.Credentials)},
+	)
+	codec := extension("envoy.filters.http.upstream_codec", "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec")
+	return http2(message{{"connection_keepalive", keepalive}}, signer, codec)
 }
 
 // credentialProvider names the one place where Envoy looks for a key. Envoy's usual
 // chain would also ask the cloud's metadata service, wait for it, and find keys
 // that Fairlead did not issue.
-func credentialProvider(c Credentials) *awsv3.AwsCredentialProvider {
-	p := &awsv3.AwsCredentialProvider{CustomCredentialProviderChain: true}
+func credentialProvider(c Credentials) message {
+	chain := field{"custom_credential_provider_chain", true}
 	if c.File == "" {
-		p.EnvironmentCredentialProvider = &awsv3.EnvironmentCredentialProvider{}
-		return p
+		return message{chain, {"environment_credential_provider", message{}}}
 	}
-	p.CredentialsFileProvider = &awsv3.CredentialsFileCredentialProvider{
-		Profile: c.Profile,
-		CredentialsDataSource: &corev3.DataSource{
-			Specifier:        &corev3.DataSource_Filename{Filename: c.File},
-			WatchedDirectory: &corev3.WatchedDirectory{Path: filepath.Dir(c.File)},
-		},
-	}
-	return p
+	return message{{"credentials_file_provider", message{
+		{"credentials_data_source", message{
+			{"filename", c.File},
+			{"watched_directory", message{{"path", filepath.Dir(c.File)}}},
+		}},
+		{"profile", c.Profile},
+	}}, chain}
 }
 
 // tlsSocket checks the server's certificate against the roots and its name or
 // address.
-func tlsSocket(host, caFile, alpn string) (*corev3.TransportSocket, error) {
-	context := &tlsv3.UpstreamTlsContext{Sni: host}
-	san := tlsv3.SubjectAltNameMatcher_DNS
+func tlsSocket(host, caFile, alpn string) message {
+	sni, kind := host, "DNS"
 	if isLiteral(host) {
-		context.Sni, san = "", tlsv3.SubjectAltNameMatcher_IP_ADDRESS
+		sni, kind = "", "IP_ADDRESS"
 	}
-	context.CommonTlsContext = &tlsv3.CommonTlsContext{
-		AlpnProtocols: []string{alpn},
-		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-			TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: caFile}},
-			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
-				SanType: san,
-				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: host}},
+	return extension("envoy.transport_sockets.tls", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+		field{"common_tls_context", message{
+			{"validation_context", message{
+				{"trusted_ca", message{{"filename", caFile}}},
+				{"match_typed_subject_alt_names", []message{{{"san_type", kind}, {"matcher", message{{"exact", host}}}}}},
 			}},
+			{"alpn_protocols", []string{alpn}},
 		}},
-	}
-	typed, err := anypb.New(context)
-	return &corev3.TransportSocket{
-		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed},
-	}, err
+		field{"sni", sni},
+	)
 }

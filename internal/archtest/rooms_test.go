@@ -59,6 +59,7 @@ var rooms = map[string]room{
 	"internal/intercept/rules": {not: impure},
 	"internal/envoybin":        {},
 	"internal/netns":           {modules: []string{xsys}},
+	"internal/lazy":            {not: impure},
 	"internal/store":           {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/live":            {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
 	"internal/access":          {rooms: []string{"internal/access/federation", "internal/mesh", "internal/store"}, modules: anything},
@@ -79,11 +80,11 @@ var rooms = map[string]room{
 		modules: anything,
 	},
 	"internal/agent": {
-		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept", "internal/intercept/rules"},
+		rooms:   []string{"api/client", "internal/envoybin", "internal/intercept", "internal/intercept/rules", "internal/lazy"},
 		modules: []string{envoyProto, xdsProto, protobuf, genproto, grpc, awsSDK, smithy, yamlV3, xsync, xnet, xsys},
 	},
 	// JSON in, JSON out.
-	"internal/agent/ecs": {not: append([]string{"net/http"}, impure...)},
+	"internal/agent/ecs": {rooms: []string{"internal/lazy"}, not: append([]string{"net/http"}, impure...)},
 	"internal/kube":      {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
 	"internal/cli":       {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
 	// A client of the server like cli: it starts the binaries and calls the API.

@@ -28,35 +28,23 @@ const agentRounds = 15
 //   - ready-ms and envoy-ready-ms: from the start until Envoy has its configuration and is
 //     live, under the agent and with the same bootstrap by itself; extra-ms is the difference
 //   - back-ms: from the end of an Envoy that is killed until the next one is ready
-//   - rss-MiB: its resident memory beside an Envoy that serves, with its server on, and
-//     rss-anon-MiB: the part of it that it does not share with other agents of the host
 //
 // Each is the median of rounds that alternate between the two that are compared.
 func BenchmarkAgent(b *testing.B) {
-	envoy := meshtest.EnvoyPath(b)
-	dir := b.TempDir()
-	agent := filepath.Join(dir, "fairlead-agent")
-	build := exec.CommandContext(b.Context(), "go", "build", "-ldflags", "-s -w", "-o", agent, "github.com/fairlead-mesh/fairlead/cmd/fairlead-agent")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("building the agent: %v\n%s", err, out)
-	}
-	info, err := os.Stat(agent)
+	a := newAgentBench(b)
+	info, err := os.Stat(a.agent)
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := meshtest.Start(b)
-	p.Put(b, "/meshes", `{"meshName":"bench"}`)
-	p.Put(b, "/meshes/bench/virtualNodes", `{"virtualNodeName":"app","spec":`+meshtest.NodeSpec("127.0.0.1", 8080)+`}`)
-	a := &agentBench{b: b, plane: p, agent: agent, envoy: envoy, dir: dir}
-	var execs, bare, ready, alone, back, rss, anon []float64
+	var execs, bare, ready, alone, back []float64
 	for i := range 2 * agentRounds {
 		if i%2 == 0 {
-			execs = append(execs, a.untilFirstByte(agent, "run"))
+			execs = append(execs, a.untilFirstByte(a.agent, "run"))
 			alone = append(alone, a.alone())
 		} else {
 			bare = append(bare, a.untilFirstByte(a.standIn()))
 			r := a.underAgent()
-			ready, back, rss, anon = append(ready, r.ready), append(back, r.back), append(rss, r.rss), append(anon, r.anon)
+			ready, back = append(ready, r.ready), append(back, r.back)
 		}
 	}
 	for b.Loop() { // everything has been measured
@@ -69,8 +57,24 @@ func BenchmarkAgent(b *testing.B) {
 	b.ReportMetric(median(alone), "envoy-ready-ms")
 	b.ReportMetric(median(ready)-median(alone), "extra-ms")
 	b.ReportMetric(median(back), "back-ms")
-	b.ReportMetric(slices.Max(rss), "rss-MiB")
-	b.ReportMetric(slices.Max(anon), "rss-anon-MiB")
+}
+
+// newAgentBench builds the agent and starts a control plane for it.
+func newAgentBench(b *testing.B) *agentBench {
+	b.Helper()
+	envoy := meshtest.EnvoyPath(b)
+	dir := b.TempDir()
+	agent := filepath.Join(dir, "fairlead-agent")
+	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", agent, "github.com/fairlead-mesh/fairlead/cmd/fairlead-agent")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("building the agent: %v\n%s", err, out)
+	}
+	p := meshtest.Start(b)
+	p.Put(b, "/meshes", `{"meshName":"bench"}`)
+	p.Node(b, "bench", "app", "127.0.0.1", 8080)
+	p.Put(b, "/meshes/bench/virtualNodes", `{"virtualNodeName":"secure","spec":{"listeners":[{"portMapping":{"port":8080,"protocol":"http"},`+
+		`"tls":{"mode":"STRICT","certificate":{"acm":{"certificateArn":"arn:aws:acm:us-east-1:000000000001:certificate/x"}}}}],"serviceDiscovery":{"dns":{"hostname":"127.0.0.1"}}}}`)
+	return &agentBench{b: b, plane: p, agent: agent, envoy: envoy, dir: dir}
 }
 
 func median(v []float64) float64 {
@@ -140,30 +144,32 @@ func (a *agentBench) untilFirstByte(path string, args ...string) float64 {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// figures are what one round gives, in milliseconds and MiB.
-type figures struct{ ready, back, rss, anon float64 }
+// figures are what one round gives, in milliseconds.
+type figures struct{ ready, back float64 }
+
+// start starts the agent with an environment.
+func (a *agentBench) start(env []string, args ...string) *exec.Cmd {
+	a.b.Helper()
+	cmd := exec.Command(a.agent, args...)
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		a.b.Fatal(err)
+	}
+	return cmd
+}
+
+// end ends an agent and its Envoy.
+func end(cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGINT); _ = cmd.Wait() }
 
 // underAgent starts an agent with an Envoy and kills that Envoy.
 func (a *agentBench) underAgent() (f figures) {
 	bind := meshtest.Address(a.b)
-	cmd := exec.Command(a.agent, "run")
-	cmd.Env = a.environ(bind, a.envoy)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	begin := time.Now()
-	if err := cmd.Start(); err != nil {
-		a.b.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Signal(syscall.SIGINT); _ = cmd.Wait() }()
+	cmd := a.start(a.environ(bind, a.envoy), "run")
+	defer end(cmd)
 	a.awaitReady(bind)
 	f.ready = milliseconds(time.Since(begin))
-	meshtest.Eventually(a.b, "the agent says that Envoy serves", func() error {
-		_, body, err := meshtest.Get(&http.Client{Timeout: time.Second}, "http://"+bind+":9902/status")
-		if err == nil && !strings.Contains(body, `"CONNECTED"`) {
-			err = errors.New(body)
-		}
-		return err
-	})
-	f.rss, f.anon = memory(a.b, cmd.Process.Pid, "VmRSS"), memory(a.b, cmd.Process.Pid, "RssAnon")
 	began := time.Now()
 	for _, pid := range children(a.b, cmd.Process.Pid) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {

@@ -1,9 +1,10 @@
 package ecs
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/lazy"
 )
 
 const (
@@ -14,13 +15,13 @@ const (
 var (
 	// secretName finds names whose values are better not shown. It is generous: what is
 	// hidden in vain can be looked up, what is shown in vain cannot be taken back.
-	secretName = regexp.MustCompile(`(?i)secret|passw|pwd|token|credential|private|auth|dsn|salt|api.?key|access.?key|(^|[._-])key$|key.?id$|connection.?string`)
+	secretName = lazy.NewRegexp(`(?i)secret|passw|pwd|token|credential|private|auth|dsn|salt|api.?key|access.?key|(^|[._-])key$|key.?id$|connection.?string`)
 	// reference finds names of what leads to a secret and is none.
-	reference = regexp.MustCompile(`(?i)_(file|path|dir|arn|endpoint)$`)
+	reference = lazy.NewRegexp(`(?i)_(file|path|dir|arn|endpoint)$`)
 	// secretInURL finds the password of a URL, and secretArgument the value of an argument
 	// or setting within a text.
-	secretInURL    = regexp.MustCompile(`(://[^\s:/@]*:)[^\s/@]+@`)
-	secretArgument = regexp.MustCompile(`(?i)((?:secret|passw|pwd|token|api.?key|access.?key)[\w.-]*=\s*)[^\s,;&]+`)
+	secretInURL    = lazy.NewRegexp(`(://[^\s:/@]*:)[^\s/@]+@`)
+	secretArgument = lazy.NewRegexp(`(?i)((?:secret|passw|pwd|token|api.?key|access.?key)[\w.-]*=\s*)[^\s,;&]+`)
 )
 
 // looksSecret reports whether a variable of this name holds what is better not shown.

@@ -6,9 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/fairlead-mesh/fairlead/internal/lazy"
 )
 
 // Options say what the new task definition is to have. They are named after the flags of
@@ -71,13 +72,13 @@ const (
 const CacheDir = "/var/lib/fairlead"
 
 var (
-	imageForm    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
-	nameForm     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
-	regionForm   = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
-	roleForm     = regexp.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}$`)
-	secretForm   = regexp.MustCompile(`^arn:[a-z-]+:(secretsmanager|ssm):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9/_+=.@:-]+$`)
-	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	audienceForm = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,253}$`)
+	imageForm    = lazy.NewRegexp(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+	nameForm     = lazy.NewRegexp(`^[A-Za-z0-9_-]{1,255}$`)
+	regionForm   = lazy.NewRegexp(`^[a-z0-9-]{1,64}$`)
+	roleForm     = lazy.NewRegexp(`^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}$`)
+	secretForm   = lazy.NewRegexp(`^arn:[a-z-]+:(secretsmanager|ssm):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9/_+=.@:-]+$`)
+	variableForm = lazy.NewRegexp(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	audienceForm = lazy.NewRegexp(`^[A-Za-z0-9._:-]{1,253}$`)
 )
 
 // Check returns the first complaint about the flags, one line, and fills in what follows from
@@ -176,7 +177,7 @@ func validEndpoint(v string) bool {
 	return err == nil && perr == nil && n > 0 && n < 65536 && validHost(host)
 }
 
-var hostForm = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?$`)
+var hostForm = lazy.NewRegexp(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?$`)
 
 func validHost(host string) bool {
 	if a, err := netip.ParseAddr(host); err == nil {

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/control"
+	"github.com/fairlead-mesh/fairlead/internal/lazy"
 )
 
 // Kind is a way to credentials.
@@ -119,10 +119,10 @@ func Read(text func(string) string, region string) (Settings, error) {
 }
 
 var (
-	roleForm     = regexp.MustCompile(`^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@-]{1,64}$`)
-	sessionForm  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
-	audienceForm = regexp.MustCompile(`^[A-Za-z0-9._:/-]{1,255}$`)
-	regionForm   = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`)
+	roleForm     = lazy.NewRegexp(`^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@-]{1,64}$`)
+	sessionForm  = lazy.NewRegexp(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
+	audienceForm = lazy.NewRegexp(`^[A-Za-z0-9._:/-]{1,255}$`)
+	regionForm   = lazy.NewRegexp(`^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`)
 )
 
 // reader reads variables; the first complaint counts.

@@ -1,19 +1,44 @@
 package workload
 
 import (
+	"context"
 	"strconv"
 	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
 const typeSecret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// StreamSecrets serves an Envoy the secrets that it asks for, and again when they change. A
+// The Secret Discovery Service as far as it is used: the package that is generated of it
+// registers all annotations of Google's APIs when a program starts.
+const secretService = "envoy.service.secret.v3.SecretDiscoveryService"
+
+var streamSecrets = grpc.StreamDesc{StreamName: "StreamSecrets", ServerStreams: true, ClientStreams: true}
+
+type (
+	secretServer = grpc.GenericServerStream[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]
+	secretClient = grpc.GenericClientStream[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]
+)
+
+// register has a server serve a workload's secrets.
+func (w *Workload) register(s *grpc.Server) {
+	stream := streamSecrets
+	stream.Handler = func(_ any, g grpc.ServerStream) error { return w.serveSecrets(&secretServer{ServerStream: g}) }
+	s.RegisterService(&grpc.ServiceDesc{ServiceName: secretService, HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{stream}}, w)
+}
+
+// openSecrets opens a stream of the control plane's service.
+func (w *Workload) openSecrets(ctx context.Context) (*secretClient, error) {
+	g, err := w.cfg.Control.NewStream(ctx, &streamSecrets, "/"+secretService+"/"+streamSecrets.StreamName)
+	return &secretClient{ClientStream: g}, err
+}
+
+// serveSecrets serves an Envoy the secrets that it asks for, and again when they change. A
 // secret that is not there yet is waited for, for as long as it takes.
-func (w *Workload) StreamSecrets(g secretv3.SecretDiscoveryService_StreamSecretsServer) error {
+func (w *Workload) serveSecrets(g *secretServer) error {
 	requests, failed := make(chan *discoveryv3.DiscoveryRequest), make(chan error, 1)
 	go func() {
 		for {

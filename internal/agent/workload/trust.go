@@ -7,7 +7,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,7 +41,7 @@ func (w *Workload) followTrust(ctx context.Context, name string) {
 func (w *Workload) streamTrust(ctx context.Context, name string) (came bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g, err := secretv3.NewSecretDiscoveryServiceClient(w.cfg.Control).StreamSecrets(ctx)
+	g, err := w.openSecrets(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -10,7 +10,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/grpc"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/private"
@@ -51,8 +50,6 @@ type Issued struct {
 
 // Workload serves one Envoy. It is made by New.
 type Workload struct {
-	secretv3.UnimplementedSecretDiscoveryServiceServer
-
 	cfg Config
 
 	mu      sync.Mutex
@@ -112,7 +109,7 @@ func (w *Workload) Serve(ctx context.Context, l net.Listener) error {
 	defer w.group.Wait()
 	defer cancel()
 	g := grpc.NewServer()
-	secretv3.RegisterSecretDiscoveryServiceServer(g, w)
+	w.register(g)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
 	if err := g.Serve(l); err != nil && ctx.Err() == nil {
