@@ -125,8 +125,13 @@ func headerBlock(scheme, authority, method string, more [][2]string) []byte {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
 	for _, h := range append([][2]string{
-		{":method", "POST"}, {":scheme", scheme}, {":path", method}, {":authority", authority},
-		{"content-type", "application/grpc"}, {"te", "trailers"}, {"user-agent", "scale"},
+		{":method", "POST"},
+		{":scheme", scheme},
+		{":path", method},
+		{":authority", authority},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
+		{"user-agent", "scale"},
 	}, more...) {
 		_ = e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}) // to a buffer
 	}

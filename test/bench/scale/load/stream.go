@@ -33,8 +33,6 @@ const (
 	responseType     = 4
 	responseNonce    = 5
 	responseRemoved  = 6 // delta only
-
-	coreNodeID = 1
 )
 
 // stream is one proxy's side of discovery: what it asked for and what it has. It lives
