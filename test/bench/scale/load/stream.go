@@ -67,7 +67,8 @@ type subscription struct {
 const probe = "scale-probe"
 
 // begin sends the first requests of a connection. A proxy that comes back asks for all
-// types at once and says what it has, as Envoy does.
+// types at once and says what it has, as Envoy does; with state-of-the-world, where it could
+// not tell that it has everything, it begins as a new one.
 func (s *stream) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +76,8 @@ func (s *stream) begin() error {
 	s.synced = 0
 	for t := range s.types {
 		sub := &s.types[t]
-		sub.asked, sub.answered, sub.nonce, sub.open = false, back && sub.answered, "", 0
+		sub.asked, sub.answered, sub.open = false, back && sub.answered, 0
+		sub.nonce, sub.newest = "", ""
 		for name := range sub.names {
 			_, has := sub.held[name]
 			sub.names[name] = has && back
