@@ -171,12 +171,13 @@ func (b *bench) discard(s *fairlead) error {
 	return errors.Join(s.stop(), os.RemoveAll(s.data))
 }
 
-// withClients runs f with a load client, which ends with it.
-func (b *bench) withClients(f func(*load.Process) error) error {
+// withClients runs f with a load client, which ends with it or with ctx.
+func (b *bench) withClients(ctx context.Context, f func(*load.Process) error) error {
 	c, err := load.Start(b.client())
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })() // which the calls under way tell
 	return errors.Join(f(c), c.Close())
 }
 

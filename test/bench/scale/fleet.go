@@ -29,13 +29,13 @@ func (b *bench) fleetWorld(ctx context.Context) error {
 		return err
 	}
 	if b.wants("narrow/larger") {
-		err = b.withClients(func(c *load.Process) error { return b.larger(ctx, c, s, w, small) })
+		err = b.withClients(ctx, func(c *load.Process) error { return b.larger(ctx, c, s, w, small) })
 		if err == nil {
 			s, err = b.restart(ctx, s, w)
 		}
 	}
 	if err == nil && b.wants("fleet/edits", "fleet/reconnect", "fleet/churn") {
-		err = b.withClients(func(c *load.Process) error { return b.fleet(ctx, c, s, w) })
+		err = b.withClients(ctx, func(c *load.Process) error { return b.fleet(ctx, c, s, w) })
 	}
 	return errors.Join(err, b.discard(s))
 }
@@ -49,7 +49,7 @@ func (b *bench) smallCost(ctx context.Context) (out cost, err error) {
 	if err != nil {
 		return out, err
 	}
-	err = b.withClients(func(c *load.Process) error {
+	err = b.withClients(ctx, func(c *load.Process) error {
 		if err := b.connect(c, s, w, b.narrow); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (b *bench) narrowWorld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = b.withClients(func(c *load.Process) error {
+	err = b.withClients(ctx, func(c *load.Process) error {
 		if err := b.connect(c, s, w, b.narrow); err != nil {
 			return err
 		}

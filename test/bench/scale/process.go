@@ -175,7 +175,7 @@ func settled(ctx context.Context, pid int) (time.Duration, error) {
 	var last time.Duration
 	var bad error
 	calm := 0
-	err := poll(ctx, 20*time.Second, 25*time.Millisecond, func() error {
+	err := poll(ctx, 2*time.Minute, 25*time.Millisecond, func() error {
 		now, err := cpu(pid)
 		if err != nil {
 			bad = err

@@ -31,14 +31,17 @@ func (b *bench) wideWorld(ctx context.Context, name string, nodes int) error {
 	}
 	resources := filepath.Join(b.dir, name+".resources")
 	sys := &meshSystem{s, w}
-	err = b.withClients(func(c *load.Process) error { return b.dump(sys, c, resources) })
+	err = b.withClients(ctx, func(c *load.Process) error { return b.dump(sys, c, resources) })
 	if err == nil { // without what the dump has left
 		s, err = b.restart(ctx, s, w)
 		sys.fairlead = s
 	}
 	if err == nil {
-		err = b.withClients(func(c *load.Process) error {
+		err = b.withClients(ctx, func(c *load.Process) error {
 			m := &wideRun{bench: b, name: name, system: ours, sys: sys, clients: c, rounds: b.rounds, changes: b.changes}
+			if name != "wide" { // each takes what hundreds take otherwise
+				m.rounds, m.changes = b.peerRounds, b.peerChanges
+			}
 			return m.all(ctx)
 		})
 	}
@@ -59,7 +62,7 @@ func (b *bench) widePeer(ctx context.Context, kind, resources string) error {
 	if err != nil {
 		return err
 	}
-	err = b.withClients(func(c *load.Process) error {
+	err = b.withClients(ctx, func(c *load.Process) error {
 		m := &wideRun{bench: b, name: "wide", system: kind, sys: p, clients: c, rounds: b.peerRounds, changes: b.peerChanges}
 		return m.all(ctx)
 	})

@@ -22,6 +22,7 @@ type Process struct {
 	next    int64
 	waiting map[int64]chan Answer
 	done    chan struct{}
+	closing func() error
 }
 
 // Start starts a command that calls Serve.
@@ -40,6 +41,7 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 		return nil, fmt.Errorf("starting the load client: %w", err)
 	}
 	p := &Process{cmd: cmd, in: in, waiting: map[int64]chan Answer{}, done: make(chan struct{})}
+	p.closing = sync.OnceValue(p.end)
 	go p.read(out)
 	return p, nil
 }
@@ -66,8 +68,10 @@ func (p *Process) read(out io.Reader) {
 // Pid returns the process's id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Close ends all streams and the process.
-func (p *Process) Close() error {
+// Close ends all streams and the process. Closing twice is no error.
+func (p *Process) Close() error { return p.closing() }
+
+func (p *Process) end() error {
 	if err := p.in.Close(); err != nil {
 		return err
 	}
