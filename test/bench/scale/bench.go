@@ -25,16 +25,18 @@ type sizes struct {
 	churned                  int // routes that change
 	stored                   int // objects at a start
 	routes, edits            int // of the real Envoy
+	// patience is how long a change, or a first synchronisation, may take to reach all.
+	patience time.Duration
 }
 
 var (
 	fullSizes = sizes{
 		wide: 1000, proxies: 500, instances: 5, narrow: 1000, factor: 10, rounds: 3, changes: 20, burst: 100, peerChanges: 5, peerRounds: 2,
-		seconds: 20, rate: 10, churn: 100, describes: 100, churned: 5000, stored: 100_000, routes: 3000, edits: 50,
+		seconds: 20, rate: 10, churn: 100, describes: 100, churned: 5000, stored: 100_000, routes: 3000, edits: 50, patience: 5 * time.Minute,
 	}
 	quickSizes = sizes{
 		wide: 20, proxies: 20, instances: 5, narrow: 20, factor: 2, rounds: 2, changes: 3, burst: 10, peerChanges: 3, peerRounds: 2,
-		seconds: 1, rate: 10, churn: 20, describes: 20, churned: 20, stored: 400, routes: 20, edits: 3,
+		seconds: 1, rate: 10, churn: 20, describes: 20, churned: 20, stored: 400, routes: 20, edits: 3, patience: time.Minute,
 	}
 )
 
@@ -200,7 +202,7 @@ const verified = 1000
 
 // verify returns an error unless all streams of a group are open, and each holds to the
 // byte what a new one with the same configuration is given.
-func verify(c *load.Process, name string, cfg load.Config) error {
+func (b *bench) verify(c *load.Process, name string, cfg load.Config) error {
 	if err := noneDropped(c, name); err != nil || cfg.Streams > verified {
 		return err
 	}
@@ -208,7 +210,7 @@ func verify(c *load.Process, name string, cfg load.Config) error {
 	if _, err := c.Open(fresh, cfg); err != nil {
 		return err
 	}
-	if _, err := c.Synced(fresh, syncWait); err != nil {
+	if _, err := c.Synced(fresh, b.patience); err != nil {
 		return err
 	}
 	have, err := c.Digests(name)

@@ -119,7 +119,7 @@ func (b *bench) newRoute(ctx context.Context, w *world, through *http.Client, se
 	if err != nil {
 		return 0, err
 	}
-	err = poll(ctx, changeWait, time.Millisecond, func() error { return expect(ctx, through, target, http.StatusOK) })
+	err = poll(ctx, b.patience, time.Millisecond, func() error { return expect(ctx, through, target, http.StatusOK) })
 	return ms(load.Now() - began), err
 }
 

@@ -81,7 +81,7 @@ func (b *bench) fleet(ctx context.Context, c *load.Process, s *fairlead, w *worl
 	if err != nil {
 		return err
 	}
-	st, err := c.Synced(group, syncWait)
+	st, err := c.Synced(group, b.patience)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (b *bench) churning(ctx context.Context, c *load.Process, s *fairlead, w *w
 		b.table.add(what+"last of those who depend on the route, p50", milliseconds, 0, ours, percentile(r.late, 50))
 		b.table.add(what+"describe, p99", milliseconds, 20, ours, percentile(r.describes, 99))
 	}
-	if err := verify(c, group, narrowProxies(s, w, w.services)); err != nil {
+	if err := b.verify(c, group, narrowProxies(s, w, w.services)); err != nil {
 		return err
 	}
 	return b.profiling(ctx, s, "fleet-churn", func() error { _, err := b.atRate(ctx, c, w, b.churn, 5, b.churned); return err })
@@ -193,7 +193,7 @@ func (b *bench) atRate(ctx context.Context, c *load.Process, w *world, rate, len
 	for i := range marks {
 		marks[i] = first + uint32(i) //nolint:gosec // small
 	}
-	times, err := c.Times(dependents, changeWait, marks...)
+	times, err := c.Times(dependents, b.patience, marks...)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func (b *bench) other(ctx context.Context, c *load.Process, s *fairlead) (*world
 	if _, err := c.Open("other", narrowProxies(s, w, nodes)); err != nil {
 		return nil, err
 	}
-	_, err = c.Synced("other", syncWait)
+	_, err = c.Synced("other", b.patience)
 	return w, err
 }
 
@@ -267,7 +267,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 		late := make(chan []float64, 1)
 		edits := errgroup.Group{}
 		edits.Go(func() error { l, err := b.editUntil(editing, c, w); late <- l; return err })
-		st, err := c.Synced(group, syncWait)
+		st, err := c.Synced(group, b.patience)
 		stop()
 		err = errors.Join(err, edits.Wait())
 		worst := <-late
@@ -294,7 +294,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 			return err
 		}
 	}
-	if err := verify(c, "other", narrowProxies(s, w, w.services)); err != nil {
+	if err := b.verify(c, "other", narrowProxies(s, w, w.services)); err != nil {
 		return err
 	}
 	return b.profiling(ctx, s, "fleet-reconnect", func() error { return reconnect(false) })

@@ -57,7 +57,7 @@ func (b *bench) connect(c *load.Process, s *fairlead, w *world, n int) error {
 	if _, err := c.Open(group, narrowProxies(s, w, n)); err != nil {
 		return err
 	}
-	if _, err := c.Synced(group, syncWait); err != nil {
+	if _, err := c.Synced(group, b.patience); err != nil {
 		return err
 	}
 	return noneDropped(c, group)
@@ -127,7 +127,7 @@ func (b *bench) narrowChanges(ctx context.Context, c *load.Process, s *fairlead,
 		all.bytes = append(all.bytes, (after["go_memstats_alloc_bytes_total"]-before["go_memstats_alloc_bytes_total"])/float64(n))
 		all.objects = append(all.objects, (after["go_memstats_mallocs_total"]-before["go_memstats_mallocs_total"])/float64(n))
 	}
-	if err := verify(c, group, narrowProxies(s, w, b.narrow)); err != nil {
+	if err := b.verify(c, group, narrowProxies(s, w, b.narrow)); err != nil {
 		return cost{}, err
 	}
 	out := cost{median(all.took), median(all.bytes), median(all.objects)}
@@ -147,7 +147,7 @@ func (b *bench) oneNarrowChange(ctx context.Context, c *load.Process, w *world, 
 		return 0, 0, 0, err
 	}
 	ended = load.Now()
-	times, err := c.Times(dependents, changeWait, mark)
+	times, err := c.Times(dependents, b.patience, mark)
 	if err != nil {
 		return 0, 0, 0, err
 	}

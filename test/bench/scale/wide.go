@@ -5,16 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
-)
-
-// syncWait is how long streams may take until they have all, changeWait how long a change
-// may take to reach all.
-const (
-	syncWait   = 5 * time.Minute
-	changeWait = 5 * time.Minute
 )
 
 // wideWorld measures proxies that see every service: of one virtual node, or spread over
@@ -76,7 +68,7 @@ func (b *bench) dump(sys system, c *load.Process, file string) error {
 	if _, err := c.Open("dump", cfg); err != nil {
 		return err
 	}
-	if _, err := c.Synced("dump", syncWait); err != nil {
+	if _, err := c.Synced("dump", b.patience); err != nil {
 		return err
 	}
 	return c.Dump("dump", file)
@@ -138,7 +130,7 @@ func (m *wideRun) all(ctx context.Context) error {
 			}
 		}
 	}
-	if err := verify(m.clients, group, m.streams(m.proxies)); err != nil {
+	if err := m.verify(m.clients, group, m.streams(m.proxies)); err != nil {
 		return err
 	}
 	if m.system == ours && m.name == "wide" && m.wants("wide/stalled") {
@@ -167,7 +159,7 @@ func (m *wideRun) sync(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		st, err := m.clients.Synced(group, syncWait)
+		st, err := m.clients.Synced(group, m.patience)
 		if err != nil {
 			return err
 		}
@@ -236,7 +228,7 @@ func (m *wideRun) change(ctx context.Context, kind changeKind, p50, p99, cpuAske
 		if err != nil {
 			return err
 		}
-		times, err := m.clients.Times(m.proxies, changeWait, mark)
+		times, err := m.clients.Times(m.proxies, m.patience, mark)
 		if err != nil {
 			return err
 		}
@@ -280,7 +272,7 @@ func (m *wideRun) back2back(ctx context.Context) error {
 	for i := range m.burst {
 		marks = append(marks, first+uint32(i)) //nolint:gosec // small
 	}
-	times, err := m.clients.Times(m.proxies, changeWait, marks...)
+	times, err := m.clients.Times(m.proxies, m.patience, marks...)
 	if err != nil {
 		return err
 	}
@@ -309,7 +301,7 @@ func (m *wideRun) stalled(ctx context.Context) error {
 	if _, err := m.clients.Open(others, cfg); err != nil {
 		return err
 	}
-	if _, err := m.clients.Synced(others, syncWait); err != nil {
+	if _, err := m.clients.Synced(others, m.patience); err != nil {
 		return err
 	}
 	if err := m.clients.Pause(others, cfg.Streams); err != nil {
@@ -322,7 +314,7 @@ func (m *wideRun) stalled(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		times, err := m.clients.Times(m.proxies, changeWait, mark)
+		times, err := m.clients.Times(m.proxies, m.patience, mark)
 		if err != nil {
 			return err
 		}
@@ -349,7 +341,7 @@ func (m *wideRun) profileChanges(ctx context.Context, kind changeKind) error {
 		if _, _, err := s.change(ctx, kind, int(mark), 1, mark); err != nil {
 			return err
 		}
-		_, err := m.clients.Times(m.proxies, changeWait, mark)
+		_, err := m.clients.Times(m.proxies, m.patience, mark)
 		return err
 	})
 }
@@ -367,7 +359,7 @@ func (m *wideRun) profileSync(ctx context.Context) error {
 		if _, err := m.clients.Open(group, m.streams(m.proxies)); err != nil {
 			return err
 		}
-		_, err := m.clients.Synced(group, syncWait)
+		_, err := m.clients.Synced(group, m.patience)
 		return err
 	})
 }
