@@ -104,12 +104,17 @@ func (w *world) backendList(all []int) string {
 	return strings.Join(list, ",")
 }
 
+// namespaceSize is how many services of the registry are in one namespace; 5,000 may be.
+const namespaceSize = 2500
+
+func (w *world) namespace(i int) string { return fmt.Sprintf("%s-%d.local", w.mesh, i/namespaceSize) }
+
 // discovery says where a node's instances are.
 func (w *world) discovery(i int) string {
 	if w.instances == 0 {
 		return fmt.Sprintf(`"serviceDiscovery":{"dns":{"hostname":%q}}`, w.host)
 	}
-	return fmt.Sprintf(`"serviceDiscovery":{"awsCloudMap":{"namespaceName":"%s.local","serviceName":"s-%d"}}`, w.mesh, i)
+	return fmt.Sprintf(`"serviceDiscovery":{"awsCloudMap":{"namespaceName":%q,"serviceName":"s-%d"}}`, w.namespace(i), i)
 }
 
 // route is the spec of a service's route, which matches a prefix.
@@ -123,20 +128,24 @@ func (w *world) register(ctx context.Context) error {
 	if w.instances == 0 {
 		return nil
 	}
-	var made struct{ OperationID string }
-	if err := w.api.cloudMap(ctx, "CreateHttpNamespace", map[string]string{"Name": w.mesh + ".local"}, &made); err != nil {
-		return err
-	}
-	var op struct {
-		Operation struct{ Targets map[string]string }
-	}
-	if err := w.api.cloudMap(ctx, "GetOperation", map[string]string{"OperationId": made.OperationID}, &op); err != nil {
-		return err
+	ids := map[string]string{} // of namespaces
+	for i := 0; i < w.services; i += namespaceSize {
+		var made struct{ OperationID string }
+		if err := w.api.cloudMap(ctx, "CreateHttpNamespace", map[string]string{"Name": w.namespace(i)}, &made); err != nil {
+			return err
+		}
+		var op struct {
+			Operation struct{ Targets map[string]string }
+		}
+		if err := w.api.cloudMap(ctx, "GetOperation", map[string]string{"OperationId": made.OperationID}, &op); err != nil {
+			return err
+		}
+		ids[w.namespace(i)] = op.Operation.Targets["NAMESPACE"]
 	}
 	w.ids = make([]string, w.services)
 	return each(ctx, w.services, func(ctx context.Context, i int) error {
 		var service struct{ Service struct{ ID string } }
-		in := map[string]string{"Name": fmt.Sprintf("s-%d", i), "NamespaceId": op.Operation.Targets["NAMESPACE"]}
+		in := map[string]string{"Name": fmt.Sprintf("s-%d", i), "NamespaceId": ids[w.namespace(i)]}
 		if err := w.api.cloudMap(ctx, "CreateService", in, &service); err != nil {
 			return err
 		}
