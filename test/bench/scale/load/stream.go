@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -79,8 +80,7 @@ func (s *stream) begin() error {
 		sub.asked, sub.answered, sub.open = false, back && sub.answered, 0
 		sub.nonce, sub.newest = "", ""
 		for name := range sub.names {
-			_, has := sub.held[name]
-			sub.names[name] = has && back
+			sub.names[name] = back && sub.has(envoy.Type(t), name)
 			if !sub.names[name] {
 				sub.open++
 			}
@@ -245,11 +245,16 @@ func (s *stream) keep(t envoy.Type, got []*fact, removed []string, at int64) {
 			}
 		}
 		sub.held[f.name] = f
-		s.settle(sub, f.name)
+		s.settle(sub, asked(t, f.name))
 	}
 	for _, name := range removed {
 		delete(sub.held, name)
-		s.settle(sub, name)
+		s.settle(sub, asked(t, name))
+	}
+	if t == envoy.TypeVirtualHost && len(got)+len(removed) == 0 { // there are none
+		for name := range sub.names {
+			s.settle(sub, name)
+		}
 	}
 	// What is not in a state-of-the-world response of clusters or listeners is gone.
 	if s.group.cfg.Full && (t == envoy.TypeCluster || t == envoy.TypeListener) && len(sub.held) > len(got) {
@@ -259,6 +264,28 @@ func (s *stream) keep(t envoy.Type, got []*fact, removed []string, at int64) {
 		}
 		sub.held = stay
 	}
+}
+
+// asked returns the name by which a resource is asked for: its own, or of a virtual host
+// named ROUTECONFIGURATION/SERVICE that of the route configuration.
+func asked(t envoy.Type, name string) string {
+	if t == envoy.TypeVirtualHost {
+		name, _, _ = strings.Cut(name, "/")
+	}
+	return name
+}
+
+// has reports whether anything is held that is asked for by a name.
+func (t *subscription) has(of envoy.Type, name string) bool {
+	if _, ok := t.held[name]; ok || of != envoy.TypeVirtualHost {
+		return ok
+	}
+	for held := range t.held {
+		if asked(of, held) == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *stream) settle(sub *subscription, name string) {
@@ -315,7 +342,7 @@ func (s *stream) follow(t envoy.Type) error {
 	slices.Sort(less)
 	for _, name := range less {
 		delete(sub.names, name)
-		delete(sub.held, name)
+		maps.DeleteFunc(sub.held, func(held string, _ *fact) bool { return asked(to, held) == name })
 	}
 	if len(less) > 0 && sub.asked && !s.group.cfg.Full {
 		m := text(nil, deltaRequestType, to.URL())

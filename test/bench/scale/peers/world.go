@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -50,8 +53,11 @@ func newWorld(all *discoveryv3.DiscoveryResponse) (*world, error) {
 		}
 	}
 	slices.Sort(w.endpoints)
-	if len(w.endpoints) == 0 || widest < 1 {
-		return nil, fmt.Errorf("the resources have %d endpoints and no route configuration with virtual hosts", len(w.endpoints))
+	if widest = max(widest, w.inline()); widest < 1 {
+		return nil, errors.New("no route configuration has virtual hosts")
+	}
+	if len(w.endpoints) == 0 {
+		return nil, errors.New("there are no endpoints")
 	}
 	for i, h := range w.routeConfiguration().GetVirtualHosts() {
 		if h.GetRoutes()[0].GetMatch().GetPrefix() != "" {
@@ -59,6 +65,25 @@ func newWorld(all *discoveryv3.DiscoveryResponse) (*world, error) {
 		}
 	}
 	return w, nil
+}
+
+// inline puts virtual hosts that are resources of their own (VHDS) where the library can
+// serve them: it does not know that a proxy asks for them by their route configuration. It
+// returns how many the widest configuration has then.
+func (w *world) inline() (widest int) {
+	hosts := w.resources[resource.VirtualHostType]
+	delete(w.resources, resource.VirtualHostType)
+	for _, name := range slices.Sorted(maps.Keys(hosts)) {
+		of, _, _ := strings.Cut(name, "/")
+		if r, ok := w.resources[resource.RouteType][of].(*routev3.RouteConfiguration); ok {
+			r.Vhds = nil
+			r.VirtualHosts = append(r.VirtualHosts, hosts[name].(*routev3.VirtualHost))
+			if n := len(r.GetVirtualHosts()); n > widest {
+				widest, w.routes = n, of
+			}
+		}
+	}
+	return widest
 }
 
 func (w *world) routeConfiguration() *routev3.RouteConfiguration {
