@@ -108,7 +108,7 @@ var scenarios = []struct {
 	{[]string{"wide/sync", "wide/memory", "wide/endpoint", "wide/route", "wide/burst", "wide/stalled"}, func(b *bench, ctx context.Context) error { return b.wideWorld(ctx, "wide", 1) }},
 	{[]string{"spread/sync", "spread/memory", "spread/endpoint", "spread/route", "spread/burst"}, func(b *bench, ctx context.Context) error { return b.wideWorld(ctx, "spread", b.proxies) }},
 	{[]string{"narrow/idle", "narrow/route"}, (*bench).narrowWorld},
-	{[]string{"narrow/larger", "fleet/edits", "fleet/reconnect", "fleet/churn"}, (*bench).fleetWorld},
+	{[]string{"narrow/larger", "fleet/idle", "fleet/edits", "fleet/reconnect", "fleet/churn"}, (*bench).fleetWorld},
 	{[]string{"start"}, (*bench).starts},
 	{[]string{"envoy"}, (*bench).realEnvoy},
 }

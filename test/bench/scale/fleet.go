@@ -34,7 +34,7 @@ func (b *bench) fleetWorld(ctx context.Context) error {
 			s, err = b.restart(ctx, s, w)
 		}
 	}
-	if err == nil && b.wants("fleet/edits", "fleet/reconnect", "fleet/churn") {
+	if err == nil && b.wants("fleet/idle", "fleet/edits", "fleet/reconnect", "fleet/churn") {
 		err = b.withClients(ctx, func(c *load.Process) error { return b.fleet(ctx, c, s, w) })
 	}
 	return errors.Join(err, b.discard(s))
@@ -50,7 +50,7 @@ func (b *bench) smallCost(ctx context.Context) (out cost, err error) {
 		return out, err
 	}
 	err = b.withClients(ctx, func(c *load.Process) error {
-		if err := b.connect(c, s, w, b.narrow); err != nil {
+		if err := b.connect(ctx, c, s, w, b.narrow); err != nil {
 			return err
 		}
 		out, err = b.narrowChanges(ctx, c, s, w, "narrow, right before the larger mesh: route change", "small-route", 0, 0)
@@ -60,7 +60,7 @@ func (b *bench) smallCost(ctx context.Context) (out cost, err error) {
 }
 
 func (b *bench) larger(ctx context.Context, c *load.Process, s *fairlead, w *world, small cost) error {
-	if err := b.connect(c, s, w, b.narrow); err != nil {
+	if err := b.connect(ctx, c, s, w, b.narrow); err != nil {
 		return err
 	}
 	large, err := b.narrowChanges(ctx, c, s, w, fmt.Sprintf("narrow, in a mesh %d times as large: route change", b.factor), "larger-route", 0, 0)
@@ -86,6 +86,11 @@ func (b *bench) fleet(ctx context.Context, c *load.Process, s *fairlead, w *worl
 		return err
 	}
 	b.table.add(fmt.Sprintf("%d proxies: first synchronisation of all at once", n), seconds, 0, ours, ms(st.Last-began)/1000)
+	if b.wants("fleet/idle") {
+		if err := b.idle(ctx, s, n, 0); err != nil {
+			return err
+		}
+	}
 	if b.wants("fleet/edits") {
 		if err := b.fleetEdits(ctx, c, s, w); err != nil {
 			return err
@@ -132,6 +137,11 @@ func (b *bench) fleetEdits(ctx context.Context, c *load.Process, s *fairlead, w 
 	if err := noneDropped(c, group); err != nil {
 		return err
 	}
+	heap, err := s.collected(ctx)
+	if err != nil {
+		return err
+	}
+	b.table.add(what+"heap", megabytes, 0, ours, heap/1e6)
 	b.table.add(what+"proxies dropped", pieces, 0, ours, 0)
 	return b.profiling(ctx, s, "fleet-edits", func() error { _, err := b.atRate(ctx, c, w, b.rate, 5, w.services); return err })
 }
@@ -251,9 +261,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 	}
 	what := fmt.Sprintf("all %d reconnect at once: ", st.Streams)
 	reconnect := func(tell bool) error {
-		if _, err := settled(ctx, s.pid()); err != nil {
-			return err
-		}
+		// It is never quite idle with so many: they ping it.
 		ran, err := cpu(s.pid())
 		if err != nil {
 			return err

@@ -14,7 +14,7 @@ const dependents = 10
 
 // narrowProxies are one proxy for each of the first nodes of a narrow mesh.
 func narrowProxies(s *fairlead, w *world, n int) load.Config {
-	c := load.Config{Address: s.xds, Streams: n, KeyID: w.api.creds.AccessKeyID, Secret: w.api.creds.SecretAccessKey, Region: region}
+	c := load.Config{Address: s.xds, Streams: n, Ping: pingInterval, KeyID: w.api.creds.AccessKeyID, Secret: w.api.creds.SecretAccessKey, Region: region}
 	for i := range n {
 		c.Nodes = append(c.Nodes, w.arn(fmt.Sprintf("n-%d", i)))
 	}
@@ -35,11 +35,11 @@ func (b *bench) narrowWorld(ctx context.Context) error {
 		return err
 	}
 	err = b.withClients(ctx, func(c *load.Process) error {
-		if err := b.connect(c, s, w, b.narrow); err != nil {
+		if err := b.connect(ctx, c, s, w, b.narrow); err != nil {
 			return err
 		}
 		if b.wants("narrow/idle") {
-			if err := b.idle(ctx, s); err != nil {
+			if err := b.idle(ctx, s, b.narrow, 1); err != nil {
 				return err
 			}
 		}
@@ -53,20 +53,23 @@ func (b *bench) narrowWorld(ctx context.Context) error {
 }
 
 // connect opens one stream for each of the first nodes and waits until all have all.
-func (b *bench) connect(c *load.Process, s *fairlead, w *world, n int) error {
+func (b *bench) connect(ctx context.Context, c *load.Process, s *fairlead, w *world, n int) error {
 	if _, err := c.Open(group, narrowProxies(s, w, n)); err != nil {
 		return err
 	}
 	if _, err := c.Synced(group, b.patience); err != nil {
 		return err
 	}
+	if _, err := settled(ctx, s.pid()); err != nil {
+		return err
+	}
 	return noneDropped(c, group)
 }
 
-// idle measures what a server takes that has nothing to do.
-func (b *bench) idle(ctx context.Context, s *fairlead) error {
+// idle measures what a server takes that has a number of proxies and nothing to do.
+func (b *bench) idle(ctx context.Context, s *fairlead, proxies int, asked float64) error {
 	for range b.rounds {
-		before, err := settled(ctx, s.pid())
+		before, err := cpu(s.pid())
 		if err != nil {
 			return err
 		}
@@ -81,7 +84,7 @@ func (b *bench) idle(ctx context.Context, s *fairlead) error {
 		if err != nil {
 			return err
 		}
-		b.table.add(fmt.Sprintf("idle with %d proxies, of a core", b.narrow), percent, 1, ours, 100*(after-before).Seconds()/time.Since(began).Seconds())
+		b.table.add(fmt.Sprintf("idle with %d proxies, of a core", proxies), percent, asked, ours, 100*(after-before).Seconds()/time.Since(began).Seconds())
 	}
 	return nil
 }

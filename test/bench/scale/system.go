@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 )
@@ -35,6 +36,9 @@ const (
 	routeChange    changeKind = "route"
 )
 
+// pingInterval is how often the Envoys of fairlead-agent ping the control plane.
+const pingInterval = 10 * time.Second
+
 // meshSystem is Fairlead with a world whose extra nodes see everything.
 type meshSystem struct {
 	*fairlead
@@ -42,7 +46,7 @@ type meshSystem struct {
 }
 
 func (s *meshSystem) proxies(n int) load.Config {
-	c := load.Config{Address: s.xds, Streams: n, KeyID: s.creds.AccessKeyID, Secret: s.creds.SecretAccessKey, Region: region}
+	c := load.Config{Address: s.xds, Streams: n, Ping: pingInterval, KeyID: s.creds.AccessKeyID, Secret: s.creds.SecretAccessKey, Region: region}
 	for _, node := range s.world.extra {
 		c.Nodes = append(c.Nodes, s.world.arn(node))
 	}
@@ -108,7 +112,7 @@ func (p *peer) stop() error {
 func (p *peer) pid() int { return p.cmd.Process.Pid }
 
 func (p *peer) proxies(n int) load.Config {
-	c := load.Config{Address: p.addr, Streams: n}
+	c := load.Config{Address: p.addr, Streams: n, Ping: pingInterval}
 	for i := range p.nodes {
 		c.Nodes = append(c.Nodes, fmt.Sprintf("proxy-%d", i))
 	}

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -362,6 +364,33 @@ func (c *conn) headers(t http2.FrameType, flags http2.Flags, payload []byte) err
 		return e
 	}
 	return nil
+}
+
+// pings pings the server now and then, until it is told to stop.
+func (c *conn) pings(every time.Duration) (stop func()) {
+	next := func() time.Duration { return every - every/10 + rand.N(every/5+1) } //nolint:gosec // spreads pings; guards nothing
+	frame := appendFrame(nil, http2.FramePing, 0, 0, make([]byte, 8))
+	ended := make(chan struct{})
+	var timer *time.Timer
+	var mu sync.Mutex // timer is set before it is read
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(next(), func() {
+		if _, err := c.net.Write(frame); err != nil {
+			return // the reader finds out why
+		}
+		select {
+		case <-ended:
+		default:
+			mu.Lock()
+			defer mu.Unlock()
+			timer.Reset(next())
+		}
+	})
+	return func() {
+		close(ended)
+		timer.Stop()
+	}
 }
 
 func (c *conn) close() { _ = c.net.Close() }

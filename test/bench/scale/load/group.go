@@ -36,6 +36,8 @@ type Config struct {
 	KeyID, Secret, Region string
 	// Receive is the size of the sockets' receive buffers in bytes, 0 for the system's choice.
 	Receive int
+	// Ping is how often connections are pinged, give or take a tenth; 0 for never.
+	Ping time.Duration
 	// Keep keeps the resources as they came, for a dump.
 	Keep bool
 }
@@ -205,6 +207,9 @@ func (s *stream) once(ctx context.Context) (served bool, err error) {
 	defer s.group.state.add(-1)
 	if err := s.begin(); err != nil {
 		return false, err
+	}
+	if every := s.group.cfg.Ping; every > 0 {
+		defer c.pings(every)()
 	}
 	for {
 		s.group.held(ctx, s)

@@ -68,7 +68,7 @@ func plane(t *testing.T, tls bool) (p *meshtest.Plane, change func(mark uint32))
 func config(p *meshtest.Plane, streams int) Config {
 	c := Config{
 		Address: p.Addrs.XDS, Nodes: []string{meshtest.ARN("test", "front")}, Streams: streams,
-		KeyID: p.Creds.AccessKeyID, Secret: p.Creds.SecretAccessKey, Region: meshtest.Region, Keep: true,
+		KeyID: p.Creds.AccessKeyID, Secret: p.Creds.SecretAccessKey, Region: meshtest.Region, Keep: true, Ping: 5 * time.Second,
 	}
 	if p.CA != nil {
 		c.CA = p.CA.File
@@ -194,4 +194,19 @@ func TestPaused(t *testing.T) {
 	if at := g.changes.await(within(t), 2, 2); len(at) != 2 {
 		t.Fatalf("%d of 2 streams have change 2", len(at))
 	}
+}
+
+// Connections are pinged: a server that is pinged far too often ends them.
+func TestPings(t *testing.T) {
+	t.Parallel()
+	p, _ := plane(t, false)
+	cfg := config(p, 1)
+	cfg.Ping = 5 * time.Millisecond
+	g := opened(t, cfg)
+	meshtest.Eventually(t, "the server has enough of it", func() error {
+		if st := g.tell(); len(st.Ended)+len(st.Refused) == 0 {
+			return fmt.Errorf("it has not: %+v", st)
+		}
+		return nil
+	})
 }

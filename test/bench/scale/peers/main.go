@@ -88,11 +88,11 @@ func run(kind string, nodes int, file string) error {
 	if err != nil {
 		return err
 	}
-	// As the library's example has it.
+	// As the library's example has it, but for how often proxies may ping.
 	g := grpc.NewServer(
 		grpc.MaxConcurrentStreams(1000000),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, server.NewServer(context.Background(), serves, nil))
 	go func() { _ = g.Serve(lis) }() // ends with the process
