@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
@@ -55,6 +56,9 @@ type bench struct {
 	dir, profiles, root string
 	table               table
 	say                 func(format string, args ...any)
+
+	// heard is how many cores others took during each world.
+	heard []string
 
 	mark  uint32
 	count int
@@ -120,7 +124,19 @@ func (b *bench) run(ctx context.Context) error {
 		if !b.wants(s.names...) || ctx.Err() != nil {
 			continue
 		}
-		if err := s.run(b, ctx); err != nil {
+		before, err := hear()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		err = s.run(b, ctx)
+		after, bad := hear()
+		if bad != nil {
+			return bad
+		}
+		b.heard = append(b.heard, fmt.Sprintf("%s %.2f", strings.Split(s.names[len(s.names)-1], "/")[0], after.since(before)))
+		b.say("took %s; other processes took %.2f cores meanwhile", time.Since(began).Round(time.Second), after.since(before))
+		if err != nil {
 			err = fmt.Errorf("%s: %w", s.names[0], err)
 			b.say("FAILED %v", err)
 			errs = append(errs, err)
