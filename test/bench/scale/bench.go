@@ -184,8 +184,12 @@ func (b *bench) restart(ctx context.Context, s *fairlead, w *world) (*fairlead, 
 	return s, err
 }
 
-// discard ends a server and removes its data.
+// discard ends a server and removes its data. A server that could not be started again is
+// nil: its data goes with the run's.
 func (b *bench) discard(s *fairlead) error {
+	if s == nil {
+		return nil
+	}
 	return errors.Join(s.stop(), os.RemoveAll(s.data))
 }
 

@@ -266,6 +266,10 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 		if err != nil {
 			return err
 		}
+		dropped, err := listenDrops()
+		if err != nil {
+			return err
+		}
 		began, err := c.Reconnect(group)
 		if err != nil {
 			return err
@@ -293,6 +297,9 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 		tries := 0
 		for _, n := range st.Refused {
 			tries += n
+		}
+		if more, err := listenDrops(); err == nil {
+			b.table.add(what+"attempts that found the listener's queue full", pieces, 0, ours, more-dropped)
 		}
 		b.table.add(what+"connections refused, or lost before anything came", pieces, 0, ours, float64(tries))
 		return nil

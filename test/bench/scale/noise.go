@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -49,4 +50,30 @@ func hear() (noise, error) {
 // since returns how many cores others took on average.
 func (n noise) since(before noise) float64 {
 	return max(0, (n.all-before.all-(n.ours-before.ours)).Seconds()/n.at.Sub(before.at).Seconds())
+}
+
+// listenDrops returns how many connection attempts this machine has dropped because a
+// listener's queue was full. Who attempted waits a second, then longer, and tries again.
+func listenDrops() (float64, error) {
+	raw, err := os.ReadFile("/proc/net/netstat")
+	if err != nil {
+		return 0, err
+	}
+	var names []string
+	for line := range strings.Lines(string(raw)) {
+		rest, ok := strings.CutPrefix(line, "TcpExt:")
+		if !ok {
+			continue
+		}
+		if names == nil {
+			names = strings.Fields(rest)
+			continue
+		}
+		for i, v := range strings.Fields(rest) {
+			if i < len(names) && names[i] == "ListenOverflows" {
+				return strconv.ParseFloat(v, 64)
+			}
+		}
+	}
+	return 0, errors.New("/proc/net/netstat does not say how many connections were dropped")
 }
