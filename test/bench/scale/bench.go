@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
@@ -57,7 +56,7 @@ type bench struct {
 	table               table
 	say                 func(format string, args ...any)
 
-	// heard is how many cores others took during each world.
+	// heard is how many cores others took during each part.
 	heard []string
 
 	mark  uint32
@@ -111,10 +110,17 @@ var scenarios = []struct {
 }{
 	{[]string{"wide/sync", "wide/memory", "wide/endpoint", "wide/route", "wide/burst", "wide/stalled"}, func(b *bench, ctx context.Context) error { return b.wideWorld(ctx, "wide", 1) }},
 	{[]string{"spread/sync", "spread/memory", "spread/endpoint", "spread/route", "spread/burst"}, func(b *bench, ctx context.Context) error { return b.wideWorld(ctx, "spread", b.proxies) }},
-	{[]string{"narrow/idle", "narrow/route"}, (*bench).narrowWorld},
-	{[]string{"narrow/larger", "fleet/idle", "fleet/edits", "fleet/reconnect", "fleet/churn"}, (*bench).fleetWorld},
-	{[]string{"start"}, (*bench).starts},
-	{[]string{"envoy"}, (*bench).realEnvoy},
+	{[]string{"narrow/idle", "narrow/route"}, alone("narrow", (*bench).narrowWorld)},
+	{[]string{"narrow/larger", "fleet/idle", "fleet/edits", "fleet/reconnect", "fleet/churn"}, alone("fleet", (*bench).fleetWorld)},
+	{[]string{"start"}, alone("start", (*bench).starts)},
+	{[]string{"envoy"}, alone("envoy", (*bench).realEnvoy)},
+}
+
+// alone is a scenario in which only Fairlead is measured.
+func alone(name string, run func(*bench, context.Context) error) func(*bench, context.Context) error {
+	return func(b *bench, ctx context.Context) error {
+		return b.listening(name, func() error { return run(b, ctx) })
+	}
 }
 
 // run runs what was picked. What fails is told and does not keep the rest from running.
@@ -124,25 +130,30 @@ func (b *bench) run(ctx context.Context) error {
 		if !b.wants(s.names...) || ctx.Err() != nil {
 			continue
 		}
-		before, err := hear()
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		err = s.run(b, ctx)
-		after, bad := hear()
-		if bad != nil {
-			return bad
-		}
-		b.heard = append(b.heard, fmt.Sprintf("%s %.2f", strings.Split(s.names[len(s.names)-1], "/")[0], after.since(before)))
-		b.say("took %s; other processes took %.2f cores meanwhile", time.Since(began).Round(time.Second), after.since(before))
-		if err != nil {
+		if err := s.run(b, ctx); err != nil {
 			err = fmt.Errorf("%s: %w", s.names[0], err)
 			b.say("FAILED %v", err)
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(append(errs, ctx.Err())...)
+}
+
+// listening runs f, at the beginning and end of which no process of the run's is there but
+// this one, and notes how many cores others took meanwhile.
+func (b *bench) listening(name string, f func() error) error {
+	before, err := hear()
+	if err != nil {
+		return err
+	}
+	err = f()
+	after, bad := hear()
+	if bad != nil {
+		return errors.Join(err, bad)
+	}
+	b.heard = append(b.heard, fmt.Sprintf("%s %.2f", name, after.since(before)))
+	b.say("%s took %s; other processes took %.2f cores meanwhile", name, after.at.Sub(before.at).Round(time.Second), after.since(before))
+	return err
 }
 
 // mesh starts a server with a world in it. The server has been started anew since the

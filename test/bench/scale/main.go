@@ -138,7 +138,7 @@ func (b *bench) about(ctx context.Context, before string) string {
 	}
 	peers := version(filepath.Join(b.root, "test", "bench", "scale", "peers"), "go", "list", "-m", "github.com/envoyproxy/go-control-plane", "google.golang.org/grpc")
 	return fmt.Sprintf("Measured on %s: %d cores (%s), shared with the load client and the peers; load average before %s, after %s.\n"+
-		"Cores that other processes took meanwhile, by world: %s.\n"+
+		"Cores that other processes took meanwhile: %s.\n"+
 		"Fairlead %s, %s; peers: %s.\n"+
 		"Each figure is the median of its rounds, in brackets the least and the greatest; %d rounds of %d changes for Fairlead, %d of %d for the peers and where each proxy has a node of its own.\n",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), name, before, machine(), strings.Join(b.heard, ", "),

@@ -13,6 +13,21 @@ import (
 // many, each with all services as backends. The peers serve the same resources; they know
 // no difference between the two.
 func (b *bench) wideWorld(ctx context.Context, name string, nodes int) error {
+	resources := filepath.Join(b.dir, name+".resources")
+	err := b.listening(name, func() error { return b.wideMesh(ctx, name, nodes, resources) })
+	if err != nil || name != "wide" {
+		return err
+	}
+	for _, kind := range []string{snapshot, linear} {
+		if err := b.listening(name+" of "+kind, func() error { return b.widePeer(ctx, kind, resources) }); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// wideMesh measures Fairlead, and keeps what a proxy is given in a file.
+func (b *bench) wideMesh(ctx context.Context, name string, nodes int, resources string) error {
 	w := &world{mesh: name, services: b.wide, instances: b.instances, backends: none, prefix: "/"}
 	for i := range nodes {
 		w.extra = append(w.extra, fmt.Sprintf("front-%d", i))
@@ -21,7 +36,6 @@ func (b *bench) wideWorld(ctx context.Context, name string, nodes int) error {
 	if err != nil {
 		return err
 	}
-	resources := filepath.Join(b.dir, name+".resources")
 	sys := &meshSystem{s, w}
 	err = b.withClients(ctx, func(c *load.Process) error { return b.dump(sys, c, resources) })
 	if err == nil { // without what the dump has left
@@ -37,16 +51,7 @@ func (b *bench) wideWorld(ctx context.Context, name string, nodes int) error {
 			return m.all(ctx)
 		})
 	}
-	err = errors.Join(err, b.discard(s))
-	if err != nil || name != "wide" {
-		return err
-	}
-	for _, kind := range []string{snapshot, linear} {
-		if err := b.widePeer(ctx, kind, resources); err != nil {
-			return fmt.Errorf("%s: %w", kind, err)
-		}
-	}
-	return nil
+	return errors.Join(err, b.discard(s))
 }
 
 func (b *bench) widePeer(ctx context.Context, kind, resources string) error {

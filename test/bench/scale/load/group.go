@@ -68,7 +68,8 @@ type group struct {
 	state groupState
 }
 
-// groupState is what a group tells of itself.
+// groupState is what a group tells of itself. A stream's lock may be held when its own is
+// taken, never the other way round.
 type groupState struct {
 	mu          sync.Mutex
 	synced      int

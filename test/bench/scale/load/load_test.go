@@ -127,11 +127,14 @@ func TestStreams(t *testing.T) {
 				edit(3) // while nobody listens
 				g.open()
 				awaitAll(t, g)
-				for _, s := range g.streams {
-					if s.digest() == before {
-						t.Error("a stream that came back does not have what changed meanwhile")
+				meshtest.Eventually(t, "all streams that came back have what changed meanwhile", func() error {
+					for _, s := range g.streams { // it may be on its way to the server's own view still
+						if s.digest() == before {
+							return fmt.Errorf("stream %d has not", s.index)
+						}
 					}
-				}
+					return nil
+				})
 				dumped(t, g, RouteMark(3))
 			})
 		}
@@ -156,6 +159,23 @@ func dumped(t *testing.T, g *group, want string) {
 	if len(all.GetResources()) < 3 || !strings.Contains(string(raw), want) {
 		t.Errorf("%d resources are dumped, and among them is %q: %v", len(all.GetResources()), want, strings.Contains(string(raw), want))
 	}
+}
+
+// A group can be asked how it stands at any time.
+func TestAskedWhileOpening(t *testing.T) {
+	t.Parallel()
+	p, _ := plane(t, false)
+	g := opened(t, config(p, 50))
+	for range 5 {
+		for st := g.tell(); st.Synced < 50; st = g.tell() {
+			if len(st.Ended)+len(st.Refused) > 0 || t.Context().Err() != nil {
+				t.Fatalf("not all streams have all: %+v", st)
+			}
+		}
+		g.close()
+		g.open()
+	}
+	awaitAll(t, g)
 }
 
 // Why a stream is refused is told.

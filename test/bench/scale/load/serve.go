@@ -168,21 +168,22 @@ func (s *server) group(c *command) (*group, error) {
 }
 
 func (g *group) tell() State {
+	var bytes int64
+	for _, s := range g.streams { // before the state is locked: streams lock it while they are
+		bytes += s.received()
+	}
 	st := &g.state
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	out := State{
 		Streams: len(g.streams), Open: st.open, Synced: st.synced, First: st.first, Last: st.last,
-		Ended: map[string]int{}, Refused: map[string]int{},
+		Ended: map[string]int{}, Refused: map[string]int{}, Bytes: bytes,
 	}
 	for why, n := range st.ended {
 		out.Ended[why] = n
 	}
 	for why, n := range st.refused {
 		out.Refused[why] = n
-	}
-	for _, s := range g.streams {
-		out.Bytes += s.received()
 	}
 	return out
 }
