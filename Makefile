@@ -14,6 +14,8 @@ EDITS ?= 200
 RECONNECTS ?= 1000
 SOAKTIME ?= 60s
 BENCH ?= .
+SCALE ?= .
+SCALE_OUT ?= bin/scale
 
 export GO PYTHON ENVOY_PATH
 # One set of compiler settings for builds, tests and lint, so that they share one build cache.
@@ -32,7 +34,7 @@ LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-versions test-spire check check-fast build generate bench fuzz soak lock clean \
+.PHONY: help demo test test-versions test-spire check check-fast build generate bench bench-scale fuzz soak lock clean \
 	need-go need envoy test-go test-race test-fuzz test-clients lint lint-containers check-generated check-tidy
 
 help: ## list the targets
@@ -64,6 +66,7 @@ check-fast: need-go ## the quick part of check: format, vet, the rules of intern
 	$(GO) vet ./...
 	$(GO) -C test/clients/gosdk1 vet ./...
 	$(GO) -C test/telemetry/receivers vet ./...
+	$(GO) -C test/bench/scale/peers vet ./...
 	$(GO) test ./internal/archtest
 	@tools/changelog.sh
 
@@ -80,6 +83,11 @@ generate: need ## make the generated files anew, from the service models that ve
 bench: need envoy build ## run the benchmarks (BENCH=name picks some)
 	@tools/each.sh Benchmark | while read -r dir names; do \
 		$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m "$$dir" </dev/null || exit 1; done
+
+bench-scale: need envoy ## measure with thousands of proxies, beside go-control-plane's caches (SCALE=regexp picks scenarios; half an hour)
+	@mkdir -p $(SCALE_OUT)
+	$(GO) run ./test/bench/scale -scenarios '$(SCALE)' -out $(SCALE_OUT)/table.md -profiles $(SCALE_OUT)/profiles
+	@echo "the table is in $(SCALE_OUT)/table.md, profiles of the server in $(SCALE_OUT)/profiles"
 
 fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits under load, older Envoys, SPIRE, each field taken out (hours)
 	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
@@ -160,3 +168,4 @@ check-tidy: need-go
 	$(GO) mod tidy -diff
 	$(GO) -C test/clients/gosdk1 mod tidy -diff
 	$(GO) -C test/telemetry/receivers mod tidy -diff
+	$(GO) -C test/bench/scale/peers mod tidy -diff

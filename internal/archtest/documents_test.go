@@ -81,7 +81,7 @@ func TestVersionsAgree(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(readFile(t, "versions.yaml")), &versions); err != nil {
 		t.Fatalf("decoding versions.yaml: %v", err)
 	}
-	for _, file := range []string{"go.mod", "tools/go.mod", "test/clients/gosdk1/go.mod", "test/telemetry/receivers/go.mod", "test/spire/servers/go.mod"} {
+	for _, file := range []string{"go.mod", "tools/go.mod", "test/clients/gosdk1/go.mod", "test/telemetry/receivers/go.mod", "test/spire/servers/go.mod", "test/bench/scale/peers/go.mod"} {
 		if want := versions["go"]["minimum"]; !strings.Contains(readFile(t, file), "\ngo "+want+"\n") {
 			t.Errorf("%s does not say 'go %s', as versions.yaml does", file, want)
 		}

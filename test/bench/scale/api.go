@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	region  = "us-east-1"
+	account = "000000000001"
+	// writers is how many calls are under way when a world is made.
+	writers = 64
+)
+
+// api is a client of Fairlead's APIs that does no more than it must. It may be used by
+// several goroutines.
+type api struct {
+	endpoint string
+	creds    aws.Credentials
+	client   *http.Client
+	signer   *v4.Signer
+}
+
+func newAPI(endpoint string, creds aws.Credentials) *api {
+	return &api{
+		endpoint: endpoint, creds: creds, signer: v4.NewSigner(),
+		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: writers}},
+	}
+}
+
+// call makes a call of the App Mesh API or of /v1, and reads the answer into out unless
+// that is nil.
+func (a *api) call(ctx context.Context, method, path, body string, out any) error {
+	return a.do(ctx, "appmesh", "", method, path, body, out)
+}
+
+// cloudMap makes a call of the Cloud Map API.
+func (a *api) cloudMap(ctx context.Context, operation string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return a.do(ctx, "servicediscovery", "Route53AutoNaming_v20170314."+operation, http.MethodPost, "/", string(body), out)
+}
+
+func (a *api) do(ctx context.Context, service, target, method, path, body string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, a.endpoint+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if target != "" {
+		req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		req.Header.Set("X-Amz-Target", target)
+	}
+	sum := sha256.Sum256([]byte(body))
+	if err := a.signer.SignHTTP(ctx, a.creds, req, hex.EncodeToString(sum[:]), service, region, time.Now()); err != nil {
+		return err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s %s: %s %s", method, path, target, resp.Status, answer)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}
+
+// each calls f for 0 to n-1, some at once.
+func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(writers)
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return f(ctx, i) })
+	}
+	return g.Wait()
+}
+
+// raiseQuotas lets an account have what a world needs, as an operator would.
+func (a *api) raiseQuotas(ctx context.Context, of string) error {
+	for quota, value := range map[string]int{
+		"meshes": 100_000, "virtual-nodes": 1_000_000, "virtual-routers": 1_000_000, "routes": 1_000_000, "virtual-services": 1_000_000,
+		"backends": 10_000, "node-proxies": 1_000_000, "read-rate": 1_000_000, "write-rate": 1_000_000,
+	} {
+		if err := a.call(ctx, http.MethodPut, "/v1/quotas/"+quota+"?accountId="+of, fmt.Sprintf(`{"value":%d}`, value), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newAccount makes an account and returns a client of its administrator.
+func (a *api) newAccount(ctx context.Context, id string) (*api, error) {
+	var made struct {
+		Credentials struct{ AccessKeyID, SecretAccessKey string }
+	}
+	if err := a.call(ctx, http.MethodPut, "/v1/accounts", fmt.Sprintf(`{"accountId":%q,"accountName":"other"}`, id), &made); err != nil {
+		return nil, err
+	}
+	c := made.Credentials
+	return newAPI(a.endpoint, aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey}), a.raiseQuotas(ctx, id)
+}
+
+var credentialsLine = regexp.MustCompile(`(?m)^aws_(access_key_id|secret_access_key)\s*=\s*(\S+)$`)
+
+// readCredentials returns the access key of the file that a server's first start writes.
+func readCredentials(file string) (aws.Credentials, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	m := credentialsLine.FindAllSubmatch(raw, -1)
+	if len(m) != 2 {
+		return aws.Credentials{}, fmt.Errorf("%s does not hold an access key and its secret", file)
+	}
+	return aws.Credentials{AccessKeyID: string(m[0][2]), SecretAccessKey: string(m[1][2])}, nil
+}
