@@ -124,6 +124,12 @@ func (s *stream) subscribe(t envoy.Type, names []string) error {
 		m = s.identify(m, t, deltaRequestNode)
 		names = slices.Sorted(maps.Keys(sub.names))
 	}
+	if t == envoy.TypeVirtualHost { // Envoy asks for all, once
+		if !first {
+			return nil
+		}
+		names = nil
+	}
 	m = text(m, deltaRequestType, t.URL())
 	for _, name := range names {
 		m = text(m, deltaRequestSubscribe, name)
@@ -344,7 +350,7 @@ func (s *stream) follow(t envoy.Type) error {
 		delete(sub.names, name)
 		maps.DeleteFunc(sub.held, func(held string, _ *fact) bool { return asked(to, held) == name })
 	}
-	if len(less) > 0 && sub.asked && !s.group.cfg.Full {
+	if len(less) > 0 && sub.asked && !s.group.cfg.Full && to != envoy.TypeVirtualHost {
 		m := text(nil, deltaRequestType, to.URL())
 		for _, name := range less {
 			m = text(m, deltaRequestUnsubscribe, name)
