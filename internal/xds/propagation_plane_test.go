@@ -122,7 +122,7 @@ func TestPropagation(t *testing.T) {
 		!strings.HasPrefix(got.Behind[0].Reason, "Listener lds_") || !strings.HasSuffix(got.Behind[0].Reason, ": no such port") {
 		t.Errorf("behind are %+v", got.Behind)
 	}
-	wantCounts(t, p.ask(xds.PropagationQuery{}), 5, 4, 0, 1)           // the newest
+	wantCounts(t, p.ask(xds.PropagationQuery{}), 5, 4, 0, 1)            // the newest
 	wantCounts(t, p.ask(xds.PropagationQuery{Revision: 1}), 5, 5, 0, 0) // long ago
 	wantCounts(t, p.ask(xds.PropagationQuery{Revision: all.Revision}), 5, 5, 0, 0)
 	key := func(name string) mesh.Key { return mesh.Key{Kind: mesh.KindVirtualNode, Name: name} }
