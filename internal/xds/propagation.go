@@ -54,8 +54,8 @@ type Propagation struct {
 	// It is -1 where that is not known: in answers between replicas, and where an Object or an
 	// Account is asked for.
 	Unconnected int
-	// Resources are the virtual nodes and gateways, by ARN: in answers between replicas all
-	// that have a proxy, else those that have one that is not current.
+	// Resources are the virtual nodes and gateways that have a proxy that is not current, by
+	// ARN; in answers between replicas all that have a proxy, in no order, and some twice.
 	Resources []ResourcePropagation
 	// Behind are the proxies that are not current: those that refuse something first, then
 	// by ARN and connection.
@@ -255,28 +255,29 @@ func (s *Server) propagation(ctx context.Context, q PropagationQuery) (Propagati
 		s.awaitSettled(waiting, q)
 	}
 	out := Propagation{Revision: q.Revision, Newest: s.cfg.Live.Newest(q.Mesh), Unconnected: -1}
-	byARN := map[string]*ResourcePropagation{}
+	byFeed := map[*feed]*ResourcePropagation{}
 	for _, one := range s.asked(q) {
 		v := s.judge(one, q.Revision, false)
 		if v.gone {
 			continue
 		}
-		arn := one.key.arn()
-		if byARN[arn] == nil {
-			byARN[arn] = &ResourcePropagation{ARN: arn}
+		of := byFeed[one.feed]
+		if of == nil {
+			of = &ResourcePropagation{ARN: one.key.arn()}
+			byFeed[one.feed] = of
 		}
-		byARN[arn].count(v.state)
+		of.count(v.state)
 		out.count(v.state)
 		if v.state != ProxyCurrent {
-			p := ProxyPropagation{ARN: arn, Connection: one.id, State: v.state, Reason: v.reason, Since: v.since}
+			p := ProxyPropagation{ARN: of.ARN, Connection: one.id, State: v.state, Reason: v.reason, Since: v.since}
 			if one.peer.IsValid() {
 				p.Peer = one.peer.String()
 			}
 			out.Behind = append(out.Behind, p)
 		}
 	}
-	for _, arn := range slices.Sorted(maps.Keys(byARN)) {
-		out.Resources = append(out.Resources, *byARN[arn])
+	for _, of := range byFeed { // merging puts them in order, and those of one ARN together
+		out.Resources = append(out.Resources, *of)
 	}
 	out.Behind = firstBehind(out.Behind, q.Most)
 	select {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -248,6 +251,48 @@ func TestPropagationOfAnObject(t *testing.T) {
 			t.Errorf("%s: who is not connected cannot be known to depend on it: %+v", c.object, got)
 		}
 	}
+}
+
+// What is said to be had has been acknowledged, whatever comes in between: each edit gives
+// the node a greater port, and proxies answer when it pleases them.
+func TestPropagationIsTrue(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, nil)
+	const edits, first = 60, 9000
+	ports := make([]atomic.Int64, 6) // the greatest port that each proxy was sent before it answered
+	for i := range ports {
+		p.begin("front", func(typ envoy.Type, resp *discoveryv3.DeltaDiscoveryResponse) string {
+			for _, r := range resp.GetResources() {
+				var port int64
+				if _, err := fmt.Sscanf(r.GetName(), "lds_ingress_0.0.0.0_%d", &port); err == nil && typ == envoy.TypeListener {
+					for range i * 100 {
+						runtime.Gosched()
+					}
+					ports[i].Store(max(ports[i].Load(), port))
+				}
+			}
+			return ""
+		})
+	}
+	var wg sync.WaitGroup
+	for n := range edits {
+		revision, want := p.change("front", first+n), int64(first+n)
+		wg.Go(func() {
+			got, err := p.xds.Propagation(t.Context(), xds.PropagationQuery{Mesh: testMesh, Revision: revision, Wait: long})
+			if err != nil || got.Proxies != len(ports) || got.Current != len(ports) {
+				t.Errorf("of port %d: %+v, %v", want, got, err)
+			}
+			for i := range ports {
+				if have := ports[i].Load(); have < want {
+					t.Errorf("proxy %d is said to have port %d, and has answered up to %d", i, want, have)
+				}
+			}
+		})
+		if n%7 == 0 {
+			wg.Wait()
+		}
+	}
+	wg.Wait()
 }
 
 // peers are the other replicas that a server asks.

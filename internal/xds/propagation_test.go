@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -278,7 +277,8 @@ func TestMergePropagation(t *testing.T) {
 	want := Propagation{
 		Revision: 7, Newest: 9, PropagationCounts: PropagationCounts{Proxies: 5, Current: 2, Pending: 2, Rejected: 1}, Unconnected: -1,
 		Resources: []ResourcePropagation{
-			{"a", PropagationCounts{Proxies: 3, Current: 1, Pending: 1, Rejected: 1}}, {"b", PropagationCounts{Proxies: 1, Current: 1}},
+			{"a", PropagationCounts{Proxies: 3, Current: 1, Pending: 1, Rejected: 1}},
+			{"b", PropagationCounts{Proxies: 1, Current: 1}},
 			{"c", PropagationCounts{Proxies: 1, Pending: 1}},
 		},
 		Behind: []ProxyPropagation{proxy("a", "3", ProxyRejected), proxy("a", "1", ProxyPending)},
