@@ -426,6 +426,30 @@ func (c *Client) DescribeIdentityProvider(ctx context.Context, in *DescribeIdent
 	return out, nil
 }
 
+// DescribePropagation: Says how many of the connected proxies have a change, which ones
+// do not, and why; on request it waits for them. Needs "fairlead:DescribePropagation" on
+// the mesh. A refusal is an *Error.
+func (c *Client) DescribePropagation(ctx context.Context, in *DescribePropagationInput) (*DescribePropagationOutput, error) {
+	if in == nil {
+		in = new(DescribePropagationInput)
+	}
+	r := call{operation: "DescribePropagation", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/propagation")
+	r.queryInt("limit", in.Limit)
+	r.queryString("meshOwner", in.MeshOwner)
+	r.queryString("objectArn", in.ObjectARN)
+	r.queryString("resourceArn", in.ResourceARN)
+	r.queryInt("revision", in.Revision)
+	r.queryInt("wait", in.Wait)
+	out := new(DescribePropagationOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DescribeRole: Describes a role. Needs "iam:GetRole". A refusal is an *Error.
 func (c *Client) DescribeRole(ctx context.Context, in *DescribeRoleInput) (*DescribeRoleOutput, error) {
 	if in == nil {

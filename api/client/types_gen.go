@@ -512,6 +512,34 @@ type DescribeIdentityProviderOutput struct {
 	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
+// DescribePropagationInput is what DescribePropagation is asked with.
+type DescribePropagationInput struct {
+	// How many proxies, and how many virtual nodes and gateways, are listed at most; 100 if
+	// absent.
+	Limit int `json:"-"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// Any object of the mesh, in full or from "mesh/" on: the proxies alone count whose
+	// configuration is made of it.
+	ObjectARN string `json:"-"`
+	// A virtual node or virtual gateway, in full or from "mesh/" on: its proxies alone count.
+	ResourceARN string `json:"-"`
+	// The change that is meant, and all before it: "x-fairlead-revision" of the answer to a
+	// write. The newest of the mesh if absent.
+	Revision int `json:"-"`
+	// How long to wait, in seconds, until nothing is pending; 0 if absent.
+	Wait int `json:"-"`
+}
+
+// DescribePropagationOutput is the answer of DescribePropagation.
+type DescribePropagationOutput struct {
+	// How far a change has come. Proxies that are not connected do not count: they get
+	// everything when they connect.
+	Propagation Propagation `json:"propagation"`
+}
+
 // DescribeRoleInput is what DescribeRole is asked with.
 type DescribeRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -915,6 +943,31 @@ type Problem struct {
 	Object string `json:"object,omitzero"`
 }
 
+// Propagation: How far a change has come. Proxies that are not connected do not count:
+// they get everything when they connect.
+type Propagation struct {
+	// The proxies that are not current: first those that reject something.
+	Behind []ProxyBehind `json:"behind"`
+	// Have accepted the change and all before it that they depend on.
+	Current int `json:"current"`
+	// Replicas that did not answer: the proxies that are connected to them are not counted.
+	Incomplete []ReplicaFailure `json:"incomplete"`
+	// Have it still under way.
+	Pending int `json:"pending"`
+	// How many are connected.
+	Proxies int `json:"proxies"`
+	// Reject part of it, or of a change before it, and keep what they accepted last.
+	Rejected int `json:"rejected"`
+	// The virtual nodes and virtual gateways that have a proxy which is not current, by ARN.
+	Resources []ResourcePropagation `json:"resources"`
+	// A revision of the store: each write has a larger one than those before it.
+	Revision int `json:"revision"`
+	// How many virtual nodes and virtual gateways have no proxy connected. Absent if there is
+	// none, and where it is not known: with "objectArn", for who is not the mesh's owner, and
+	// if the answer is incomplete.
+	Unconnected int `json:"unconnected,omitzero"`
+}
+
 // Proxy: An Envoy that is connected.
 type Proxy struct {
 	// Where it connects from.
@@ -936,6 +989,22 @@ type Proxy struct {
 	Rejected string `json:"rejected,omitzero"`
 }
 
+// ProxyBehind: A proxy that does not have a change.
+type ProxyBehind struct {
+	// Where it connects from.
+	Address string `json:"address,omitzero"`
+	// Of the virtual node or virtual gateway that it is a proxy of.
+	ARN string `json:"arn"`
+	// The id of the stream.
+	ConnectionID string `json:"connectionId"`
+	// What it rejects, in its own words, or what is under way.
+	Reason string `json:"reason"`
+	// Since when; absent if that is not known.
+	Since time.Time `json:"since,omitzero"`
+	// Whether a change is still under way to a proxy, or was rejected by it.
+	State string `json:"state"`
+}
+
 // Quota: A bound on what an account may have or do.
 type Quota struct {
 	// App Mesh's default.
@@ -954,6 +1023,12 @@ type Quota struct {
 	Value int `json:"value"`
 }
 
+// ReplicaFailure: A replica of the control plane that did not answer.
+type ReplicaFailure struct {
+	Reason  string `json:"reason"`
+	Replica string `json:"replica"`
+}
+
 // ResetQuotaInput is what ResetQuota is asked with.
 type ResetQuotaInput struct {
 	// The caller's own account if absent.
@@ -966,6 +1041,21 @@ type ResetQuotaInput struct {
 type ResetQuotaOutput struct {
 	// A bound on what an account may have or do.
 	Quota Quota `json:"quota"`
+}
+
+// ResourcePropagation: How far a change has come among the proxies of a virtual node or
+// virtual gateway.
+type ResourcePropagation struct {
+	// An Amazon Resource Name.
+	ARN string `json:"arn"`
+	// A number of things.
+	Current int `json:"current"`
+	// A number of things.
+	Pending int `json:"pending"`
+	// A number of things.
+	Proxies int `json:"proxies"`
+	// A number of things.
+	Rejected int `json:"rejected"`
 }
 
 // RestoreWorkloadInput is what RestoreWorkload is asked with.
@@ -1348,6 +1438,12 @@ const (
 const (
 	ProxyProtocolDelta = "delta"
 	ProxyProtocolSotw  = "sotw"
+)
+
+// Values of ProxyState.
+const (
+	ProxyStatePending  = "PENDING"
+	ProxyStateRejected = "REJECTED"
 )
 
 // Values of QuotaSetName.

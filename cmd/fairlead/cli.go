@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -109,6 +110,18 @@ func output(cmd *cobra.Command, form *string, allowed ...string) {
 	cmd.Flags().StringVarP(form, "output", "o", allowed[0], "form of the output: "+strings.Join(allowed, ", "))
 	if err := cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // there is no such flag
+	}
+}
+
+// waits adds the flag --wait, with or without a duration.
+func waits(cmd *cobra.Command, wait *time.Duration) {
+	cmd.Flags().DurationVar(wait, "wait", 0, "wait so long at most until all connected proxies have it, and tell how many do; alone, --wait is --wait="+cli.DefaultWait.String())
+	cmd.Flags().Lookup("wait").NoOptDefVal = cli.DefaultWait.String()
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *wait < 0 {
+			return usageError{fmt.Errorf("--wait must not be negative, %s was given", *wait)}
+		}
+		return nil
 	}
 }
 

@@ -37,7 +37,8 @@ func newApply() *cobra.Command {
 		Short:   "Make meshes what files say",
 		Long: "Make the objects of meshes what documents say: what is not there is created, what differs\n" +
 			"is updated, in an order in which nothing breaks. Everything is checked first, and nothing\n" +
-			"is sent if something is wrong. What could not be done is named, and the rest is done.\n\n" + documentsHelp,
+			"is sent if something is wrong. What could not be done is named, and the rest is done.\n" +
+			"With --wait the exit code is 0 only if all connected proxies have accepted everything.\n\n" + documentsHelp,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(cfg.Paths) == 0 {
@@ -49,6 +50,7 @@ func newApply() *cobra.Command {
 	c.flags(cmd)
 	fileFlags(cmd, &cfg)
 	cmd.Flags().BoolVar(&cfg.DryRun, "dry-run", false, "tell what would be done, and do nothing")
+	waits(cmd, &cfg.Wait)
 	cmd.Flags().BoolVar(&cfg.Prune, "prune", false, "delete what is in the files' meshes and not in the files; the meshes themselves must be in them")
 	cmd.Flags().BoolVar(&cfg.Replace, "replace", false, "delete routes and make them anew where nothing else leads to what the files say; this interrupts their traffic")
 	cmd.Flags().IntVar(&cfg.Parallel, "parallel", cli.DefaultParallel, "how many calls are made at the same time")
@@ -126,5 +128,6 @@ func newDelete() *cobra.Command {
 	c.scopeFlags(cmd, &scope, true)
 	fileFlags(cmd, &cfg.FilesConfig)
 	cmd.Flags().BoolVar(&cfg.DryRun, "dry-run", false, "tell what would be deleted, and do nothing")
+	waits(cmd, &cfg.Wait)
 	return cmd
 }

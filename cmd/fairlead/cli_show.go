@@ -85,6 +85,7 @@ func newShift() *cobra.Command {
 	c.scopeFlags(cmd, &cfg.Scope, false)
 	cmd.Flags().StringVar(&cfg.Route, "route", "", "the route, where the service's router has several")
 	cmd.Flags().BoolVar(&cfg.DryRun, "dry-run", false, "show what would be done, and do nothing")
+	waits(cmd, &cfg.Wait)
 	return cmd
 }
 

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
+	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
@@ -22,7 +25,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // what they print. In a file's part "script", a line "$ get mesh" is a command, and one that
 // begins with "## " is for readers. A command's output follows it, error output behind "! "
 // and an exit code that is not 0 behind "? ". "> FILE" at the end of a command keeps its
-// output; SERIAL stands for the last serial number, or other 32 hexadecimal digits, that a
+// output; "$ CONNECT NODE N" connects proxies of a virtual node of mesh shop, which refuse
+// each listener if "refusing" follows; SERIAL stands for the last serial number, or other 32 hexadecimal digits, that a
 // command has printed. The other parts are the files that commands read.
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -69,10 +73,11 @@ type script struct {
 	dir      string
 	endpoint string
 	serial   string
+	plane    *meshtest.Plane
 }
 
 func newScript(t *testing.T, p *meshtest.Plane, files []txtar.File) *script {
-	s := &script{t: t, dir: t.TempDir(), endpoint: "http://" + p.Addrs.API}
+	s := &script{t: t, dir: t.TempDir(), endpoint: "http://" + p.Addrs.API, plane: p}
 	s.write("credentials", "[default]\naws_access_key_id = "+p.Creds.AccessKeyID+"\naws_secret_access_key = "+p.Creds.SecretAccessKey+"\n")
 	for _, f := range files {
 		s.write(f.Name, string(f.Data))
@@ -109,6 +114,10 @@ func (s *script) run(text string) string {
 func (s *script) command(command string) string {
 	command, keep, _ := strings.Cut(command, " > ")
 	args := strings.Fields(strings.NewReplacer("DIR", s.dir, "SERIAL", s.serial).Replace(command))
+	if args[0] == "CONNECT" {
+		s.connect(args[1:])
+		return ""
+	}
 	alone := args[0] == "validate" || args[0] == "completion" || args[0] == "nonsense"
 	if !alone && !strings.Contains(command, "--credentials-file") {
 		args = append(args, "--credentials-file", filepath.Join(s.dir, "credentials"))
@@ -135,6 +144,32 @@ func (s *script) command(command string) string {
 	return text
 }
 
+// connect connects proxies of a virtual node of mesh shop.
+func (s *script) connect(args []string) {
+	s.t.Helper()
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for range n {
+		d, err := meshtest.OpenDelta(s.t.Context(), s.plane.Addrs.XDS, s.plane.Creds)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(d.Close)
+		d.Refuse = func(typ envoy.Type, _ *discoveryv3.DeltaDiscoveryResponse) string {
+			if typ == envoy.TypeListener && len(args) > 2 {
+				return "cannot bind '0.0.0.0:8080': Address already in use"
+			}
+			return ""
+		}
+		if err := d.Begin(&corev3.Node{Id: meshtest.ARN("shop", args[0])}, nil); err != nil {
+			s.t.Fatal(err)
+		}
+		d.Await(s.t, "an answer", func() bool { return len(d.Responses()) > 0 })
+	}
+}
+
 // longHex is how serial numbers and the ids of roots look.
 var longHex = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 
@@ -154,6 +189,8 @@ var scrubs = []struct {
 	{regexp.MustCompile(`(?m)( {2,})\d+s$`), "${1}AGE"},
 	{regexp.MustCompile(`\d+s ago`), "AGE ago"},
 	{regexp.MustCompile(`(?m)^(Id: +)\w+`), "${1}ID"},
+	{regexp.MustCompile(`revision \d+, \d+\.\d\d s`), "revision R, N s"},
+	{regexp.MustCompile(` at 127\.0\.0\.1:\d+`), " at ADDRESS"},
 	{regexp.MustCompile(`("(?:userId|roleId|principalId)": )"\w+"`), `${1}"ID"`},
 }
 

@@ -95,14 +95,14 @@ func (s *Session) withData(ctx context.Context, r Ref, call func(context.Context
 // create makes an object.
 func (s *Session) create(ctx context.Context, r Ref, spec json.RawMessage, tags map[string]string) (*object, error) {
 	return s.withData(ctx, r, func(ctx context.Context, opts ...option) error {
-		return ops[r.Kind].create(ctx, s.api, r, tagRefs(tags), append(opts, withSpec(spec))...)
+		return ops[r.Kind].create(ctx, s.api, r, tagRefs(tags), append(opts, withSpec(spec), s.noting(r))...)
 	})
 }
 
 // update gives an object a new spec.
 func (s *Session) update(ctx context.Context, r Ref, spec json.RawMessage) (*object, error) {
 	return s.withData(ctx, r, func(ctx context.Context, opts ...option) error {
-		return ops[r.Kind].update(ctx, s.api, r, append(opts, withSpec(spec))...)
+		return ops[r.Kind].update(ctx, s.api, r, append(opts, withSpec(spec), s.noting(r))...)
 	})
 }
 
@@ -110,7 +110,7 @@ func (s *Session) update(ctx context.Context, r Ref, spec json.RawMessage) (*obj
 func (s *Session) remove(ctx context.Context, r Ref) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	if err := ops[r.Kind].remove(ctx, s.api, r); err != nil {
+	if err := ops[r.Kind].remove(ctx, s.api, r, s.noting(r)); err != nil {
 		return s.explain(err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // FilesConfig says which documents a command works on.
@@ -19,6 +20,9 @@ type FilesConfig struct {
 	// Complete says that the documents are all there is: Validate then refuses references
 	// to anything else.
 	Complete bool
+	// Wait is how long to wait for the connected proxies of the meshes to have all of it; 0
+	// does not wait.
+	Wait time.Duration
 	// Parallel is how many calls are made at the same time; 0 is DefaultParallel.
 	Parallel int
 }
@@ -44,10 +48,10 @@ func Apply(ctx context.Context, s *Session, term Terminal, cfg FilesConfig) erro
 	if err := report(term, bad, len(docs)); err != nil {
 		return err
 	}
-	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun, replace: cfg.Replace})
+	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun, replace: cfg.Replace, wait: cfg.Wait})
 }
 
-// execute plans changes and does them.
+// execute plans changes, does them and waits for the proxies.
 func execute(ctx context.Context, inv *inventory, term Terminal, changes []*change, x *executor) error {
 	x.inventory, x.term = inv, term
 	p, err := plan(inv.world, changes)
@@ -69,7 +73,10 @@ func execute(ctx context.Context, inv *inventory, term Terminal, changes []*chan
 		return err
 	}
 	x.counts[unchanged] = same
-	return x.summary()
+	if err := x.summary(); err != nil || x.dryRun {
+		return err
+	}
+	return inv.await(ctx, term, changedMeshes(changes), x.wait)
 }
 
 // Validate checks documents without a server: their form, the bounds and rules of their

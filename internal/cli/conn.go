@@ -58,6 +58,7 @@ type Session struct {
 	aws      aws.Config
 	endpoint string
 	timeout  time.Duration
+	written  written
 
 	self struct {
 		sync.Mutex

@@ -49,5 +49,5 @@ func Delete(ctx context.Context, s *Session, term Terminal, cfg Removal) error {
 		}
 		seen[r] = true
 	}
-	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun})
+	return execute(ctx, inv, term, changes, &executor{dryRun: cfg.DryRun, wait: cfg.Wait})
 }

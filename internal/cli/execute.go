@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // executor does what was planned, and tells of it.
@@ -15,6 +16,8 @@ type executor struct {
 	dryRun bool
 	// replace allows that what stays is deleted and made anew.
 	replace bool
+	// wait is how long to wait for proxies afterwards; 0 for not at all.
+	wait time.Duration
 
 	mu     sync.Mutex
 	broken map[Ref]bool  // what failed or was left out

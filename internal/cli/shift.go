@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -24,6 +25,8 @@ type Shift struct {
 	Route string
 	// DryRun shows what would be done, and does nothing.
 	DryRun bool
+	// Wait is how long to wait for the mesh's connected proxies to have it; 0 does not wait.
+	Wait time.Duration
 }
 
 // weight is one wanted target.
@@ -83,7 +86,10 @@ func ShiftTraffic(ctx context.Context, s *Session, term Terminal, cfg Shift) err
 	}
 	term.printf("%s%s\n", printable(route.String()), note)
 	shiftTable(before, targets).write(term, "  ")
-	return nil
+	if cfg.DryRun {
+		return nil
+	}
+	return s.await(ctx, term, []Ref{route.mesh()}, cfg.Wait)
 }
 
 func parseWeights(args []string) ([]weight, error) {

@@ -16,6 +16,8 @@ type Terminal struct {
 	Out, Err io.Writer
 	// Colour allows colours on Out.
 	Colour bool
+	// Progress allows lines on Err that are written anew.
+	Progress bool
 	// Width is how many characters a line of Out has before long ones are broken; 0 leaves
 	// them as they are.
 	Width int
@@ -27,16 +29,23 @@ type Terminal struct {
 // and neither NO_COLOR is set nor TERM=dumb. Lines are broken only if out is a terminal and
 // COLUMNS says how wide it is.
 func NewTerminal(in io.Reader, out, err io.Writer) Terminal {
-	t := Terminal{In: in, Out: out, Err: err}
-	if f, ok := out.(*os.File); ok {
-		info, statErr := f.Stat()
-		terminal := statErr == nil && info.Mode()&os.ModeCharDevice != 0
-		t.Colour = terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-		if width, err := strconv.Atoi(os.Getenv("COLUMNS")); terminal && err == nil && width > 0 {
+	t := Terminal{In: in, Out: out, Err: err, Progress: isTerminal(err) && os.Getenv("TERM") != "dumb"}
+	if isTerminal(out) {
+		t.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		if width, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && width > 0 {
 			t.Width = width
 		}
 	}
 	return t
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func (t Terminal) now() time.Time {

@@ -30,6 +30,7 @@ type Live struct {
 
 	ready     chan struct{}
 	readyOnce sync.Once
+	reached   reached
 }
 
 // New returns a Live that is empty until Run has read the store. Without a registry, nil,
@@ -131,6 +132,7 @@ func (l *Live) apply(b store.Batch) {
 		st.apply(events, b.Reset, b.Revision, l.log)
 		l.release(id, st)
 	}
+	l.reached.set(b.Revision)
 	l.readyOnce.Do(func() { close(l.ready) })
 }
 

@@ -20,6 +20,7 @@ type meshState struct {
 
 	mu      sync.Mutex
 	snap    *mesh.Snapshot
+	newest  int64  // the revision of the last change
 	seq     uint64 // number of changes so far
 	recent  [recentChanges][]mesh.Key
 	readers map[mesh.Key]map[*Watch]struct{}
@@ -69,7 +70,11 @@ func (s *meshState) apply(events []store.Event, reset bool, revision int64, log 
 	if len(changed) == 0 {
 		return
 	}
-	for _, w := range s.swap(edit.Done(revision), changed) {
+	newest := revision
+	if reset { // the list's own revision is of no change
+		newest = newestOf(events)
+	}
+	for _, w := range s.swap(edit.Done(revision), newest, changed) {
 		w.notify()
 	}
 }
@@ -112,10 +117,10 @@ func newItem(e store.Event, alter func(mesh.Kind, any), log *slog.Logger) *mesh.
 
 // swap makes snap the current snapshot and returns the watches that read one of the
 // changed keys.
-func (s *meshState) swap(snap *mesh.Snapshot, changed []mesh.Key) []*Watch {
+func (s *meshState) swap(snap *mesh.Snapshot, newest int64, changed []mesh.Key) []*Watch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.snap = snap
+	s.snap, s.newest = snap, max(s.newest, newest)
 	s.recent[s.seq%recentChanges] = changed
 	s.seq++
 	seen := map[*Watch]struct{}{}

@@ -80,7 +80,7 @@ func exchange(t *testing.T, srv *httptest.Server, account, text string) string {
 	a := send(t, srv, req)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", a.Status)
-	for _, h := range []string{"Content-Type", "X-Amzn-Errortype", "X-Amzn-Requestid"} {
+	for _, h := range []string{"Content-Type", "X-Amzn-Errortype", "X-Amzn-Requestid", "X-Fairlead-Revision"} {
 		if v := a.Header.Get(h); v != "" {
 			fmt.Fprintf(&b, "%s: %s\n", strings.ToLower(h), v)
 		}
@@ -95,13 +95,15 @@ func exchange(t *testing.T, srv *httptest.Server, account, text string) string {
 }
 
 var (
-	uuidPattern = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
-	timePattern = regexp.MustCompile(`: 1[0-9]{9}\.[0-9]{3}\b`)
-	pagePattern = regexp.MustCompile(`"nextToken": "[^"]+"`)
+	uuidPattern     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+	timePattern     = regexp.MustCompile(`: 1[0-9]{9}\.[0-9]{3}\b`)
+	revisionPattern = regexp.MustCompile(`x-fairlead-revision: [1-9][0-9]*`)
+	pagePattern     = regexp.MustCompile(`"nextToken": "[^"]+"`)
 )
 
 func mask(s string) string {
 	s = uuidPattern.ReplaceAllString(s, "UUID")
+	s = revisionPattern.ReplaceAllString(s, "x-fairlead-revision: REVISION")
 	s = timePattern.ReplaceAllString(s, ": TIME")
 	return pagePattern.ReplaceAllString(s, `"nextToken": "TOKEN"`)
 }

@@ -59,6 +59,9 @@ type Config struct {
 	// that are placed as the one of a connection is, "" for any. found is false if there
 	// is no such object or connection. Nil: nothing is found.
 	Configuration func(id mesh.ID, connection string) (c Configuration, found bool, err error)
+	// Propagation says how far a change has come, and waits for it as it is asked to. Its
+	// refusals are *mesh.Error. Nil: it is not served.
+	Propagation func(context.Context, PropagationQuery) (Propagation, error)
 	// CA is the certificate authority of workloads. Nil: its operations fail.
 	CA *ca.Service
 	// BundleStreams returns how many agents of a mesh are connected for its trust bundle,
@@ -78,7 +81,7 @@ func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
 		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
-		ca: cfg.CA, bundleStreams: cfg.BundleStreams,
+		ca: cfg.CA, bundleStreams: cfg.BundleStreams, propagation: cfg.Propagation,
 		routes: newRouter(operations, v1.Operations), sts: newSTSRoutes(),
 		rates: newRates(cfg.Now, cfg.Store.Quotas),
 	}
@@ -102,6 +105,7 @@ type handler struct {
 	rates    *rates
 
 	configuration func(id mesh.ID, connection string) (Configuration, bool, error)
+	propagation   func(context.Context, PropagationQuery) (Propagation, error)
 	ca            *ca.Service
 	bundleStreams func(m mesh.MeshID) (connected, current int)
 }
@@ -161,6 +165,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.audit(x, out, body, nil)
+	x.tellRevision(out)
 	if x.sts {
 		if body, err = stsBody(x, out); err != nil {
 			h.refuse(x, fmt.Errorf("writing an answer: %w", err))

@@ -130,6 +130,8 @@ func (c ownCall) doMore(ctx context.Context, in any) (any, error) {
 		return c.listProblems(ctx, in)
 	case *v1.DescribeConfigurationInput:
 		return c.describeConfiguration(ctx, in)
+	case *v1.DescribePropagationInput:
+		return c.describePropagation(ctx, in)
 	default:
 		return c.doIdentity(ctx, in)
 	}

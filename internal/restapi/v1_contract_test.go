@@ -2,6 +2,7 @@ package restapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,7 +61,7 @@ func TestOwnContract(t *testing.T) {
 // is held by TestOwnPermissions.
 func TestOwnContractIsWhole(t *testing.T) {
 	t.Parallel()
-	if len(v1.Operations) != 57 {
+	if len(v1.Operations) != 58 {
 		t.Errorf("the table has %d operations", len(v1.Operations))
 	}
 	for _, op := range v1.Operations {
@@ -98,6 +99,9 @@ func knownProxies(cfg *restapi.Config) {
 			Problems:    []restapi.Problem{{ARN: id.ARN(testAccount), Object: "virtualNode/cart", Field: "listeners[0]", Message: "it is closed"}},
 		}, true, nil
 	}
+	cfg.Propagation = func(_ context.Context, q restapi.PropagationQuery) (restapi.Propagation, error) {
+		return propagationOf(arn, since, q)
+	}
 	cfg.BundleStreams = func(m mesh.MeshID) (connected, current int) {
 		if m.Name != "shop" {
 			return 0, 0
@@ -114,6 +118,25 @@ func knownProxies(cfg *restapi.Config) {
 			{ARN: arn(testAccount, "cart"), Object: "virtualRouter/cart/route/all", Field: "httpRoute.match", Message: "the regular expression is not valid"},
 		}
 	}
+}
+
+// propagationOf answers with proxies of two accounts, one of which rejects something. It
+// says in a reason what it was asked.
+func propagationOf(arn func(account, name string) string, since time.Time, q restapi.PropagationQuery) (restapi.Propagation, error) {
+	if q.Revision == 503 {
+		return restapi.Propagation{}, mesh.Errorf(mesh.ErrServiceUnavailable, "the control plane is shutting down: ask again")
+	}
+	asked := fmt.Sprintf("wait %s resource %q object %q account %q most %d", q.Wait, q.Resource, q.Object, q.Account, q.Most)
+	counts := restapi.PropagationCounts{Proxies: 3, Current: 1, Pending: 1, Rejected: 1}
+	return restapi.Propagation{
+		Revision: max(q.Revision, 7), PropagationCounts: restapi.PropagationCounts{Proxies: 500, Current: 498, Pending: 1, Rejected: 1}, Unconnected: 2,
+		Resources: []restapi.ResourcePropagation{{ARN: arn(testAccount, "cart"), PropagationCounts: counts}},
+		Behind: []restapi.ProxyBehind{
+			{ARN: arn(testAccount, "cart"), Connection: "c2", Peer: "10.0.0.2:2", Rejected: true, Reason: "Listener lds: no such port", Since: since},
+			{ARN: arn(testAccount, "cart"), Connection: "c3", Reason: asked},
+		},
+		Incomplete: []restapi.ReplicaFailure{{Replica: "10.0.0.7:9083", Reason: "it cannot be reached"}},
+	}, nil
 }
 
 // openAPICheck checks requests and answers against the OpenAPI document.
@@ -260,7 +283,7 @@ func (s *ownScript) format(t *testing.T, a answer) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", a.Status)
-	for _, h := range []string{"Content-Type", "X-Amzn-Errortype", "X-Amzn-Requestid"} {
+	for _, h := range []string{"Content-Type", "X-Amzn-Errortype", "X-Amzn-Requestid", "X-Fairlead-Revision"} {
 		if v := a.Header.Get(h); v != "" {
 			fmt.Fprintf(&b, "%s: %s\n", strings.ToLower(h), v)
 		}

@@ -62,6 +62,7 @@ var ownPermissions = map[string]struct{ action, resource, method, path, body str
 	"ListEvents":                {"fairlead:ListEvents", "*", "GET", "/v1/events", ""},
 	"ListProxies":               {"fairlead:ListProxies", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/proxies", ""},
 	"DescribeConfiguration":     {"fairlead:DescribeConfiguration", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/configuration?resource=virtualNode/cart", ""},
+	"DescribePropagation":       {"fairlead:DescribePropagation", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/propagation", ""},
 	"ListProblems":              {"fairlead:ListProblems", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/problems", ""},
 
 	"AddRoot":             {"fairlead:RotateAuthority", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "PUT", "/v1/meshes/shop/authority/rotation", ""},
@@ -194,6 +195,7 @@ func TestManagementOnly(t *testing.T) {
 		{"GET", "/v1/events?accountId=all", ""},
 		{"GET", "/v1/meshes/shop/proxies?meshOwner=000000000001", ""},
 		{"GET", "/v1/meshes/shop/problems?meshOwner=000000000001", ""},
+		{"GET", "/v1/meshes/shop/propagation?meshOwner=000000000001", ""},
 		{"PUT", "/v1/assumedRoles", `{"roleArn":"arn:aws:iam::000000000001:role/r","sessionName":"me"}`},
 	} {
 		wantRefusal(t, p.do(t, second, c[0], c[1], c[2]), 403, "ForbiddenException", "not authorized")

@@ -40,8 +40,8 @@ func (s *Server) restAPI() http.Handler {
 			}
 			return out
 		},
-		Configuration: s.configuration,
-		CA:            s.ca, BundleStreams: s.xds.BundleStreams,
+		Configuration: s.configuration, Propagation: s.propagation,
+		CA: s.ca, BundleStreams: s.xds.BundleStreams,
 	})
 }
 

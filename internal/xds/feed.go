@@ -48,6 +48,7 @@ type feed struct {
 	withdrawn time.Time
 	types     [envoy.NumTypes]typeFeed
 	streams   map[*stream]struct{}
+	progress  progress
 }
 
 // typeFeed holds the resources of one type.

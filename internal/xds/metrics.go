@@ -7,6 +7,8 @@ type metrics struct {
 	streams   prometheus.Gauge
 	refused   prometheus.Counter
 	rebuilds  prometheus.Histogram
+	published prometheus.Histogram
+	acked     prometheus.Histogram
 	responses *prometheus.CounterVec
 	acks      *prometheus.CounterVec
 	nacks     *prometheus.CounterVec
@@ -25,6 +27,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairlead_xds_rebuild_seconds", Help: "Time to read, translate, encode and compare one view.",
 			Buckets: prometheus.ExponentialBuckets(0.00005, 4, 9),
 		}),
+		published: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fairlead_xds_published_seconds", Help: "Time from a change's arrival from the store until the resources of a virtual node or gateway that depends on it are published.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
+		acked: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fairlead_xds_acknowledged_seconds", Help: "Time from a change's arrival from the store until a connected proxy that depends on it has acknowledged it.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
 		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairlead_xds_responses_total", Help: "Discovery responses sent, by type.",
 		}, byType),
@@ -36,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, byType),
 	}
 	if reg != nil {
-		reg.MustRegister(m.streams, m.refused, m.rebuilds, m.responses, m.acks, m.nacks)
+		reg.MustRegister(m.streams, m.refused, m.rebuilds, m.published, m.acked, m.responses, m.acks, m.nacks)
 	}
 	return m
 }

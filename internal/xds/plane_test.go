@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -82,6 +83,18 @@ func newPlane(t *testing.T, change func(*xds.Config)) *plane {
 
 func (p *plane) run(log *slog.Logger, change func(*xds.Config)) {
 	p.t.Helper()
+	p.t.Cleanup(func() {
+		if err := errors.Join(p.access.Close(), p.ca.Close(), p.audit.Close(), p.store.Close()); err != nil {
+			p.t.Error(err)
+		}
+	})
+	p.replicate(log, change)
+}
+
+// replicate runs a discovery service over the plane's store, which is the plane's from then
+// on. The function that it returns ends it, as the end of the test does.
+func (p *plane) replicate(log *slog.Logger, change func(*xds.Config)) (end func()) {
+	p.t.Helper()
 	l := live.New(p.store, nil, log)
 	cfg := xds.Config{
 		Live: l, Access: p.access, CA: p.ca, Log: log, Audit: p.audit,
@@ -102,17 +115,16 @@ func (p *plane) run(log *slog.Logger, change func(*xds.Config)) {
 	p.addr = lis.Addr().String()
 	g := p.xds.GRPC()
 	go func() { _ = g.Serve(lis); done <- struct{}{} }()
-	p.t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		g.Stop()
 		for range cap(done) {
 			<-done
 		}
-		if err := errors.Join(p.access.Close(), p.ca.Close(), p.audit.Close(), p.store.Close()); err != nil {
-			p.t.Error(err)
-		}
 	})
+	p.t.Cleanup(end)
 	<-l.Ready()
+	return end
 }
 
 func signer(c access.Credentials) aws.Credentials {

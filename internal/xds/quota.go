@@ -52,6 +52,7 @@ func (s *Server) enter(one *session) error {
 func (s *Server) leave(one *session) {
 	s.uncount(one)
 	s.part(one)
+	one.stream.leave()
 }
 
 // count adds a session to those of its node or gateway if the quota has room. Streams

@@ -48,8 +48,14 @@ var localCluster = envoy.Resource{
 // rebuild brings a feed up to date. A view that breaks the translator costs its own
 // update, not the server.
 func (s *Server) rebuild(f *feed) {
+	base := s.cfg.Live.Revision()
+	f.begin()
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if since := f.built(base, p == nil); !since.IsZero() {
+			s.met.published.Observe(time.Since(since).Seconds())
+		}
+		if p != nil {
 			s.cfg.Log.Error("translating a view panicked; its proxies keep what they have",
 				"arn", f.key.arn(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}

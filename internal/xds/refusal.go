@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +18,8 @@ type rejection struct {
 	version string
 	detail  string
 	blame   blame
+	gen     uint64    // of the feed, since which the proxy has refused what it was sent
+	since   time.Time // since then
 }
 
 type blame uint8
@@ -103,6 +106,11 @@ func (s *stream) rejections() (all []standing) {
 	defer s.mu.Unlock()
 	s.feed.mu.Lock()
 	defer s.feed.mu.Unlock()
+	return s.standing()
+}
+
+// standing is rejections with both locks held.
+func (s *stream) standing() (all []standing) {
 	for t := range envoy.NumTypes {
 		suspects := standing{typ: t}
 		for name, why := range s.types[t].rejected {

@@ -46,6 +46,10 @@ type Config struct {
 	// SettingsChanged returns a channel that is closed when Shared may answer
 	// differently; nil for never.
 	SettingsChanged func() <-chan struct{}
+	// Ask asks all other replicas a question that they answer with Answer of its name, as
+	// AnswerPropagation; nil if there are no others. A replica that does not answer has an
+	// Answer with an Err.
+	Ask func(ctx context.Context, question string, in any) []Answer
 }
 
 // Server serves the Aggregated Discovery Service, and trust bundles.
@@ -56,6 +60,8 @@ type Server struct {
 	// memories are of the feeds that have very many services.
 	memories *memories
 	met      *metrics
+	// ended is closed when Run ends.
+	ended chan struct{}
 
 	refusals refusals
 
@@ -81,11 +87,16 @@ func New(cfg Config) *Server {
 	if cfg.MaxStreamAge == 0 {
 		cfg.MaxStreamAge = 30 * time.Minute
 	}
-	return &Server{
+	s := &Server{
 		cfg: cfg, queue: newQueue(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
 		feeds: map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
+		ended: make(chan struct{}),
 	}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(proxyStates{s})
+	}
+	return s
 }
 
 // GRPC returns a gRPC server with the discovery service on it.
@@ -114,6 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.dropRevoked(ctx) })
 	wg.Go(func() { s.followShares(ctx) })
 	wg.Wait()
+	close(s.ended)
 	s.endStreams(func(*session) error { return errShutdown })
 	return ctx.Err()
 }
@@ -136,13 +148,8 @@ func (s *Server) dropRevoked(ctx context.Context) {
 
 // endStreams ends the streams for which why returns an error, with that error.
 func (s *Server) endStreams(why func(*session) error) {
+	open := s.allSessions()
 	s.mu.Lock()
-	var open []*session
-	for _, m := range s.meshes {
-		for one := range m.sessions {
-			open = append(open, one)
-		}
-	}
 	for b := range s.bundles {
 		open = append(open, b.one)
 	}
@@ -152,6 +159,19 @@ func (s *Server) endStreams(why func(*session) error) {
 			one.end(err)
 		}
 	}
+}
+
+// allSessions returns the streams of proxies, of all meshes and of none.
+func (s *Server) allSessions() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var open []*session
+	for _, m := range s.meshes {
+		for one := range m.sessions {
+			open = append(open, one)
+		}
+	}
+	return open
 }
 
 // checkTags asks again whether a feed's callers are allowed once the tags of its node
@@ -177,7 +197,8 @@ func (s *Server) acquire(key feedKey) *feed {
 	f := s.feeds[key]
 	if f == nil {
 		f = newFeed(key)
-		f.watch = s.cfg.Live.Watch(key.id, func() { s.queue.add(f) })
+		f.noticed(0, time.Now()) // it has nothing yet
+		f.watch = s.cfg.Live.Watch(key.id, func() { f.noticed(s.cfg.Live.Revision(), time.Now()); s.queue.add(f) })
 		s.feeds[key] = f
 		s.index(key.id.Mesh).feeds[f] = struct{}{}
 		s.queue.add(f)

@@ -58,6 +58,11 @@ type stream struct {
 	waitUntil time.Time
 	// rejection says what was refused last.
 	rejection string
+	// observed is the generation whose acknowledgement was measured last.
+	observed uint64
+	// settled is closed when the sender next has nothing to send; nil while nobody waits.
+	settled chan struct{}
+	left    bool // the stream has ended
 }
 
 // typeState is what a stream knows of one type.
@@ -99,6 +104,7 @@ type typeState struct {
 type flight struct {
 	nonce     string
 	gen       uint64
+	from      uint64 // it brings nothing of generations up to this one
 	resources []*resource
 	at        time.Time
 }
@@ -169,6 +175,9 @@ func (s *stream) next(now time.Time) (resp *response, wait time.Duration, err er
 	}
 	s.served = true
 	resp, wait = s.pick(now)
+	if resp == nil {
+		s.pause(now)
+	}
 	if resp != nil || f.withdrawn.IsZero() {
 		return resp, wait, nil
 	}
@@ -229,7 +238,7 @@ func (s *stream) compose(t envoy.Type, now time.Time, keep bool) *response {
 	if !ts.subscribed || !ts.free(now) || t == envoy.TypeVirtualHost && !s.types[envoy.TypeRoute].free(now) {
 		return nil // virtual hosts come to nothing before their route configuration is there
 	}
-	nonce, last := strconv.FormatUint(s.nonces+1, 10), ts.last
+	nonce, last, from := strconv.FormatUint(s.nonces+1, 10), ts.last, ts.complete()
 	var resp *response
 	var sent []*resource
 	if s.full {
@@ -247,7 +256,7 @@ func (s *stream) compose(t envoy.Type, now time.Time, keep bool) *response {
 		s.sendEndpointsOf(sent, last)
 	}
 	s.nonces++
-	ts.inflight = append(ts.inflight, flight{nonce: nonce, gen: ts.sent, resources: sent, at: now})
+	ts.inflight = append(ts.inflight, flight{nonce: nonce, gen: ts.sent, from: from, resources: sent, at: now})
 	s.met.responses.WithLabelValues(t.String()).Inc()
 	return resp
 }
@@ -372,9 +381,11 @@ func (s *stream) refused(t envoy.Type, f flight, detail string) {
 	if ts.rejected == nil {
 		ts.rejected = map[string]rejection{}
 	}
-	blame := s.blamed(f.resources, detail)
+	blame, now := s.blamed(f.resources, detail), time.Now()
 	for _, r := range f.resources {
-		ts.rejected[r.key.name] = rejection{version: r.version, detail: clip(detail), blame: blame(r)}
+		ts.rejected[r.key.name] = ts.rejected[r.key.name].next(rejection{
+			version: r.version, detail: clip(detail), blame: blame(r), gen: s.generationOf(r, f), since: now,
+		})
 		if len(f.resources) > 1 && !s.full {
 			ts.singles = append(ts.singles, r.key.name)
 		}
