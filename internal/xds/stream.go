@@ -49,6 +49,7 @@ type stream struct {
 	onServed func()
 
 	mu     sync.Mutex
+	closed bool // it has left its feed
 	served bool // only the sender sets it
 	types  [envoy.NumTypes]typeState
 	nonces uint64
@@ -64,7 +65,7 @@ type stream struct {
 type typeState struct {
 	subscribed bool
 	wildcard   bool
-	names      map[string]struct{} // asked for by name
+	names      *nameSet // asked for by name
 	// again holds names to send whether or not they changed: newly asked for.
 	again map[string]struct{}
 	// sentBefore holds clusters that were sent before their endpoints were asked for; only
@@ -107,8 +108,18 @@ func (t *typeState) wants(name string) bool {
 	if t.wildcard {
 		return true
 	}
-	_, ok := t.names[name]
-	return ok
+	return t.names.has(name)
+}
+
+// close has the stream take no more requests, and gives back what it shares.
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for t := range s.types {
+		s.feed.names.release(s.types[t].names)
+		s.types[t].names = nil
+	}
 }
 
 // signal wakes the sender.
@@ -263,7 +274,7 @@ func (s *stream) sendEndpointsOf(clusters, last []*resource) {
 		if i, had := slices.BinarySearchFunc(last, c, byName); had && last[i] == c || s.feed.types[envoy.TypeEndpoint].get(name) == nil {
 			continue
 		}
-		if _, asked := endpoints.names[name]; asked {
+		if endpoints.names.has(name) {
 			endpoints.sendAgain(name)
 			continue
 		}
@@ -274,13 +285,19 @@ func (s *stream) sendEndpointsOf(clusters, last []*resource) {
 	}
 }
 
+// clustersFollow reports whether resources of a type are sent while clusters that they
+// belong to are still to be sent.
+func (s *stream) clustersFollow(t envoy.Type) bool {
+	clusters := &s.types[envoy.TypeCluster]
+	return t == envoy.TypeEndpoint && clusters.subscribed && clusters.sent < s.feed.types[envoy.TypeCluster].changed
+}
+
 // forTheStream returns endpoints as they are sent now. While their cluster's change is
 // still to be sent, they have another version: they will follow it, and a proxy that
 // loses the stream before that must not be taken to have what follows.
 func (s *stream) forTheStream(r *resource) *resource {
-	clusters := &s.types[envoy.TypeCluster]
 	of, known := s.feed.types[envoy.TypeCluster].current[r.key.name]
-	if r.key.typ == envoy.TypeEndpoint && known && clusters.subscribed && clusters.sent < of.gen {
+	if known && s.clustersFollow(r.key.typ) && s.types[envoy.TypeCluster].sent < of.gen {
 		return r.early()
 	}
 	return r
@@ -345,7 +362,9 @@ func (s *stream) answer(t envoy.Type, nonce, detail string) {
 		if f.nonce != nonce {
 			continue
 		}
-		ts.inflight = append(ts.inflight[:0], ts.inflight[i+1:]...)
+		if ts.inflight = slices.Delete(ts.inflight, i, i+1); len(ts.inflight) == 0 {
+			ts.inflight = nil // an idle stream holds nothing that it need not
+		}
 		if detail != "" {
 			s.refused(t, f, detail)
 			return
