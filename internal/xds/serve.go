@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"time"
 
@@ -30,6 +31,7 @@ type session struct {
 	opened time.Time
 	peer   netip.AddrPort // not valid if it is not known
 	secure bool           // over TLS
+	conn   net.Conn       // what the stream is on; nil if it is not known
 	agent  string         // the user agent
 	full   bool           // state-of-the-world
 	bundle bool           // an agent's, for a trust bundle
@@ -52,7 +54,9 @@ func newSession(ctx context.Context, full bool) *session {
 		if addr, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
 			one.peer = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 		}
-		one.secure = p.AuthInfo != nil
+		if c, ok := p.AuthInfo.(connection); ok {
+			one.secure, one.conn = c.secure(), c.raw
+		}
 	}
 	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md["user-agent"]) > 0 {
 		one.agent = md["user-agent"][0]
@@ -98,6 +102,11 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 		err = s.converse(ctx, one, first, c)
 	}
 	err = endOf(err)
+	if errors.Is(err, s.silent) {
+		s.met.dropped.Inc()
+		s.cfg.Log.Warn("dropping a proxy that does not read", "peer", one.peer, "arn", one.key.arn(), "account", one.caller.Account, "connection", one.id)
+		one.drop()
+	}
 	switch {
 	case one.stream != nil && one.stream.served:
 		s.auditEnded(one, err)
@@ -178,7 +187,8 @@ func (s *Server) join(one *session) {
 	}
 	one.stream = &stream{
 		feed: one.feed, full: one.full, wake: make(chan struct{}, 1), opened: one.opened, met: s.met,
-		log: s.cfg.Log.With("arn", one.key.arn(), "account", one.caller.Account, "connection", one.id),
+		patience: s.cfg.MaxSilence,
+		log:      s.cfg.Log.With("arn", one.key.arn(), "account", one.caller.Account, "connection", one.id),
 	}
 	one.feed.join(one.stream)
 }
@@ -210,7 +220,11 @@ func (s *Server) converse(ctx context.Context, one *session, first request, c co
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.lifetime(one), errAged)
 	defer cancel()
-	return st.run(ctx, failed, c.send)
+	err := st.run(ctx, failed, c.send)
+	if errors.Is(err, errSlow) {
+		return s.silent
+	}
+	return err
 }
 
 // lifetime returns how long a stream may be open: so long that its proxy signs anew now
@@ -245,6 +259,7 @@ func receive(st *stream, handle func(*stream) error, recv func() (request, error
 		if err := handle(st); err != nil {
 			return err
 		}
+		st.heard.Store(time.Now().UnixNano())
 		st.signal()
 		req, err := recv()
 		if err != nil {

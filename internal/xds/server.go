@@ -35,6 +35,9 @@ type Config struct {
 	// MaxStreamAge is when a stream is ended so that its proxy signs anew, give or
 	// take a fifth; 0 stands for 30 minutes.
 	MaxStreamAge time.Duration
+	// MaxSilence is how long a proxy may leave what it was sent unanswered without a word
+	// before it is dropped; 0 stands for 2 minutes.
+	MaxSilence time.Duration
 	// Audit is told of each stream; nil for none.
 	Audit *audit.Log
 	// Quotas returns an account's quotas; nil for none. How many proxies a virtual node
@@ -56,6 +59,8 @@ type Server struct {
 	// memories are of the feeds that have very many services.
 	memories *memories
 	met      *metrics
+	// silent ends the streams of proxies that do not read.
+	silent error
 
 	refusals refusals
 
@@ -81,9 +86,13 @@ func New(cfg Config) *Server {
 	if cfg.MaxStreamAge == 0 {
 		cfg.MaxStreamAge = 30 * time.Minute
 	}
+	if cfg.MaxSilence == 0 {
+		cfg.MaxSilence = maxSilence
+	}
 	return &Server{
 		cfg: cfg, queue: newQueue(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
-		feeds: map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
+		silent: silentError(cfg.MaxSilence),
+		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
 	}
 }
@@ -92,6 +101,7 @@ func New(cfg Config) *Server {
 func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
+		grpc.Creds(Credentials(nil)),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
 		grpc.MaxConcurrentStreams(100),

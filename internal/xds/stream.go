@@ -43,6 +43,10 @@ type stream struct {
 	wake chan struct{}
 	// opened is when the stream was opened.
 	opened time.Time
+	// heard is when the proxy last said something, in nanoseconds since 1970.
+	heard atomic.Int64
+	// patience is how long the proxy may say nothing; 0 is for ever.
+	patience time.Duration
 	// known is the generation that all removals were sent of.
 	known atomic.Uint64
 	// onServed is called once there is something to serve.
@@ -144,12 +148,16 @@ func (s *stream) run(ctx context.Context, failed <-chan error, send func(*respon
 			return err
 		}
 		if resp != nil {
-			if err := send(resp); err != nil {
+			if err := deliver(ctx, failed, s.mayBeSilent(time.Now()), func() error { return send(resp) }); err != nil {
 				return err
 			}
 			continue
 		}
-		timer.Reset(wait)
+		left := s.mayBeSilent(time.Now())
+		if left <= 0 {
+			return errSlow
+		}
+		timer.Reset(min(wait, left))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
