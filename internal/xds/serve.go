@@ -46,6 +46,8 @@ type session struct {
 	feed   *feed
 	stream *stream
 	end    context.CancelCauseFunc
+	// inSync lets the next stream begin; nil until the stream itself may.
+	inSync func()
 }
 
 func newSession(ctx context.Context, full bool) *session {
@@ -97,6 +99,9 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 	one := newSession(ctx, c.full)
 	one.end = end
 	first, err := s.open(ctx, method, one, c)
+	if one.inSync != nil {
+		defer one.inSync()
+	}
 	if err == nil {
 		defer s.leave(one)
 		err = s.converse(ctx, one, first, c)
@@ -126,6 +131,10 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 func (s *Server) open(ctx context.Context, method string, one *session, c conversation) (request, error) {
 	var err error
 	if one.caller, err = s.authenticate(ctx, method, one); err != nil {
+		return request{}, err
+	}
+	// Nothing is read before its turn has come: what it says can be much.
+	if one.inSync, err = s.firsts.enter(ctx, one.caller.Account); err != nil {
 		return request{}, err
 	}
 	first, err := awaitFirst(ctx, c.recv)
@@ -211,7 +220,7 @@ func (one *session) expired() bool {
 // converse answers a proxy until either side ends the stream.
 func (s *Server) converse(ctx context.Context, one *session, first request, c conversation) error {
 	st := one.stream
-	st.onServed = func() { s.auditEstablished(one) }
+	st.onServed, st.onSync = func() { s.auditEstablished(one) }, one.inSync
 	st.log.Info("proxy connected", "profile", one.key.profile, "delta", !one.full, "envoy", one.version, "peer", one.peer)
 	defer st.log.Info("proxy disconnected")
 	failed := make(chan error, 1)

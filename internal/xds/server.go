@@ -55,7 +55,9 @@ type Config struct {
 type Server struct {
 	cfg   Config
 	queue *queue
-	pool  *pool
+	// firsts are the streams on their first synchronisation.
+	firsts *admission
+	pool   *pool
 	// memories are of the feeds that have very many services.
 	memories *memories
 	met      *metrics
@@ -90,7 +92,7 @@ func New(cfg Config) *Server {
 		cfg.MaxSilence = maxSilence
 	}
 	return &Server{
-		cfg: cfg, queue: newQueue(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
+		cfg: cfg, queue: newQueue(), firsts: newAdmission(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
 		silent: silentError(cfg.MaxSilence),
 		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},

@@ -51,6 +51,8 @@ type stream struct {
 	known atomic.Uint64
 	// onServed is called once there is something to serve.
 	onServed func()
+	// onSync is called once, when the proxy has all that it asks for at first.
+	onSync func()
 
 	mu     sync.Mutex
 	closed bool // it has left its feed
@@ -153,6 +155,10 @@ func (s *stream) run(ctx context.Context, failed <-chan error, send func(*respon
 			}
 			continue
 		}
+		if s.onSync != nil && s.answered() {
+			s.onSync()
+			s.onSync = nil
+		}
 		left := s.mayBeSilent(time.Now())
 		if left <= 0 {
 			return errSlow
@@ -167,6 +173,16 @@ func (s *stream) run(ctx context.Context, failed <-chan error, send func(*respon
 		case <-timer.C:
 		}
 	}
+}
+
+// answered reports whether the proxy has answered all that it asked for. Envoy asks for
+// listeners when it has clusters; before that there is more to come.
+func (s *stream) answered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	return s.types[envoy.TypeListener].subscribed && s.synced()
 }
 
 // next returns the next response to send, or how long to wait for one at most.
