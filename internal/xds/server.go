@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -35,6 +36,9 @@ type Config struct {
 	// MaxStreamAge is when a stream is ended so that its proxy signs anew, give or
 	// take a fifth; 0 stands for 30 minutes.
 	MaxStreamAge time.Duration
+	// Spread is over how long streams are ended when the server ends, so that their proxies
+	// do not come to the other servers all at once; 0 ends all at once.
+	Spread time.Duration
 	// MaxSilence is how long a proxy may leave what it was sent unanswered without a word
 	// before it is dropped; 0 stands for 2 minutes.
 	MaxSilence time.Duration
@@ -119,15 +123,45 @@ func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 	return g
 }
 
-// Run translates what changes until ctx ends, then ends all streams.
+// Run translates what changes until ctx ends, then ends all streams, over Config.Spread.
+// Those whose turn has not come are served until then.
 func (s *Server) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	var wg sync.WaitGroup
-	wg.Go(func() { s.queue.run(ctx, runtime.GOMAXPROCS(0), s.rebuild) })
-	wg.Go(func() { s.dropRevoked(ctx) })
-	wg.Go(func() { s.followShares(ctx) })
+	wg.Go(func() { s.queue.run(work, runtime.GOMAXPROCS(0), s.rebuild) })
+	wg.Go(func() { s.dropRevoked(work) })
+	wg.Go(func() { s.followShares(work) })
+	<-ctx.Done()
+	s.spreadEnds()
+	stop()
 	wg.Wait()
-	s.endStreams(func(*session) error { return errShutdown })
+	s.endStreams(func(*session) error { return errShutdown }) // what has come since
 	return ctx.Err()
+}
+
+// spreadEnds ends the streams one after the other, in no order, evenly over Config.Spread.
+func (s *Server) spreadEnds() {
+	open := s.openStreams()
+	if s.cfg.Spread == 0 || len(open) == 0 {
+		return
+	}
+	rand.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+	const tick = 10 * time.Millisecond
+	begun, ticker := time.Now(), time.NewTicker(tick)
+	defer ticker.Stop()
+	for ended := 0; ended < len(open); {
+		due := len(open)
+		if share := float64(time.Since(begun)) / float64(s.cfg.Spread); share < 1 {
+			due = int(share * float64(len(open)))
+		}
+		for ; ended < due; ended++ {
+			open[ended].end(errShutdown)
+		}
+		if ended < len(open) {
+			<-ticker.C
+		}
+	}
 }
 
 // errShutdown ends the streams of a server that ends.
@@ -148,8 +182,17 @@ func (s *Server) dropRevoked(ctx context.Context) {
 
 // endStreams ends the streams for which why returns an error, with that error.
 func (s *Server) endStreams(why func(*session) error) {
+	for _, one := range s.openStreams() {
+		if err := why(one); err != nil {
+			one.end(err)
+		}
+	}
+}
+
+// openStreams returns all streams that are open, those for trust bundles too.
+func (s *Server) openStreams() (open []*session) {
 	s.mu.Lock()
-	var open []*session
+	defer s.mu.Unlock()
 	for _, m := range s.meshes {
 		for one := range m.sessions {
 			open = append(open, one)
@@ -158,12 +201,7 @@ func (s *Server) endStreams(why func(*session) error) {
 	for b := range s.bundles {
 		open = append(open, b.one)
 	}
-	s.mu.Unlock()
-	for _, one := range open {
-		if err := why(one); err != nil {
-			one.end(err)
-		}
-	}
+	return open
 }
 
 // checkTags asks again whether a feed's callers are allowed once the tags of its node
@@ -189,6 +227,7 @@ func (s *Server) acquire(key feedKey) *feed {
 	f := s.feeds[key]
 	if f == nil {
 		f = newFeed(key)
+		_, f.tags = s.cfg.Live.Object(key.id) // each stream is asked about again once it is listed
 		f.watch = s.cfg.Live.Watch(key.id, func() { s.queue.add(f) })
 		s.feeds[key] = f
 		s.index(key.id.Mesh).feeds[f] = struct{}{}
