@@ -61,6 +61,7 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
 	fl.DurationVar(&f.cfg.MaxStreamAge, "max-stream-age", 0, "when a proxy's stream is ended so that it signs anew (default 30m)")
+	fl.DurationVar(&f.cfg.Timeouts.Drain, "drain-time", 0, "over how long proxies' streams are ended once the server is told to end (default 10s with an external etcd, else all at once)")
 	fl.DurationVar(&f.cfg.Timeouts.Shutdown, "shutdown-wait", 20*time.Second, "how long requests under way may take once the server is told to end")
 	return cmd
 }
@@ -109,8 +110,13 @@ func (f *serverFlags) fill() error {
 		return fmt.Errorf("--identity-audience %q is not allowed: at most 255 letters, digits and -._:/, for example fairlead.example.com", f.cfg.IdentityAudience)
 	case f.cfg.Timeouts.Shutdown <= 0:
 		return fmt.Errorf("--shutdown-wait %s is not allowed: more than 0, for example 20s", f.cfg.Timeouts.Shutdown)
+	case f.cfg.Timeouts.Drain < 0 || f.cfg.Timeouts.Drain > 0 && f.cfg.Timeouts.Drain >= f.cfg.Timeouts.Shutdown:
+		return fmt.Errorf("--drain-time %s is not allowed: more than 0 and less than --shutdown-wait, which is %s", f.cfg.Timeouts.Drain, f.cfg.Timeouts.Shutdown)
 	case f.cfg.MaxStreamAge < 0:
 		return fmt.Errorf("--max-stream-age %s is not allowed: more than 0, for example 30m", f.cfg.MaxStreamAge)
+	}
+	if f.cfg.Timeouts.Drain == 0 && len(f.store.etcdEndpoints) > 0 { // there are other servers to go to
+		f.cfg.Timeouts.Drain = min(10*time.Second, f.cfg.Timeouts.Shutdown/2)
 	}
 	if err := server.CheckTrustDomain(f.cfg.TrustDomain); err != nil {
 		return fmt.Errorf("--trust-domain: %w", err)

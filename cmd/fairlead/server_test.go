@@ -91,7 +91,7 @@ func TestServerFlags(t *testing.T) {
 	if c.Audit.Path != filepath.Join("dir", "audit", "audit.log") || c.Audit.MaxBytes != 100e6 || c.Audit.MaxFiles != 10 {
 		t.Errorf("the audit is %+v", c.Audit)
 	}
-	if c.Store.Quotas != mesh.DefaultQuotas() || c.CredentialsFile != filepath.Join("dir", "credentials") || c.Timeouts.Shutdown != 20*time.Second {
+	if c.Store.Quotas != mesh.DefaultQuotas() || c.CredentialsFile != filepath.Join("dir", "credentials") || c.Timeouts.Shutdown != 20*time.Second || c.Timeouts.Drain != 0 {
 		t.Errorf("the defaults are %+v", c)
 	}
 	c = filled(t, "--data-dir dir --audit-file off --quota-set app-mesh --max-connections 7 --xds-max-connections 9", "")
@@ -102,7 +102,7 @@ func TestServerFlags(t *testing.T) {
 		t.Errorf("connections: %d, %d, %d", c.APIConnections, c.XDSConnections, c.OpsConnections)
 	}
 	c = filled(t, "--seal-key s --etcd-endpoints a,b --audit-file there --credentials-file creds", "")
-	if c.Audit.Path != "there" || c.CredentialsFile != "creds" || len(c.Store.Endpoints) != 2 {
+	if c.Audit.Path != "there" || c.CredentialsFile != "creds" || len(c.Store.Endpoints) != 2 || c.Timeouts.Drain != 10*time.Second {
 		t.Errorf("with an external store: %+v", c)
 	}
 	// A file for several commands, whose values are taken as they are written.

@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+
+	"github.com/fairlead-mesh/fairlead/internal/xds"
 )
 
 // maxHeader bounds the headers of a request, in bytes.
@@ -103,7 +104,7 @@ func (s *Server) grpcOptions() []grpc.ServerOption {
 		grpc.WaitForHandlers(true), // streams that are cut are recorded too
 	}
 	if s.grpc.tls != nil {
-		opts = append(opts, grpc.Creds(credentials.NewTLS(s.grpc.tls)))
+		opts = append(opts, grpc.Creds(xds.Credentials(s.grpc.tls)))
 	}
 	return opts
 }

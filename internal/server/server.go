@@ -113,7 +113,8 @@ func (c CloudMap) has(account string) bool {
 type CloudMapSource = cloudmap.Source
 
 // Timeouts bound what a client may take its time with, so that a slow one holds nothing
-// for long. Each has a default that 0 stands for.
+// for long. Each but Drain has a default that
+// 0 stands for.
 type Timeouts struct {
 	// Header bounds a TLS handshake, and the headers of a request: 10 s.
 	Header time.Duration
@@ -129,6 +130,9 @@ type Timeouts struct {
 	Idle time.Duration
 	// Shutdown is how long requests under way have when the server ends: 20 s.
 	Shutdown time.Duration
+	// Drain is over how long proxies' streams are ended when the server ends, within
+	// Shutdown; 0 ends all at once.
+	Drain time.Duration
 	// TLSFiles is how often certificates are looked for changes: 5 s.
 	TLSFiles time.Duration
 }
@@ -239,7 +243,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.xds = xds.New(xds.Config{
 		Live: s.live, Access: s.access, CA: s.ca, Log: s.cfg.Log,
-		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,
+		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge, Spread: s.cfg.Timeouts.Drain,
 		Audit: s.audit, Quotas: s.store.Quotas,
 		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,
 	})

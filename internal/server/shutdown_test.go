@@ -18,13 +18,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/appmesh"
 	"github.com/aws/aws-sdk-go-v2/service/appmesh/types"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 	"github.com/fairlead-mesh/fairlead/internal/server"
+	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
 // writer creates objects one after the other and notes which were answered.
@@ -280,6 +283,54 @@ func TestProxiesAreTold(t *testing.T) {
 	if strings.Contains(p.Log.String(), "streams were cut") {
 		t.Errorf("streams were cut:\n%s", p.Log)
 	}
+}
+
+// Streams are ended one after the other, and those that are left are served until then.
+func TestStreamsAreEndedOverAWhile(t *testing.T) {
+	t.Parallel()
+	const drain, n = 2 * time.Second, 10
+	p := meshtest.StartWith(t, meshtest.Options{Change: func(c *server.Config) { c.Timeouts.Drain = drain }})
+	p.Put(t, "/meshes", `{"meshName":"test"}`)
+	p.Node(t, "test", "front", "10.0.0.1", 8080)
+	all := make([]*meshtest.Delta, n)
+	for i := range all {
+		all[i] = p.Delta(t, &corev3.Node{Id: meshtest.ARN("test", "front")})
+		all[i].Await(t, "a first configuration", func() bool { return len(all[i].Resources(envoy.TypeListener)) > 0 })
+	}
+	st, before := p.Server().Store(), all[0].Versions()
+	begun := time.Now()
+	p.Terminate()
+	front := mesh.MeshID{Account: meshtest.Account, Region: meshtest.Region, Name: "test"}.Object(mesh.KindVirtualNode, "", "front")
+	typed, stored, bad := mesh.Decode(front.Kind, "spec", []byte(meshtest.NodeSpec("10.0.0.1", 8081)))
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	if _, err := st.Update(t.Context(), store.System("test"), store.Change{ID: front, Spec: typed, Stored: stored}); err != nil {
+		t.Fatal(err)
+	}
+	served := 0
+	for _, d := range all {
+		meshtest.Eventually(t, "each stream ends", func() error {
+			if d.Err() == nil {
+				return errors.New("it has not")
+			}
+			return nil
+		})
+		if code := grpcstatus.Code(d.Err()); code != codes.Unavailable {
+			t.Errorf("a stream ended with %v", d.Err())
+		}
+		if !cmp.Equal(d.Versions(), before) {
+			served++
+		}
+	}
+	if took := time.Since(begun); took < drain*(n-1)/n {
+		t.Errorf("all had ended after %v, though that was to take %v", took, drain)
+	}
+	if served == 0 {
+		t.Error("no stream was served any more")
+	}
+	t.Logf("%d of %d streams had a change that came after the beginning of the end", served, n)
+	p.Stop(t)
 }
 
 // A server that is told to end before it is ready ends too.

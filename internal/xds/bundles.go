@@ -78,6 +78,10 @@ func (s *Server) serveBundle(ctx context.Context, method string, recv recvSecret
 		err = s.converseBundle(ctx, b, first, recv, send)
 	}
 	err = endOf(err)
+	if errors.Is(err, s.silent) {
+		s.met.dropped.Inc()
+		one.drop()
+	}
 	if b == nil && !errors.Is(err, errShutdown) {
 		s.met.refused.Inc()
 		s.cfg.Log.Info("refusing a stream for a trust bundle", "peer", one.peer, "node", one.node, "account", one.caller.Account, "error", err)
@@ -169,7 +173,11 @@ func (s *Server) converseBundle(ctx context.Context, b *bundleStream, first *dis
 			return err
 		}
 		if resp != nil {
-			if err := send(resp); err != nil {
+			err := deliver(ctx, failed, s.cfg.MaxSilence, func() error { return send(resp) })
+			if errors.Is(err, errSlow) {
+				return s.silent
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -24,6 +24,9 @@ func (s *stream) handleDelta(req *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return errGone
+	}
 	ts := &s.types[t]
 	if req.GetResponseNonce() != "" {
 		s.answer(t, req.GetResponseNonce(), nackDetail(req.GetErrorDetail()))
@@ -34,6 +37,7 @@ func (s *stream) handleDelta(req *discoveryv3.DeltaDiscoveryRequest) error {
 		ts.have = req.GetInitialResourceVersions()
 		ts.owe = len(ts.have) == 0
 	}
+	ts.names = s.feed.names.change(ts.names, req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe())
 	for _, name := range req.GetResourceNamesUnsubscribe() {
 		ts.unsubscribe(name)
 	}
@@ -43,7 +47,7 @@ func (s *stream) handleDelta(req *discoveryv3.DeltaDiscoveryRequest) error {
 			s.sendHostsOf(name)
 		}
 	}
-	if len(ts.names) > maxNames {
+	if ts.names.identity().n > maxNames {
 		return status.Errorf(codes.ResourceExhausted, "more than %d names of %s are subscribed to", maxNames, t)
 	}
 	return nil
@@ -62,15 +66,22 @@ func (t *typeState) subscribe(name string) {
 		t.sent = 0
 		return
 	}
-	if t.names == nil {
-		t.names = map[string]struct{}{}
-	}
-	t.names[name] = struct{}{}
-	if _, changed := t.sentBefore[name]; changed {
-		delete(t.sentBefore, name)
+	if t.asksAfter(name) {
 		delete(t.have, name) // it may have them, and waits for them all the same
 	}
 	t.sendAgain(name)
+}
+
+// asksAfter reports whether endpoints that are asked for now are those of a cluster that
+// was sent before.
+func (t *typeState) asksAfter(name string) bool {
+	if _, sent := t.sentBefore[name]; !sent {
+		return false
+	}
+	if delete(t.sentBefore, name); len(t.sentBefore) == 0 {
+		t.sentBefore = nil // an empty map keeps its room
+	}
+	return true
 }
 
 func (t *typeState) sendAgain(name string) {
@@ -85,7 +96,6 @@ func (t *typeState) unsubscribe(name string) {
 		t.wildcard = false
 		return
 	}
-	delete(t.names, name)
 	delete(t.again, name)
 	delete(t.rejected, name) // it no longer stands in the way of removals
 }
@@ -123,8 +133,10 @@ func (s *stream) composeDelta(t envoy.Type, nonce string, keep bool) (*response,
 		return nil, nil
 	}
 	ts.owe = false
-	for i, r := range d.resources {
-		d.resources[i] = s.forTheStream(r)
+	if s.clustersFollow(t) {
+		for i, r := range d.resources {
+			d.resources[i] = s.forTheStream(r)
+		}
 	}
 	d.sort()
 	return deltaResponse(t, nonce, d.resources, d.removed), d.resources

@@ -49,6 +49,8 @@ type feed struct {
 	types     [envoy.NumTypes]typeFeed
 	streams   map[*stream]struct{}
 	progress  progress
+	// names are the sets of names that the streams ask for.
+	names nameSets
 }
 
 // typeFeed holds the resources of one type.
@@ -58,8 +60,11 @@ type typeFeed struct {
 	gone map[string]uint64
 	// log holds each name's last change; older entries of a name are stale.
 	log []change
-	// newest is the last generation in which a name was added.
-	newest uint64
+	// newest is the last generation in which a name was added, changed the last in which
+	// anything changed.
+	newest, changed uint64
+	// listed is what a state-of-the-world stream was sent last.
+	listed *listing
 }
 
 type entry struct {
@@ -101,12 +106,14 @@ func (t *typeFeed) put(gen uint64, r *resource) {
 		delete(t.gone, name)
 	}
 	t.current[name] = entry{r, gen}
+	t.changed = gen
 	t.log = append(t.log, change{gen, name})
 }
 
 func (t *typeFeed) remove(gen uint64, name string) {
 	delete(t.current, name)
 	t.gone[name] = gen
+	t.changed = gen
 	t.log = append(t.log, change{gen, name})
 }
 
@@ -236,6 +243,7 @@ func (f *feed) join(s *stream) {
 }
 
 func (f *feed) leave(s *stream) {
+	s.close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.streams, s)

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	streams   prometheus.Gauge
 	refused   prometheus.Counter
+	dropped   prometheus.Counter
 	rebuilds  prometheus.Histogram
 	published prometheus.Histogram
 	acked     prometheus.Histogram
@@ -22,6 +23,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fairlead_xds_refused_streams_total", Help: "Discovery streams refused at their opening.",
+		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairlead_xds_dropped_streams_total", Help: "Discovery streams ended because their proxies did not read.",
 		}),
 		rebuilds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "fairlead_xds_rebuild_seconds", Help: "Time to read, translate, encode and compare one view.",
@@ -46,7 +50,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, byType),
 	}
 	if reg != nil {
-		reg.MustRegister(m.streams, m.refused, m.rebuilds, m.published, m.acked, m.responses, m.acks, m.nacks)
+		reg.MustRegister(m.streams, m.refused, m.dropped, m.rebuilds, m.published, m.acked, m.responses, m.acks, m.nacks)
 	}
 	return m
 }

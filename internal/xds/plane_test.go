@@ -156,6 +156,23 @@ func (p *plane) node(account, name string) {
 	p.create(account, testMesh.Object(mesh.KindVirtualNode, "", name), meshtest.NodeSpec("127.0.0.9", 8080))
 }
 
+// move has a virtual node of the mesh's owner found at another host.
+func (p *plane) move(name, host string) {
+	p.t.Helper()
+	p.update(testMesh.Object(mesh.KindVirtualNode, "", name), meshtest.NodeSpec(host, 8080))
+}
+
+func (p *plane) update(id mesh.ID, spec string) {
+	p.t.Helper()
+	typed, stored, bad := mesh.Decode(id.Kind, "spec", []byte(spec))
+	if len(bad) > 0 {
+		p.t.Fatal(bad)
+	}
+	if _, err := p.store.Update(p.t.Context(), as(id.Mesh.Account), store.Change{ID: id, Spec: typed, Stored: stored}); err != nil {
+		p.t.Fatalf("updating %v: %v", id.Key, err)
+	}
+}
+
 func (p *plane) share() {
 	p.t.Helper()
 	if _, err := p.store.Share(p.t.Context(), as(owner), testMesh, consumer); err != nil {

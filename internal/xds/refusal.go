@@ -64,10 +64,7 @@ type standing struct {
 // rejections returns what a proxy refuses as problems of the objects that cause it. What
 // it accepts, and what has changed since, is not among them.
 func (s *Server) rejections(one *session) []Problem {
-	proxy := "a proxy"
-	if one.version != "" {
-		proxy = "a proxy (Envoy " + one.version + ")"
-	}
+	proxy := one.called()
 	var out []Problem
 	for _, r := range one.stream.rejections() {
 		names := make([]string, len(r.resources))
@@ -80,6 +77,14 @@ func (s *Server) rejections(one *session) []Problem {
 		})
 	}
 	return out
+}
+
+// called returns what a proxy is called in problems.
+func (one *session) called() string {
+	if one.version == "" {
+		return "a proxy"
+	}
+	return "a proxy (Envoy " + one.version + ")"
 }
 
 // cause returns the object that a refusal is about: the feed's own where that cannot be

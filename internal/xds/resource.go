@@ -9,6 +9,7 @@ import (
 	"weak"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -23,11 +24,12 @@ type resource struct {
 	// version is the content hash in hexadecimal, as proxies see it.
 	version string
 	// delta is the resource as it stands in a DeltaDiscoveryResponse: field number,
-	// length and discovery.Resource.
-	delta []byte
+	// length and discovery.Resource. It is as gRPC takes it, so that no response has to
+	// make that of it.
+	delta mem.Buffer
 	// full is the part of delta that stands in a DiscoveryResponse: there, as in
 	// discovery.Resource, the Any is field 2.
-	full []byte
+	full mem.Buffer
 }
 
 type resourceKey struct {
@@ -119,7 +121,7 @@ func newResource(key resourceKey, body []byte) *resource {
 	to := len(b)
 	b = appendString(b, resourceVersionField, version)
 	b = appendString(b, resourceNameField, key.name)
-	return &resource{key: key, version: version, delta: b, full: b[from:to:to]}
+	return &resource{key: key, version: version, delta: mem.SliceBuffer(b), full: mem.SliceBuffer(b[from:to:to])}
 }
 
 // early returns the resource with another version.
@@ -144,7 +146,7 @@ func (r *resource) body() []byte {
 // this resource has the same bytes as full.
 func (r *resource) any() *anypb.Any {
 	m := new(discoveryv3.DiscoveryResponse)
-	if err := proto.Unmarshal(r.full, m); err != nil || len(m.GetResources()) != 1 {
+	if err := proto.Unmarshal(r.full.ReadOnlyData(), m); err != nil || len(m.GetResources()) != 1 {
 		return nil
 	}
 	return m.GetResources()[0]

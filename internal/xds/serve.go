@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"time"
 
@@ -30,6 +31,7 @@ type session struct {
 	opened time.Time
 	peer   netip.AddrPort // not valid if it is not known
 	secure bool           // over TLS
+	conn   net.Conn       // what the stream is on; nil if it is not known
 	agent  string         // the user agent
 	full   bool           // state-of-the-world
 	bundle bool           // an agent's, for a trust bundle
@@ -44,6 +46,8 @@ type session struct {
 	feed   *feed
 	stream *stream
 	end    context.CancelCauseFunc
+	// inSync lets the next stream begin; nil until the stream itself may.
+	inSync func()
 }
 
 func newSession(ctx context.Context, full bool) *session {
@@ -52,7 +56,9 @@ func newSession(ctx context.Context, full bool) *session {
 		if addr, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
 			one.peer = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 		}
-		one.secure = p.AuthInfo != nil
+		if c, ok := p.AuthInfo.(connection); ok {
+			one.secure, one.conn = c.secure(), c.raw
+		}
 	}
 	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md["user-agent"]) > 0 {
 		one.agent = md["user-agent"][0]
@@ -93,11 +99,19 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 	one := newSession(ctx, c.full)
 	one.end = end
 	first, err := s.open(ctx, method, one, c)
+	if one.inSync != nil {
+		defer one.inSync()
+	}
 	if err == nil {
 		defer s.leave(one)
 		err = s.converse(ctx, one, first, c)
 	}
 	err = endOf(err)
+	if errors.Is(err, s.silent) {
+		s.met.dropped.Inc()
+		s.cfg.Log.Warn("dropping a proxy that does not read", "peer", one.peer, "arn", one.key.arn(), "account", one.caller.Account, "connection", one.id)
+		one.drop()
+	}
 	switch {
 	case one.stream != nil && one.stream.served:
 		s.auditEnded(one, err)
@@ -117,6 +131,10 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 func (s *Server) open(ctx context.Context, method string, one *session, c conversation) (request, error) {
 	var err error
 	if one.caller, err = s.authenticate(ctx, method, one); err != nil {
+		return request{}, err
+	}
+	// Nothing is read before its turn has come: what it says can be much.
+	if one.inSync, err = s.firsts.enter(ctx, one.caller.Account); err != nil {
 		return request{}, err
 	}
 	first, err := awaitFirst(ctx, c.recv)
@@ -178,7 +196,8 @@ func (s *Server) join(one *session) {
 	}
 	one.stream = &stream{
 		feed: one.feed, full: one.full, wake: make(chan struct{}, 1), opened: one.opened, met: s.met,
-		log: s.cfg.Log.With("arn", one.key.arn(), "account", one.caller.Account, "connection", one.id),
+		patience: s.cfg.MaxSilence,
+		log:      s.cfg.Log.With("arn", one.key.arn(), "account", one.caller.Account, "connection", one.id),
 	}
 	one.feed.join(one.stream)
 }
@@ -201,7 +220,7 @@ func (one *session) expired() bool {
 // converse answers a proxy until either side ends the stream.
 func (s *Server) converse(ctx context.Context, one *session, first request, c conversation) error {
 	st := one.stream
-	st.onServed = func() { s.auditEstablished(one) }
+	st.onServed, st.onSync = func() { s.auditEstablished(one) }, one.inSync
 	st.log.Info("proxy connected", "profile", one.key.profile, "delta", !one.full, "envoy", one.version, "peer", one.peer)
 	defer st.log.Info("proxy disconnected")
 	failed := make(chan error, 1)
@@ -210,7 +229,11 @@ func (s *Server) converse(ctx context.Context, one *session, first request, c co
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.lifetime(one), errAged)
 	defer cancel()
-	return st.run(ctx, failed, c.send)
+	err := st.run(ctx, failed, c.send)
+	if errors.Is(err, errSlow) {
+		return s.silent
+	}
+	return err
 }
 
 // lifetime returns how long a stream may be open: so long that its proxy signs anew now
@@ -245,6 +268,7 @@ func receive(st *stream, handle func(*stream) error, recv func() (request, error
 		if err := handle(st); err != nil {
 			return err
 		}
+		st.heard.Store(time.Now().UnixNano())
 		st.signal()
 		req, err := recv()
 		if err != nil {

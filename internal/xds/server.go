@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -35,6 +36,12 @@ type Config struct {
 	// MaxStreamAge is when a stream is ended so that its proxy signs anew, give or
 	// take a fifth; 0 stands for 30 minutes.
 	MaxStreamAge time.Duration
+	// Spread is over how long streams are ended when the server ends, so that their proxies
+	// do not come to the other servers all at once; 0 ends all at once.
+	Spread time.Duration
+	// MaxSilence is how long a proxy may leave what it was sent unanswered without a word
+	// before it is dropped; 0 stands for 2 minutes.
+	MaxSilence time.Duration
 	// Audit is told of each stream; nil for none.
 	Audit *audit.Log
 	// Quotas returns an account's quotas; nil for none. How many proxies a virtual node
@@ -56,12 +63,16 @@ type Config struct {
 type Server struct {
 	cfg   Config
 	queue *queue
-	pool  *pool
+	// firsts are the streams on their first synchronisation.
+	firsts *admission
+	pool   *pool
 	// memories are of the feeds that have very many services.
 	memories *memories
 	met      *metrics
 	// ended is closed when Run ends.
 	ended chan struct{}
+	// silent ends the streams of proxies that do not read.
+	silent error
 
 	refusals refusals
 
@@ -87,9 +98,13 @@ func New(cfg Config) *Server {
 	if cfg.MaxStreamAge == 0 {
 		cfg.MaxStreamAge = 30 * time.Minute
 	}
+	if cfg.MaxSilence == 0 {
+		cfg.MaxSilence = maxSilence
+	}
 	s := &Server{
-		cfg: cfg, queue: newQueue(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
-		feeds: map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
+		cfg: cfg, queue: newQueue(), firsts: newAdmission(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
+		silent: silentError(cfg.MaxSilence),
+		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
 		ended: make(chan struct{}),
 	}
@@ -103,6 +118,7 @@ func New(cfg Config) *Server {
 func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
+		grpc.Creds(Credentials(nil)),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
 		grpc.MaxConcurrentStreams(100),
@@ -118,16 +134,46 @@ func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 	return g
 }
 
-// Run translates what changes until ctx ends, then ends all streams.
+// Run translates what changes until ctx ends, then ends all streams, over Config.Spread.
+// Those whose turn has not come are served until then.
 func (s *Server) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	var wg sync.WaitGroup
-	wg.Go(func() { s.queue.run(ctx, runtime.GOMAXPROCS(0), s.rebuild) })
-	wg.Go(func() { s.dropRevoked(ctx) })
-	wg.Go(func() { s.followShares(ctx) })
+	wg.Go(func() { s.queue.run(work, runtime.GOMAXPROCS(0), s.rebuild) })
+	wg.Go(func() { s.dropRevoked(work) })
+	wg.Go(func() { s.followShares(work) })
+	<-ctx.Done()
+	s.spreadEnds()
+	stop()
 	wg.Wait()
 	close(s.ended)
-	s.endStreams(func(*session) error { return errShutdown })
+	s.endStreams(func(*session) error { return errShutdown }) // what has come since
 	return ctx.Err()
+}
+
+// spreadEnds ends the streams one after the other, in no order, evenly over Config.Spread.
+func (s *Server) spreadEnds() {
+	open := s.openStreams()
+	if s.cfg.Spread == 0 || len(open) == 0 {
+		return
+	}
+	rand.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+	const tick = 10 * time.Millisecond
+	begun, ticker := time.Now(), time.NewTicker(tick)
+	defer ticker.Stop()
+	for ended := 0; ended < len(open); {
+		due := len(open)
+		if share := float64(time.Since(begun)) / float64(s.cfg.Spread); share < 1 {
+			due = int(share * float64(len(open)))
+		}
+		for ; ended < due; ended++ {
+			open[ended].end(errShutdown)
+		}
+		if ended < len(open) {
+			<-ticker.C
+		}
+	}
 }
 
 // errShutdown ends the streams of a server that ends.
@@ -148,17 +194,22 @@ func (s *Server) dropRevoked(ctx context.Context) {
 
 // endStreams ends the streams for which why returns an error, with that error.
 func (s *Server) endStreams(why func(*session) error) {
-	open := s.allSessions()
-	s.mu.Lock()
-	for b := range s.bundles {
-		open = append(open, b.one)
-	}
-	s.mu.Unlock()
-	for _, one := range open {
+	for _, one := range s.openStreams() {
 		if err := why(one); err != nil {
 			one.end(err)
 		}
 	}
+}
+
+// openStreams returns all streams that are open, those for trust bundles too.
+func (s *Server) openStreams() []*session {
+	open := s.allSessions()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b := range s.bundles {
+		open = append(open, b.one)
+	}
+	return open
 }
 
 // allSessions returns the streams of proxies, of all meshes and of none.
@@ -197,7 +248,8 @@ func (s *Server) acquire(key feedKey) *feed {
 	f := s.feeds[key]
 	if f == nil {
 		f = newFeed(key)
-		f.noticed(0, time.Now()) // it has nothing yet
+		_, f.tags = s.cfg.Live.Object(key.id) // each stream is asked about again once it is listed
+		f.noticed(0, time.Now())              // it has nothing yet
 		f.watch = s.cfg.Live.Watch(key.id, func() { f.noticed(s.cfg.Live.Revision(), time.Now()); s.queue.add(f) })
 		s.feeds[key] = f
 		s.index(key.id.Mesh).feeds[f] = struct{}{}

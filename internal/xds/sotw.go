@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -24,6 +23,9 @@ func (s *stream) handleFull(req *discoveryv3.DiscoveryRequest) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return errGone
+	}
 	ts := &s.types[t]
 	if req.GetResponseNonce() != "" {
 		s.answer(t, req.GetResponseNonce(), nackDetail(req.GetErrorDetail()))
@@ -33,27 +35,24 @@ func (s *stream) handleFull(req *discoveryv3.DiscoveryRequest) error {
 		ts.subscribed, ts.owe = true, true
 		ts.version = req.GetVersionInfo()
 	}
-	ts.setNames(t, req.GetResourceNames(), first)
+	ts.setNames(&s.feed.names, t, req.GetResourceNames(), first)
 	return nil
 }
 
 // setNames replaces the names that a proxy asks for. None at all, from the first
 // request on, means everything for clusters and listeners.
-func (t *typeState) setNames(typ envoy.Type, names []string, first bool) {
+func (t *typeState) setNames(sets *nameSets, typ envoy.Type, names []string, first bool) {
 	t.wildcard = slices.Contains(names, wildcardName) ||
 		len(names) == 0 && subscribesToAll(typ) && (first || t.wildcard)
-	next := make(map[string]struct{}, len(names))
 	for _, name := range names {
-		if _, have := t.names[name]; !have && !first {
+		if !first && !t.names.has(name) {
 			t.sendAgain(name)
 		}
-		if _, changed := t.sentBefore[name]; changed {
-			delete(t.sentBefore, name)
+		if t.asksAfter(name) {
 			t.version = "" // it may have them, and waits for them all the same
 		}
-		next[name] = struct{}{}
 	}
-	t.names = next
+	t.names = sets.replace(t.names, names)
 }
 
 // composeFull returns the next response of a type and the resources in it: all that
@@ -69,11 +68,13 @@ func (s *stream) composeFull(t envoy.Type, nonce string, keep bool) (*response, 
 	if !changed {
 		return nil, nil
 	}
-	list := ts.all(tf, keep)
-	for i, r := range list {
-		list[i] = s.forTheStream(r)
+	list, version := tf.list(ts.names, ts.wildcard)
+	if keep {
+		list, version = ts.withGone(tf, list, version)
 	}
-	version := fullVersion(list)
+	if mine := s.allForTheStream(t, list); mine != nil {
+		list, version = mine, fullVersion(mine)
+	}
 	if version == ts.version && len(ts.again) == 0 && (!ts.owe || len(list) > 0) {
 		ts.owe, ts.last = false, list
 		return nil, nil
@@ -82,30 +83,75 @@ func (s *stream) composeFull(t envoy.Type, nonce string, keep bool) (*response, 
 	return fullResponse(t, version, nonce, list), list
 }
 
-// all returns the resources that the proxy asks for, in name order.
-func (t *typeState) all(tf *typeFeed, keep bool) []*resource {
-	names := t.names
-	if t.wildcard {
-		names = make(map[string]struct{}, len(tf.current))
-		for name := range tf.current {
-			names[name] = struct{}{}
-		}
+// listing is the resources of a type that those who ask for the same names are sent, in
+// name order, and their version. It is never changed.
+type listing struct {
+	changed   uint64 // the generation that the type had last changed in
+	names     setKey
+	wildcard  bool
+	resources []*resource
+	version   string
+}
+
+// list returns the resources that are asked for. Streams that ask for the same ones share
+// the list: it is made once for each change. Who changes it must copy it.
+func (t *typeFeed) list(names *nameSet, wildcard bool) ([]*resource, string) {
+	key := names.identity()
+	if l := t.listed; l != nil && l.changed == t.changed && l.wildcard == wildcard && (wildcard || l.names == key) {
+		return l.resources, l.version
 	}
-	list := make([]*resource, 0, len(names))
-	for name := range maps.Keys(names) {
-		if r := tf.get(name); r != nil {
-			list = append(list, r)
+	l := &listing{changed: t.changed, names: key, wildcard: wildcard}
+	if wildcard {
+		l.resources = make([]*resource, 0, len(t.current))
+		for _, e := range t.current {
+			l.resources = append(l.resources, e.res)
 		}
-	}
-	if keep {
-		for _, r := range t.last {
-			if tf.get(r.key.name) == nil && t.wants(r.key.name) {
-				list = append(list, r)
+	} else if names != nil {
+		l.resources = make([]*resource, 0, min(len(names.names), len(t.current)))
+		for name := range names.names {
+			if r := t.get(name); r != nil {
+				l.resources = append(l.resources, r)
 			}
 		}
 	}
+	slices.SortFunc(l.resources, byName)
+	l.version = fullVersion(l.resources)
+	t.listed = l
+	return l.resources, l.version
+}
+
+// withGone returns a list with those resources in it that were sent last, are still asked
+// for and have gone.
+func (t *typeState) withGone(tf *typeFeed, list []*resource, version string) ([]*resource, string) {
+	var gone []*resource
+	for _, r := range t.last {
+		if tf.get(r.key.name) == nil && t.wants(r.key.name) {
+			gone = append(gone, r)
+		}
+	}
+	if gone == nil {
+		return list, version
+	}
+	list = append(gone, list...)
 	slices.SortFunc(list, byName)
-	return list
+	return list, fullVersion(list)
+}
+
+// allForTheStream returns a list as its resources are sent now, or nil if that is as they
+// are.
+func (s *stream) allForTheStream(t envoy.Type, list []*resource) (mine []*resource) {
+	if !s.clustersFollow(t) {
+		return nil
+	}
+	for i, r := range list {
+		if now := s.forTheStream(r); now != r {
+			if mine == nil {
+				mine = slices.Clone(list)
+			}
+			mine[i] = now
+		}
+	}
+	return mine
 }
 
 func byName(a, b *resource) int { return strings.Compare(a.key.name, b.key.name) }

@@ -74,8 +74,8 @@ func (s *Server) sessions(id mesh.MeshID) []*session {
 	return out
 }
 
-// Problems returns what is not served as written in a mesh, and what proxies refuse, as far
-// as those that are connected to this server are concerned, by ARN. account is the mesh's
+// Problems returns what is not served as written in a mesh, what proxies refuse, and which
+// do not read, as far as those that are connected to this server are concerned, by ARN. account is the mesh's
 // owner.
 func (s *Server) Problems(account, region, name string) []Problem {
 	id := mesh.MeshID{Account: account, Region: region, Name: name}
@@ -90,7 +90,7 @@ func (s *Server) Problems(account, region, name string) []Problem {
 		}
 	}
 	for _, one := range s.sessions(id) {
-		out = append(out, s.rejections(one)...)
+		out = append(append(out, s.rejections(one)...), s.silence(one, time.Now())...)
 	}
 	slices.SortFunc(out, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.ARN, b.ARN), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))

@@ -43,12 +43,19 @@ type stream struct {
 	wake chan struct{}
 	// opened is when the stream was opened.
 	opened time.Time
+	// heard is when the proxy last said something, in nanoseconds since 1970.
+	heard atomic.Int64
+	// patience is how long the proxy may say nothing; 0 is for ever.
+	patience time.Duration
 	// known is the generation that all removals were sent of.
 	known atomic.Uint64
 	// onServed is called once there is something to serve.
 	onServed func()
+	// onSync is called once, when the proxy has all that it asks for at first.
+	onSync func()
 
 	mu     sync.Mutex
+	closed bool // it has left its feed
 	served bool // only the sender sets it
 	types  [envoy.NumTypes]typeState
 	nonces uint64
@@ -69,7 +76,7 @@ type stream struct {
 type typeState struct {
 	subscribed bool
 	wildcard   bool
-	names      map[string]struct{} // asked for by name
+	names      *nameSet // asked for by name
 	// again holds names to send whether or not they changed: newly asked for.
 	again map[string]struct{}
 	// sentBefore holds clusters that were sent before their endpoints were asked for; only
@@ -113,8 +120,18 @@ func (t *typeState) wants(name string) bool {
 	if t.wildcard {
 		return true
 	}
-	_, ok := t.names[name]
-	return ok
+	return t.names.has(name)
+}
+
+// close has the stream take no more requests, and gives back what it shares.
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for t := range s.types {
+		s.feed.names.release(s.types[t].names)
+		s.types[t].names = nil
+	}
 }
 
 // signal wakes the sender.
@@ -139,12 +156,20 @@ func (s *stream) run(ctx context.Context, failed <-chan error, send func(*respon
 			return err
 		}
 		if resp != nil {
-			if err := send(resp); err != nil {
+			if err := deliver(ctx, failed, s.mayBeSilent(time.Now()), func() error { return send(resp) }); err != nil {
 				return err
 			}
 			continue
 		}
-		timer.Reset(wait)
+		if s.onSync != nil && s.answered() {
+			s.onSync()
+			s.onSync = nil
+		}
+		left := s.mayBeSilent(time.Now())
+		if left <= 0 {
+			return errSlow
+		}
+		timer.Reset(min(wait, left))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -154,6 +179,16 @@ func (s *stream) run(ctx context.Context, failed <-chan error, send func(*respon
 		case <-timer.C:
 		}
 	}
+}
+
+// answered reports whether the proxy has answered all that it asked for. Envoy asks for
+// listeners when it has clusters; before that there is more to come.
+func (s *stream) answered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	return s.types[envoy.TypeListener].subscribed && s.synced()
 }
 
 // next returns the next response to send, or how long to wait for one at most.
@@ -272,7 +307,7 @@ func (s *stream) sendEndpointsOf(clusters, last []*resource) {
 		if i, had := slices.BinarySearchFunc(last, c, byName); had && last[i] == c || s.feed.types[envoy.TypeEndpoint].get(name) == nil {
 			continue
 		}
-		if _, asked := endpoints.names[name]; asked {
+		if endpoints.names.has(name) {
 			endpoints.sendAgain(name)
 			continue
 		}
@@ -283,13 +318,19 @@ func (s *stream) sendEndpointsOf(clusters, last []*resource) {
 	}
 }
 
+// clustersFollow reports whether resources of a type are sent while clusters that they
+// belong to are still to be sent.
+func (s *stream) clustersFollow(t envoy.Type) bool {
+	clusters := &s.types[envoy.TypeCluster]
+	return t == envoy.TypeEndpoint && clusters.subscribed && clusters.sent < s.feed.types[envoy.TypeCluster].changed
+}
+
 // forTheStream returns endpoints as they are sent now. While their cluster's change is
 // still to be sent, they have another version: they will follow it, and a proxy that
 // loses the stream before that must not be taken to have what follows.
 func (s *stream) forTheStream(r *resource) *resource {
-	clusters := &s.types[envoy.TypeCluster]
 	of, known := s.feed.types[envoy.TypeCluster].current[r.key.name]
-	if r.key.typ == envoy.TypeEndpoint && known && clusters.subscribed && clusters.sent < of.gen {
+	if known && s.clustersFollow(r.key.typ) && s.types[envoy.TypeCluster].sent < of.gen {
 		return r.early()
 	}
 	return r
@@ -354,7 +395,9 @@ func (s *stream) answer(t envoy.Type, nonce, detail string) {
 		if f.nonce != nonce {
 			continue
 		}
-		ts.inflight = append(ts.inflight[:0], ts.inflight[i+1:]...)
+		if ts.inflight = slices.Delete(ts.inflight, i, i+1); len(ts.inflight) == 0 {
+			ts.inflight = nil // an idle stream holds nothing that it need not
+		}
 		if detail != "" {
 			s.refused(t, f, detail)
 			return

@@ -58,7 +58,7 @@ func deltaResponse(t envoy.Type, nonce string, resources []*resource, removed []
 	parts := make(mem.BufferSlice, 0, 1+len(resources))
 	parts = append(parts, mem.SliceBuffer(head))
 	for _, r := range resources {
-		parts = append(parts, mem.SliceBuffer(r.delta))
+		parts = append(parts, r.delta)
 	}
 	return &response{parts}
 }
@@ -72,7 +72,7 @@ func fullResponse(t envoy.Type, version, nonce string, resources []*resource) *r
 	parts := make(mem.BufferSlice, 0, 1+len(resources))
 	parts = append(parts, mem.SliceBuffer(head))
 	for _, r := range resources {
-		parts = append(parts, mem.SliceBuffer(r.full))
+		parts = append(parts, r.full)
 	}
 	return &response{parts}
 }

@@ -40,6 +40,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if settings := os.Getenv(proxiesVariable); settings != "" {
+		if err := runProxies(settings); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	meshtest.Cleanup()
 	os.Exit(code)

@@ -1,0 +1,119 @@
+package xds
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+)
+
+const (
+	// firstsPerCore is how many streams for each core may be on their first synchronisation
+	// at once. What one holds until then is large: of a proxy that comes back with 1,000
+	// services, half a megabyte of names and versions.
+	firstsPerCore = 32
+	// firstPatience is for how long a stream may keep others from theirs: a proxy that is
+	// slow, or far away, goes on without.
+	firstPatience = time.Second
+)
+
+// admission bounds how many streams are on their first synchronisation at once. The others
+// wait, however many there are, and none is refused. Accounts take turns, and within one
+// it is first come, first served.
+type admission struct {
+	mu       sync.Mutex
+	free     int
+	accounts []string // those with streams that wait, whose turn is next first
+	waiting  map[string][]*turn
+}
+
+// turn is a stream that waits.
+type turn struct {
+	granted chan struct{}
+	// gone is set when the stream ended before its turn; guarded by admission.mu.
+	gone bool
+}
+
+func newAdmission() *admission {
+	return &admission{free: firstsPerCore * runtime.GOMAXPROCS(0), waiting: map[string][]*turn{}}
+}
+
+// enter waits for the turn of a stream of an account, or for ctx to end. leave, which may be
+// called twice, lets the next one in.
+func (a *admission) enter(ctx context.Context, account string) (leave func(), err error) {
+	t := a.ask(account)
+	select {
+	case <-t.granted:
+		return a.leaver(), nil
+	case <-ctx.Done():
+		a.abandon(t)
+		return nil, context.Cause(ctx)
+	}
+}
+
+// ask has a stream of an account wait for its turn, which may be now.
+func (a *admission) ask(account string) *turn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := &turn{granted: make(chan struct{})}
+	if a.free > 0 {
+		a.free--
+		close(t.granted)
+		return t
+	}
+	if len(a.waiting[account]) == 0 {
+		a.accounts = append(a.accounts, account)
+	}
+	a.waiting[account] = append(a.waiting[account], t)
+	return t
+}
+
+// abandon gives up a turn, which may just have come.
+func (a *admission) abandon(t *turn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-t.granted:
+		a.next()
+	default:
+		t.gone = true
+	}
+}
+
+// leaver returns what ends a turn, once. It ends by itself after firstPatience.
+func (a *admission) leaver() func() {
+	leave := sync.OnceFunc(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.next()
+	})
+	timer := time.AfterFunc(firstPatience, leave)
+	return func() {
+		timer.Stop()
+		leave()
+	}
+}
+
+// next gives the room of a stream to the next one that waits. The lock is held.
+func (a *admission) next() {
+	for len(a.accounts) > 0 {
+		account := a.accounts[0]
+		a.accounts = a.accounts[1:]
+		t := a.waiting[account][0]
+		if rest := a.waiting[account][1:]; len(rest) > 0 {
+			a.waiting[account] = rest
+			if t.gone { // its account keeps its turn
+				a.accounts = append([]string{account}, a.accounts...)
+			} else {
+				a.accounts = append(a.accounts, account)
+			}
+		} else {
+			delete(a.waiting, account)
+		}
+		if !t.gone {
+			close(t.granted)
+			return
+		}
+	}
+	a.free++
+}
