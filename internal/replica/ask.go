@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // Bounds of a question and of an answer, in bytes.
@@ -31,39 +33,70 @@ type Answer struct {
 // Ask asks all other replicas a question at once, and returns what each answered, in the
 // order of their names. It takes no longer than Config.Timeout. in is sent as JSON.
 func (s *Service) Ask(ctx context.Context, question string, in any) []Answer {
-	others := s.Others()
-	if len(others) == 0 {
-		return nil
-	}
-	body, err := json.Marshal(in)
-	if err == nil && len(body) > maxQuestion {
-		err = fmt.Errorf("the question has %d bytes, at most %d are allowed", len(body), maxQuestion)
-	}
+	return s.AskEach(ctx, question, func(Member) (any, bool) { return in, true })
+}
+
+// AskEach is Ask with a question of its own for each replica; those that in is false for
+// are not asked.
+func (s *Service) AskEach(ctx context.Context, question string, in func(Member) (any, bool)) []Answer {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	answers := make([]Answer, len(others))
+	var asked []Member
+	var questions []any
+	for _, m := range s.Others() {
+		if q, ok := in(m); ok {
+			asked, questions = append(asked, m), append(questions, q)
+		}
+	}
+	answers := make([]Answer, len(asked))
 	var wg sync.WaitGroup
-	for i, m := range others {
+	for i, m := range asked {
 		wg.Go(func() {
-			a := Answer{Replica: m.Name(), Err: err}
-			if a.Err == nil {
-				a.Body, a.Err = s.ask(ctx, m, question, body)
+			body, err := s.ask(ctx, m, question, questions[i])
+			if err != nil {
+				err = fmt.Errorf("asking replica %s: %w", m.Name(), err)
+				s.complain(ctx, m, question, err)
 			}
-			if a.Err != nil {
-				a.Err = fmt.Errorf("asking replica %s: %w", a.Replica, a.Err)
-				s.log.WarnContext(ctx, "another replica cannot be asked", "replica", a.Replica, "question", question, "error", a.Err)
-			}
-			s.met.asked.WithLabelValues(question, strconv.FormatBool(a.Err == nil)).Inc()
-			answers[i] = a
+			s.met.asked.WithLabelValues(question, strconv.FormatBool(err == nil)).Inc()
+			answers[i] = Answer{Replica: m.Name(), Body: body, Err: err}
 		})
 	}
 	wg.Wait()
 	return answers
 }
 
-func (s *Service) ask(ctx context.Context, m Member, question string, body []byte) (json.RawMessage, error) {
+// complainEvery is how often is logged that a replica cannot be asked.
+const complainEvery = time.Minute
+
+// complain logs that a replica did not answer, unless nobody waits for its answer any more
+// or it was said a short while ago.
+func (s *Service) complain(ctx context.Context, m Member, question string, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	s.mu.Lock()
+	now := time.Now()
+	say := now.Sub(s.said[m.ID]) >= complainEvery
+	if say {
+		maps.DeleteFunc(s.said, func(_ string, at time.Time) bool { return now.Sub(at) >= complainEvery })
+		s.said[m.ID] = now
+	}
+	s.mu.Unlock()
+	if say {
+		s.log.WarnContext(ctx, "another replica does not answer", "replica", m.Name(), "question", question, "error", err)
+	}
+}
+
+func (s *Service) ask(ctx context.Context, m Member, question string, in any) (json.RawMessage, error) {
 	if m.Address == "" {
 		return nil, errors.New("it does not listen for other replicas (--peer-listen)")
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxQuestion {
+		return nil, fmt.Errorf("the question has %d bytes, at most %d are allowed", len(body), maxQuestion)
 	}
 	to := url.URL{Scheme: "https", Host: m.Address, Path: askPath + question}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))

@@ -90,6 +90,8 @@ type Service struct {
 	leader  string            // id, "" while there is none
 	leading bool              // this one does the work
 	changed chan struct{}     // closed when members or leader change
+	// said is when it was logged that a replica does not answer, by id.
+	said map[string]time.Time
 
 	met metrics
 }
@@ -120,7 +122,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("preparing the replica: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, log: cfg.Logger, members: map[string]Member{}, changed: make(chan struct{}),
+		cfg: cfg, log: cfg.Logger, members: map[string]Member{}, changed: make(chan struct{}), said: map[string]time.Time{},
 		self: Member{ID: hex.EncodeToString(id), Address: cfg.Address, Version: cfg.Version, Since: time.Now().UTC().Truncate(time.Second)},
 	}
 	s.met.register(cfg.Metrics, s)

@@ -361,7 +361,7 @@ func TestAlone(t *testing.T) {
 	if !x.Leading() {
 		t.Error("it does not lead")
 	}
-	if got := x.Ask(ctx, "anything", nil); got != nil {
+	if got := x.Ask(ctx, "anything", nil); len(got) > 0 {
 		t.Errorf("others answer: %v", got)
 	}
 	stop()

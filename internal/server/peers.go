@@ -31,23 +31,17 @@ func (s *Server) openReplica() (err error) {
 	cfg := replica.Config{
 		Store: s.store, Alone: s.cfg.Store.DataDir != "", Version: s.cfg.Version, Lease: s.cfg.ReplicaLease,
 		Work: map[string]replica.Work{"certificates": s.ca.Run, "cloud map": s.wanted.follow},
-		// What the others may ask; see there.
-		Handlers: s.handlers(),
-		Metrics:  s.metrics, Logger: s.cfg.Log,
+		Handlers: s.handlers(), Metrics: s.metrics, Logger: s.cfg.Log,
 	}
 	if s.peers != nil {
 		cfg.Listener = s.peers
 		cfg.Address = advertised(s.cfg.PeerAdvertise, s.peers.Addr().String(), s.cfg.Store.Endpoints, outgoing)
 	}
-	s.replica, err = replica.New(cfg)
-	return err
-}
-
-// handlers are the answers to the other replicas' questions.
-func (s *Server) handlers() map[string]replica.Handler {
-	return map[string]replica.Handler{
-		askWanted: handler(s.wanted.tell),
+	if s.replica, err = replica.New(cfg); err != nil {
+		return err
 	}
+	s.crowd = &crowd{replica: s.replica, counts: map[crowdKey]streamsCount{}}
+	return nil
 }
 
 // advertised returns the address that the others are told: what is set, with the

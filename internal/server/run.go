@@ -38,6 +38,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(s.cloudMap.Run(running)) })
 	// Another replica goes on with what only one does as soon as this one begins to end.
 	g.Go(func() error { return ended(s.replica.Run(streams)) })
+	g.Go(func() error { return ended(s.crowd.run(streams)) })
 	g.Go(func() error { return ended(s.xds.Run(streams)) })
 	for _, w := range s.tlsFiles {
 		g.Go(func() error { return ended(w.Run(running)) })

@@ -177,6 +177,7 @@ type Server struct {
 	xds      *xds.Server
 	replica  *replica.Service
 	wanted   *wanted
+	crowd    *crowd
 	metrics  *prometheus.Registry
 
 	api, grpc, ops *listener
@@ -258,6 +259,7 @@ func (s *Server) open(ctx context.Context) error {
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge,
 		Audit: s.audit, Quotas: s.store.Quotas,
 		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,
+		Elsewhere: func(c xds.Crowd, limit int) int { return s.crowd.elsewhere(c, limit) },
 	})
 	return s.openReplica()
 }
