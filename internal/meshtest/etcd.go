@@ -31,7 +31,7 @@ func StartEtcd(t testing.TB, n int) *Etcd {
 	for i, p := range peers {
 		c := embed.NewConfig()
 		c.Name, c.Dir = fmt.Sprintf("m%d", i), t.TempDir()
-		c.InitialCluster, c.InitialClusterToken = cluster[1:], p.Host
+		c.InitialCluster, c.InitialClusterToken = cluster[1:], peers[0].Host
 		c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{p}, []url.URL{p}
 		c.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 		c.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2379"}} // nobody looks
