@@ -58,6 +58,7 @@ type Session struct {
 	aws      aws.Config
 	endpoint string
 	timeout  time.Duration
+	unheard  unheard
 
 	self struct {
 		sync.Mutex
