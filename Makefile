@@ -25,7 +25,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath -tags=grpcnotrace $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
 
 # The rooms whose code is mostly concurrency are tested once more under the race detector.
-RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/...
+RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/... ./internal/replica
 PACKAGES ?= ./...
 # What runs an Envoy and depends on its version.
 ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/ecs ./test/kubernetes ./test/telemetry

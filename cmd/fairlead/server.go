@@ -49,6 +49,8 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.StringVar(&f.cfg.APIListen, "api-listen", "127.0.0.1:9080", "address of the REST API")
 	fl.StringVar(&f.cfg.XDSListen, "xds-listen", "127.0.0.1:9081", "address that Envoys connect to")
 	fl.StringVar(&f.cfg.OpsListen, "ops-listen", "127.0.0.1:9082", "address of /readyz, /livez and /metrics")
+	fl.StringVar(&f.cfg.PeerListen, "peer-listen", "", "address that other servers over the same etcd ask this one at, \"off\" for none (default "+defaultPeers+" with --etcd-endpoints)")
+	fl.StringVar(&f.cfg.PeerAdvertise, "peer-advertise", "", "how the other servers reach --peer-listen: a host or host:port (default found out)")
 	fl.StringSliceVar(&f.cfg.Regions, "region", []string{"us-east-1"}, "region that callers sign for; may be given more than once")
 	fl.StringVar(&f.cfg.AccountID, "account-id", "000000000001", "account that the first start makes: twelve digits")
 	fl.StringVar(&f.auditFile, "audit-file", "", "file that each call and stream is recorded in, \"off\" for none (default DATA_DIR/audit/audit.log)")
@@ -88,7 +90,7 @@ func (f *serverFlags) run(cmd *cobra.Command) error {
 	// A second signal ends the process at once: nothing that was answered is lost by it.
 	defer context.AfterFunc(cmd.Context(), func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })()
 	at := s.Addrs()
-	f.cfg.Log.Info("listening", "api", at.API, "xds", at.XDS, "ops", at.Ops)
+	f.cfg.Log.Info("listening", "api", at.API, "xds", at.XDS, "ops", at.Ops, "peers", at.Peer)
 	return s.Run(cmd.Context())
 }
 
@@ -141,7 +143,37 @@ func (f *serverFlags) fill() error {
 	if f.cfg.CloudMap, err = f.cloudMap.config(); err != nil {
 		return err
 	}
+	if err := f.fillPeers(); err != nil {
+		return err
+	}
 	return f.fillAudit()
+}
+
+// defaultPeers is where the servers over one etcd ask each other.
+const defaultPeers = ":9083"
+
+// peerHost is the form of --peer-advertise: a host or an address, with a port or without.
+var peerHost = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?)(:[0-9]{1,5})?$`)
+
+// fillPeers decides where other servers ask this one. One with a store of its own has none.
+func (f *serverFlags) fillPeers() error {
+	switch {
+	case f.cfg.PeerListen == off:
+		f.cfg.PeerListen = ""
+	case f.store.dataDir != "" && f.cfg.PeerListen != "":
+		return errors.New("--peer-listen has no meaning with --data-dir: only servers over one etcd (--etcd-endpoints) ask each other")
+	case f.store.dataDir == "" && f.cfg.PeerListen == "":
+		f.cfg.PeerListen = defaultPeers
+	}
+	switch {
+	case f.cfg.PeerAdvertise == "":
+	case f.cfg.PeerListen == "":
+		return errors.New("--peer-advertise needs --peer-listen")
+	case !peerHost.MatchString(f.cfg.PeerAdvertise):
+		return fmt.Errorf("--peer-advertise %q is not allowed: a host or host:port, for example fairlead-1.example.com", f.cfg.PeerAdvertise)
+	}
+	f.cfg.Version = version()
+	return nil
 }
 
 // minAuditSize is the least size at which an audit file is put aside: one event can be

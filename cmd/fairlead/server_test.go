@@ -105,6 +105,17 @@ func TestServerFlags(t *testing.T) {
 	if c.Audit.Path != "there" || c.CredentialsFile != "creds" || len(c.Store.Endpoints) != 2 || c.Timeouts.Drain != 10*time.Second {
 		t.Errorf("with an external store: %+v", c)
 	}
+	if c.PeerListen != ":9083" || c.PeerAdvertise != "" || c.Version == "" {
+		t.Errorf("with an external store others ask at %q, are told %q, of version %q", c.PeerListen, c.PeerAdvertise, c.Version)
+	}
+	c = filled(t, "--seal-key s --etcd-endpoints a,b --audit-file there --peer-listen off", "")
+	if c.PeerListen != "" {
+		t.Errorf("--peer-listen off is %q", c.PeerListen)
+	}
+	c = filled(t, "--data-dir dir", "peer-listen: off\n")
+	if c.PeerListen != "" {
+		t.Errorf("others over an embedded store ask at %q", c.PeerListen)
+	}
 	// A file for several commands, whose values are taken as they are written.
 	c = filled(t, "--audit-max-files 3", "data-dir: dir\naccount-id: 000000000012\nregion: [us-east-1, eu-west-1]\nendpoint: https://mesh\n"+
 		"audit-file: off\naudit-max-size: 2GiB\naudit-max-files: 4\npprof: true\nmax-stream-age: 5m\nops-tls-cert: off\n"+

@@ -71,8 +71,10 @@ var rooms = map[string]room{
 	// A client of AWS, which knows nothing of where its answers are kept.
 	"internal/registry/cloudmap": {rooms: []string{"internal/mesh"}, modules: anything},
 	"internal/ca":                {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/quota":             {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/restapi":           {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/ca", "internal/mesh", "internal/store"}, modules: anything},
+	// What servers of one store know of each other; what they ask is the wiring's.
+	"internal/replica": {rooms: []string{"internal/store"}, modules: anything},
+	"internal/quota":   {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/restapi": {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/ca", "internal/mesh", "internal/store"}, modules: anything},
 	"internal/xds": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
@@ -94,7 +96,7 @@ var rooms = map[string]room{
 	"internal/server": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
-			"internal/registry", "internal/registry/cloudmap", "internal/restapi", "internal/store", "internal/ui", "internal/xds",
+			"internal/registry", "internal/registry/cloudmap", "internal/replica", "internal/restapi", "internal/store", "internal/ui", "internal/xds",
 		},
 		modules: anything,
 	},

@@ -12,7 +12,7 @@ import (
 const tidyEvery = 10 * time.Minute
 
 // Run forgets the authorities of meshes that are gone and revocations that are over, until
-// ctx ends. Every replica may run it.
+// ctx ends. One replica at a time is enough; several do no harm.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()

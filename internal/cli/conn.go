@@ -59,6 +59,7 @@ type Session struct {
 	endpoint string
 	timeout  time.Duration
 	written  written
+	unheard  unheard
 
 	self struct {
 		sync.Mutex

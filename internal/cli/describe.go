@@ -174,6 +174,7 @@ func (i *inventory) holds(ctx context.Context, m *object) ([]string, error) {
 // describeTruth prints the proxies and problems of an object, or why they are not known.
 func (i *inventory) describeTruth(ctx context.Context, term Terminal, o *object) {
 	truth := i.truthOf(ctx, o.mesh())
+	defer i.warnOfMissing(term)
 	var proxies, problems []string
 	for _, p := range truth.proxies {
 		if p.ARN == o.ARN {
@@ -208,8 +209,8 @@ type truth struct {
 
 func (s *Session) truthOf(ctx context.Context, m Ref) truth {
 	var t truth
-	t.proxies, t.noProxies = all(ctx, s, s.own.AllProxies, &client.ListProxiesInput{MeshName: m.Mesh, MeshOwner: m.Owner})
-	t.problems, t.noProblems = all(ctx, s, s.own.AllProblems, &client.ListProblemsInput{MeshName: m.Mesh, MeshOwner: m.Owner})
+	t.proxies, t.noProxies = all(ctx, s, s.allProxies, &client.ListProxiesInput{MeshName: m.Mesh, MeshOwner: m.Owner})
+	t.problems, t.noProblems = all(ctx, s, s.allProblems, &client.ListProblemsInput{MeshName: m.Mesh, MeshOwner: m.Owner})
 	return t
 }
 

@@ -50,9 +50,10 @@ func ListEvents(ctx context.Context, s *Session, term Terminal, q EventQuery) er
 	if in.EndTime, err = moment(term.now(), "until", q.Until); err != nil {
 		return err
 	}
+	defer s.warnOfMissing(term)
 	t := &table{head: []string{"TIME", "EVENT", "WHO", "FROM", "ERROR", "RESOURCE"}}
 	n := 0
-	for raw, err := range s.own.AllEvents(ctx, in) {
+	for raw, err := range s.allEvents(ctx, in) {
 		if err != nil {
 			return s.explain(err)
 		}

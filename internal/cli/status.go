@@ -52,6 +52,7 @@ func Status(ctx context.Context, s *Session, term Terminal, in Scope, form strin
 	if err != nil {
 		return err
 	}
+	defer s.warnOfMissing(term)
 	report := statusReport{Endpoint: s.endpoint, Region: s.Region(), Account: me.Account, Caller: me.ARN, Meshes: []meshStatus{}}
 	inv := newInventory(s, 0)
 	meshes, err := inv.scopeMeshes(ctx, in)
@@ -207,13 +208,14 @@ func ListProxies(ctx context.Context, s *Session, term Terminal, in Scope, form 
 	if err := checkForm(form, FormTable, FormJSON); err != nil {
 		return err
 	}
+	defer s.warnOfMissing(term)
 	meshes, err := newInventory(s, 0).scopeMeshes(ctx, in)
 	if err != nil {
 		return err
 	}
 	found := []client.Proxy{}
 	for _, m := range meshes {
-		list, err := all(ctx, s, s.own.AllProxies, &client.ListProxiesInput{MeshName: m.Mesh, MeshOwner: m.Owner})
+		list, err := all(ctx, s, s.allProxies, &client.ListProxiesInput{MeshName: m.Mesh, MeshOwner: m.Owner})
 		if err != nil {
 			return err
 		}
@@ -234,13 +236,14 @@ func ListProblems(ctx context.Context, s *Session, term Terminal, in Scope, form
 	if err := checkForm(form, FormTable, FormJSON); err != nil {
 		return err
 	}
+	defer s.warnOfMissing(term)
 	meshes, err := newInventory(s, 0).scopeMeshes(ctx, in)
 	if err != nil {
 		return err
 	}
 	found := []client.Problem{}
 	for _, m := range meshes {
-		list, err := all(ctx, s, s.own.AllProblems, &client.ListProblemsInput{MeshName: m.Mesh, MeshOwner: m.Owner})
+		list, err := all(ctx, s, s.allProblems, &client.ListProblemsInput{MeshName: m.Mesh, MeshOwner: m.Owner})
 		if err != nil {
 			return err
 		}

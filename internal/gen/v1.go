@@ -74,15 +74,15 @@ func (s shape) at(location string) []string {
 	return slices.DeleteFunc(s.fields(), func(f string) bool { return s.Members[f].Location != location })
 }
 
-// listMember returns the member of a paged answer that holds the page, "" if the answer
-// has no pages.
+// listMember returns the member of a paged answer that holds the page, which is the one that
+// is always there; "" if the answer has no pages.
 func (m *model) listMember(op operation) string {
 	out := m.Shapes[op.Output.Shape]
 	if _, paged := out.Members["nextToken"]; !paged {
 		return ""
 	}
 	for _, f := range out.fields() {
-		if f != "nextToken" {
+		if slices.Contains(out.Required, f) {
 			return f
 		}
 	}

@@ -61,8 +61,9 @@ func (u *uptime) contact(at time.Time) time.Time {
 	return u.since
 }
 
-// Run takes out instances whose leases are over, until ctx ends. It must run while the
-// API is served: what counts is the time in which leases could be renewed.
+// Run takes out instances whose leases are over, while Config.Leads says that this server
+// is to, until ctx ends. It must run while the API is served: what counts is the time in
+// which leases could be renewed, and that goes on while another server leads.
 func (r *Registry) Run(ctx context.Context) error {
 	ticks := time.NewTicker(r.every)
 	defer ticks.Stop()
@@ -83,7 +84,9 @@ func (r *Registry) Run(ctx context.Context) error {
 			continue // the next contact is behind a gap, if this goes on
 		}
 		at := r.now()
-		r.expire(ctx, at, up.contact(at))
+		if since := up.contact(at); r.leads() {
+			r.expire(ctx, at, since)
+		}
 		r.looks.Add(1)
 	}
 }

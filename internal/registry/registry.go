@@ -27,6 +27,9 @@ type Config struct {
 	ExpireEvery time.Duration
 	// ExpireAtOnce is how many instances are taken out in one such look; 0 for 10.
 	ExpireAtOnce int
+	// Leads reports whether it is this server that takes out instances whose leases are
+	// over; nil: it is.
+	Leads func() bool
 	// Now is the clock of dates and of the server's own time; nil for time.Now.
 	Now func() time.Time
 	// Metrics registers the registry's figures; nil for none.
@@ -71,6 +74,7 @@ type Registry struct {
 	limits  Limits
 	every   time.Duration
 	atOnce  int
+	leads   func() bool
 	now     func() time.Time
 	log     *slog.Logger
 	metrics *metrics
@@ -92,7 +96,7 @@ type Registry struct {
 func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	r := &Registry{
 		store: cfg.Store, limits: cfg.Limits.withDefaults(), every: cfg.ExpireEvery, atOnce: cfg.ExpireAtOnce,
-		now: cfg.Now, log: cfg.Logger, table: newTable(cfg.Imports),
+		leads: cfg.Leads, now: cfg.Now, log: cfg.Logger, table: newTable(cfg.Imports),
 		subscribers: map[int]func(mesh.InstancesKey){}, done: make(chan struct{}),
 	}
 	if r.every == 0 {
@@ -100,6 +104,9 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	}
 	if r.atOnce == 0 {
 		r.atOnce = 10
+	}
+	if r.leads == nil {
+		r.leads = func() bool { return true }
 	}
 	if r.now == nil {
 		r.now = time.Now

@@ -51,22 +51,26 @@ type Config struct {
 	Audit *audit.Log
 	// Targets are the APIs of other rooms that are served beside the two.
 	Targets []Target
-	// Proxies returns the proxies that are connected in a mesh, which account owns, and
-	// Problems what in it cannot be obeyed. Nil: none are known. The order does not matter.
-	Proxies  func(account, region, mesh string) []ProxyStatus
-	Problems func(account, region, mesh string) []Problem
+	// Proxies returns the proxies that are connected in a mesh to any replica, and Problems
+	// what in it cannot be obeyed. Nil: none are known.
+	Proxies  func(ctx context.Context, l Look) Known[ProxyStatus]
+	Problems func(ctx context.Context, l Look) Known[Problem]
 	// Configuration returns what the proxies of a virtual node or gateway are sent: those
 	// that are placed as the one of a connection is, "" for any. found is false if there
 	// is no such object or connection. Nil: nothing is found.
-	Configuration func(id mesh.ID, connection string) (c Configuration, found bool, err error)
+	Configuration func(ctx context.Context, id mesh.ID, connection string) (c Configuration, found bool, err error)
 	// Propagation says how far a change has come, and waits for it as it is asked to. Its
 	// refusals are *mesh.Error. Nil: it is not served.
 	Propagation func(context.Context, PropagationQuery) (Propagation, error)
+	// Events asks the audit trails of all replicas, each from its token in from on, or all
+	// from the newest event on if from is nil. missing are those that did not answer. Nil:
+	// Audit is the only one.
+	Events func(ctx context.Context, q audit.Query, from map[string]string) (parts []audit.Part, missing []string, err error)
 	// CA is the certificate authority of workloads. Nil: its operations fail.
 	CA *ca.Service
-	// BundleStreams returns how many agents of a mesh are connected for its trust bundle,
-	// and how many of them have the present one. Nil: none are known.
-	BundleStreams func(m mesh.MeshID) (connected, current int)
+	// BundleStreams returns how many agents of a mesh are connected for its trust bundle to
+	// any replica. Nil: none are known.
+	BundleStreams func(ctx context.Context, m mesh.MeshID) BundleStreams
 	// Now is the clock that rates are measured with; nil for time.Now.
 	Now func() time.Time
 	// Logger gets one line at level debug for each request, and one at level error
@@ -81,9 +85,12 @@ func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
 		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
-		ca: cfg.CA, bundleStreams: cfg.BundleStreams, propagation: cfg.Propagation,
+		ca: cfg.CA, bundleStreams: cfg.BundleStreams, trails: cfg.Events, propagation: cfg.Propagation,
 		routes: newRouter(operations, v1.Operations), sts: newSTSRoutes(),
 		rates: newRates(cfg.Now, cfg.Store.Quotas),
+	}
+	if h.trails == nil {
+		h.trails = h.ownTrail
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -97,17 +104,18 @@ type handler struct {
 	verify   func(access.Request) (access.Caller, error)
 	events   *audit.Log
 	targets  []Target
-	proxies  func(account, region, mesh string) []ProxyStatus
-	problems func(account, region, mesh string) []Problem
+	proxies  func(ctx context.Context, l Look) Known[ProxyStatus]
+	problems func(ctx context.Context, l Look) Known[Problem]
+	trails   func(ctx context.Context, q audit.Query, from map[string]string) ([]audit.Part, []string, error)
 	log      *slog.Logger
 	routes   *router
 	sts      map[string]*route // the query API's, by their names
 	rates    *rates
 
-	configuration func(id mesh.ID, connection string) (Configuration, bool, error)
+	configuration func(ctx context.Context, id mesh.ID, connection string) (Configuration, bool, error)
 	propagation   func(context.Context, PropagationQuery) (Propagation, error)
 	ca            *ca.Service
-	bundleStreams func(m mesh.MeshID) (connected, current int)
+	bundleStreams func(ctx context.Context, m mesh.MeshID) BundleStreams
 }
 
 // exchange is one request on its way through the handler.

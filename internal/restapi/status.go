@@ -1,9 +1,45 @@
 package restapi
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 )
+
+// Look says what of a mesh is wanted of what replicas know.
+type Look struct {
+	Account, Region, Mesh string // Account owns the mesh
+	// Of is the account whose proxies count, "" for all.
+	Of string
+	// After is the key that the page begins behind, "" for the first.
+	After string
+	// Limit is how many are wanted at most.
+	Limit int
+}
+
+// Shows reports whether what concerns an ARN is wanted.
+func (l Look) Shows(arn string) bool { return l.Of == "" || accountOf(arn) == l.Of }
+
+// Known is a page of what all replicas know.
+type Known[T any] struct {
+	// Items are in the order of their keys, each once.
+	Items []T
+	// More says that there are others behind them.
+	More bool
+	// Missing are the replicas that did not answer.
+	Missing []string
+}
+
+// Key is the place of a proxy among all.
+func (p ProxyStatus) Key() string { return p.ARN + "\x00" + p.Connection }
+
+// Key is the place of a problem among all; equal problems have equal keys.
+func (p Problem) Key() string {
+	message := sha256.Sum256([]byte(p.Message)) // it may be too long for a token
+	return strings.Join([]string{p.ARN, p.Object, p.Field, hex.EncodeToString(message[:8])}, "\x00")
+}
 
 // ProxyStatus is what is known of one proxy that is connected.
 type ProxyStatus struct {
@@ -47,4 +83,12 @@ type Problem struct {
 	Object  string // what causes it, for example "virtualRouter/cart/route/all"
 	Field   string // in the object's spec, "" if there is no single one
 	Message string
+}
+
+// BundleStreams are the agents of a mesh that hold a stream for its trust bundle.
+type BundleStreams struct {
+	// Connected are all of them, Current those that have the present bundle.
+	Connected, Current int
+	// Missing are the replicas that did not answer.
+	Missing []string
 }

@@ -203,7 +203,7 @@ func (c ownCall) manages(ctx context.Context, action string) error {
 // the token of the next one. It begins behind the key that the page before ended with,
 // so that items may come and go between pages.
 func page[T any](c ownCall, items []T, key func(T) string, limit int, token string, scope ...string) (of []T, next string, err error) {
-	s := strings.Join(append([]string{c.x.route.name(), c.caller.Account, c.caller.Region}, scope...), "\x00")
+	s := c.listScope(scope...)
 	after, err := openToken(s, token)
 	if err != nil {
 		return nil, "", err
@@ -223,6 +223,11 @@ func page[T any](c ownCall, items []T, key func(T) string, limit int, token stri
 		next = sealToken(s, key(items[last-1]))
 	}
 	return items[first:last], next, nil
+}
+
+// listScope names the list that a page token belongs to.
+func (c ownCall) listScope(scope ...string) string {
+	return strings.Join(append([]string{c.x.route.name(), c.caller.Account, c.caller.Region}, scope...), "\x00")
 }
 
 // each turns the items of a page into what is answered; never into nil, which JSON would

@@ -22,15 +22,15 @@ func (c ownCall) doCertificates(ctx context.Context, in any) (out any, known boo
 	case *v1.DescribeAuthorityInput:
 		m := c.aimMesh(in.MeshName, "")
 		a, e := c.ca.Describe(ctx, c.caller.Caller, m)
-		out, err = v1.DescribeAuthorityOutput{Authority: c.newAuthority(a)}, e
+		out, err = v1.DescribeAuthorityOutput{Authority: c.newAuthority(ctx, a)}, e
 	case *v1.UpdateAuthorityInput:
 		m := c.aimMesh(in.MeshName, "")
 		a, e := c.ca.SetLeaf(ctx, c.caller.Caller, m, seconds(in.CertificateSeconds))
-		out, err = v1.UpdateAuthorityOutput{Authority: c.newAuthority(a)}, e
+		out, err = v1.UpdateAuthorityOutput{Authority: c.newAuthority(ctx, a)}, e
 	case *v1.ImportAuthorityInput:
 		m := c.aimMesh(in.MeshName, "")
 		a, e := c.ca.Import(ctx, c.caller.Caller, m, newRoot(in.Certificate, in.PrivateKey, in.Vault))
-		out, err = v1.ImportAuthorityOutput{Authority: c.newAuthority(a)}, e
+		out, err = v1.ImportAuthorityOutput{Authority: c.newAuthority(ctx, a)}, e
 	default:
 		return c.doRotation(ctx, in)
 	}
@@ -43,19 +43,19 @@ func (c ownCall) doRotation(ctx context.Context, in any) (out any, known bool, e
 	switch in := in.(type) {
 	case *v1.AddRootInput:
 		a, err = c.ca.AddRoot(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""), newRoot(in.Certificate, in.PrivateKey, in.Vault))
-		out = v1.AddRootOutput{Authority: c.newAuthority(a)}
+		out = v1.AddRootOutput{Authority: c.newAuthority(ctx, a)}
 	case *v1.SwitchRootInput:
 		a, err = c.ca.SwitchRoot(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""), in.Force)
-		out = v1.SwitchRootOutput{Authority: c.newAuthority(a)}
+		out = v1.SwitchRootOutput{Authority: c.newAuthority(ctx, a)}
 	case *v1.RetireRootInput:
 		a, err = c.ca.RetireRoot(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""), in.Force)
-		out = v1.RetireRootOutput{Authority: c.newAuthority(a)}
+		out = v1.RetireRootOutput{Authority: c.newAuthority(ctx, a)}
 	case *v1.CancelRotationInput:
 		a, err = c.ca.CancelRotation(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""))
-		out = v1.CancelRotationOutput{Authority: c.newAuthority(a)}
+		out = v1.CancelRotationOutput{Authority: c.newAuthority(ctx, a)}
 	case *v1.RotateIntermediateInput:
 		a, err = c.ca.RotateIntermediate(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""))
-		out = v1.RotateIntermediateOutput{Authority: c.newAuthority(a)}
+		out = v1.RotateIntermediateOutput{Authority: c.newAuthority(ctx, a)}
 	case *v1.RevokeCertificateInput:
 		var r ca.Revocation
 		r, err = c.ca.RevokeCertificate(ctx, c.caller.Caller, c.aimMesh(in.MeshName, ""), in.SerialNumber, in.Reason)
@@ -147,7 +147,7 @@ func newRoot(certificate, key string, vault *v1.VaultSigner) ca.Root {
 	return r
 }
 
-func (c ownCall) newAuthority(a ca.Authority) v1.Authority {
+func (c ownCall) newAuthority(ctx context.Context, a ca.Authority) v1.Authority {
 	out := v1.Authority{
 		MeshName: a.Mesh.Name, MeshOwner: a.Mesh.Account, TrustDomain: a.TrustDomain, CertificateSeconds: int(a.Leaf / time.Second),
 		Roots: each(a.Roots, func(r ca.RootState) v1.Root {
@@ -166,7 +166,8 @@ func (c ownCall) newAuthority(a ca.Authority) v1.Authority {
 		out.Rotation, out.RotationAt, out.NextStepAt = a.Step, v1.Time(a.StepAt), v1.Time(a.NextStepAt)
 	}
 	if c.bundleStreams != nil {
-		out.Agents, out.AgentsCurrent = c.bundleStreams(a.Mesh)
+		b := c.bundleStreams(ctx, a.Mesh)
+		out.Agents, out.AgentsCurrent, out.MissingReplicas = b.Connected, b.Current, b.Missing
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	contract "github.com/fairlead-mesh/fairlead/api"
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/replica"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 	v1 "github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 )
@@ -78,17 +80,17 @@ func knownProxies(cfg *restapi.Config) {
 	arn := func(account, name string) string {
 		return "arn:aws:appmesh:us-east-1:" + account + ":mesh/shop" + map[bool]string{true: "@" + testAccount}[account != testAccount] + "/virtualNode/" + name
 	}
-	cfg.Proxies = func(account, _, name string) []restapi.ProxyStatus {
-		if account != testAccount || name != "shop" {
-			return nil
+	cfg.Proxies = func(_ context.Context, l restapi.Look) restapi.Known[restapi.ProxyStatus] {
+		if l.Account != testAccount || l.Mesh != "shop" {
+			return restapi.Known[restapi.ProxyStatus]{Missing: []string{"10.0.0.9:9083"}}
 		}
-		return []restapi.ProxyStatus{
+		return cut(l, func(p restapi.ProxyStatus) string { return p.ARN }, []restapi.ProxyStatus{
 			{ARN: arn("000000000002", "till"), Connection: "c3", Peer: "10.0.0.3:3", Protocol: "sotw", ConnectedAt: since},
 			{ARN: arn(testAccount, "cart"), Connection: "c2", Peer: "10.0.0.2:2", Version: "1.40.0", Protocol: "delta", ConnectedAt: since, Rejected: "the listener cannot be bound", Caller: "arn:aws:iam::000000000001:user/proxy"},
 			{ARN: arn(testAccount, "cart"), Connection: "c1", Peer: "10.0.0.1:1", Version: "1.40.0", Protocol: "delta", ConnectedAt: since, InSync: true, Caller: "arn:aws:iam::000000000001:user/proxy"},
-		}
+		})
 	}
-	cfg.Configuration = func(id mesh.ID, connection string) (restapi.Configuration, bool, error) {
+	cfg.Configuration = func(_ context.Context, id mesh.ID, connection string) (restapi.Configuration, bool, error) {
 		if id.Name != "cart" || connection != "" && connection != "c1" {
 			return restapi.Configuration{}, false, nil
 		}
@@ -102,21 +104,21 @@ func knownProxies(cfg *restapi.Config) {
 	cfg.Propagation = func(_ context.Context, q restapi.PropagationQuery) (restapi.Propagation, error) {
 		return propagationOf(arn, since, q)
 	}
-	cfg.BundleStreams = func(m mesh.MeshID) (connected, current int) {
+	cfg.BundleStreams = func(_ context.Context, m mesh.MeshID) restapi.BundleStreams {
 		if m.Name != "shop" {
-			return 0, 0
+			return restapi.BundleStreams{}
 		}
-		return 3, 2
+		return restapi.BundleStreams{Connected: 3, Current: 2}
 	}
-	cfg.Problems = func(account, _, name string) []restapi.Problem {
-		if account != testAccount || name != "shop" {
-			return nil
+	cfg.Problems = func(_ context.Context, l restapi.Look) restapi.Known[restapi.Problem] {
+		if l.Account != testAccount || l.Mesh != "shop" {
+			return restapi.Known[restapi.Problem]{}
 		}
-		return []restapi.Problem{
+		return cut(l, func(p restapi.Problem) string { return p.ARN }, []restapi.Problem{
 			{ARN: arn("000000000002", "till"), Object: "virtualNode/till", Message: "the file is missing"},
 			{ARN: arn(testAccount, "cart"), Object: "virtualRouter/cart/route/all", Field: "httpRoute.match", Message: "the regular expression is not valid"},
 			{ARN: arn(testAccount, "cart"), Object: "virtualRouter/cart/route/all", Field: "httpRoute.match", Message: "the regular expression is not valid"},
-		}
+		})
 	}
 }
 
@@ -137,6 +139,13 @@ func propagationOf(arn func(account, name string) string, since time.Time, q res
 		},
 		Incomplete: []restapi.ReplicaFailure{{Replica: "10.0.0.7:9083", Reason: "it cannot be reached"}},
 	}, nil
+}
+
+// cut returns the page of what is known that is looked for.
+func cut[T interface{ Key() string }](l restapi.Look, arn func(T) string, all []T) restapi.Known[T] {
+	all = slices.DeleteFunc(all, func(item T) bool { return !l.Shows(arn(item)) })
+	items, more := replica.Merge([][]T{replica.Cut(all, T.Key, l.After, l.Limit)}, T.Key, l.Limit)
+	return restapi.Known[T]{Items: items, More: more}
 }
 
 // openAPICheck checks requests and answers against the OpenAPI document.

@@ -37,24 +37,50 @@ func (c ownCall) listEvents(ctx context.Context, in *v1.ListEventsInput) (any, e
 	if q.Limit == 0 {
 		q.Limit = defaultLimit
 	}
-	// The log's own token says where to go on; ours says of which search.
+	// Each log's own token says where to go on in it; ours says of which search.
 	scope := strings.Join([]string{
 		c.x.route.name(), c.caller.Account, in.AccountID, in.StartTime.String(), in.EndTime.String(), in.EventName, in.Resource, in.UserName, in.ErrorCode,
 	}, "\x00")
-	var err error
-	if q.Next, err = openToken(scope, in.NextToken); err != nil {
-		return nil, err
-	}
-	events, next, err := c.events.Query(ctx, q)
+	from, err := openTrails(scope, in.NextToken)
 	if err != nil {
 		return nil, err
 	}
-	out := v1.ListEventsOutput{Events: events}
+	parts, missing, err := c.trails(ctx, q, from)
+	if err != nil {
+		return nil, err
+	}
+	events, next := audit.Merge(parts, q.Limit)
+	out := v1.ListEventsOutput{Events: events, MissingReplicas: missing}
 	if events == nil {
 		out.Events = []json.RawMessage{}
 	}
-	if next != "" {
-		out.NextToken = sealToken(scope, next)
+	if len(next) > 0 {
+		token, err := json.Marshal(next)
+		if err != nil {
+			return nil, err
+		}
+		out.NextToken = sealToken(scope, string(token))
 	}
 	return out, nil
+}
+
+// openTrails returns where each log goes on; nil without a token.
+func openTrails(scope, token string) (map[string]string, error) {
+	text, err := openToken(scope, token)
+	if err != nil || token == "" {
+		return nil, err
+	}
+	from := map[string]string{}
+	if err := json.Unmarshal([]byte(text), &from); err != nil {
+		_, err = openToken(scope, "-") // one that an older server made
+		return nil, err
+	}
+	return from, nil
+}
+
+// ownTrail asks the only log that there is.
+func (h *handler) ownTrail(ctx context.Context, q audit.Query, from map[string]string) ([]audit.Part, []string, error) {
+	q.Next = from[""]
+	found, err := h.events.Find(ctx, q)
+	return []audit.Part{{From: q.Next, Found: found}}, nil, err
 }

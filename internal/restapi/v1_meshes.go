@@ -1,12 +1,8 @@
 package restapi
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -79,10 +75,29 @@ func (c ownCall) look(ctx context.Context, action string, m mesh.MeshID) error {
 	return err
 }
 
-// shows reports whether the caller is shown what is known of an ARN's proxies: the
-// mesh's owner is shown all of them, others their own.
-func (c ownCall) shows(m mesh.MeshID, arn string) bool {
-	return m.Account == c.caller.Account || accountOf(arn) == c.caller.Account
+// looking returns what the caller is shown of a mesh's proxies: the mesh's owner is shown
+// all of them, others their own.
+func (c ownCall) looking(m mesh.MeshID) Look {
+	l := Look{Account: m.Account, Region: m.Region, Mesh: m.Name}
+	if m.Account != c.caller.Account {
+		l.Of = c.caller.Account
+	}
+	return l
+}
+
+// knownPage asks for a page of what replicas know of a mesh, with the token of the next.
+func knownPage[T interface{ Key() string }](ctx context.Context, c ownCall, m mesh.MeshID, known func(context.Context, Look) Known[T], limit int, token string) (k Known[T], next string, err error) {
+	l, s := c.looking(m), c.listScope(m.Account, m.Name)
+	if l.After, err = openToken(s, token); err != nil || known == nil {
+		return k, "", err
+	}
+	if l.Limit = limit; limit == 0 {
+		l.Limit = defaultLimit
+	}
+	if k = known(ctx, l); k.More && len(k.Items) > 0 {
+		next = sealToken(s, k.Items[len(k.Items)-1].Key())
+	}
+	return k, next, nil
 }
 
 func (c ownCall) listProxies(ctx context.Context, in *v1.ListProxiesInput) (any, error) {
@@ -90,18 +105,11 @@ func (c ownCall) listProxies(ctx context.Context, in *v1.ListProxiesInput) (any,
 	if err := c.look(ctx, "ListProxies", m); err != nil {
 		return nil, err
 	}
-	var all []ProxyStatus
-	if c.proxies != nil {
-		all = slices.Clone(c.proxies(m.Account, m.Region, m.Name))
-	}
-	all = slices.DeleteFunc(all, func(p ProxyStatus) bool { return !c.shows(m, p.ARN) })
-	key := func(p ProxyStatus) string { return p.ARN + "\x00" + p.Connection }
-	slices.SortFunc(all, func(a, b ProxyStatus) int { return cmp.Compare(key(a), key(b)) })
-	list, next, err := page(c, all, key, in.Limit, in.NextToken, m.Account, m.Name)
+	k, next, err := knownPage(ctx, c, m, c.proxies, in.Limit, in.NextToken)
 	if err != nil {
 		return nil, err
 	}
-	return v1.ListProxiesOutput{NextToken: next, Proxies: each(list, func(p ProxyStatus) v1.Proxy {
+	return v1.ListProxiesOutput{NextToken: next, MissingReplicas: k.Missing, Proxies: each(k.Items, func(p ProxyStatus) v1.Proxy {
 		return v1.Proxy{
 			ARN: p.ARN, ConnectionID: p.Connection, Address: p.Peer, EnvoyVersion: p.Version, Protocol: p.Protocol,
 			ConnectedAt: v1.Time(p.ConnectedAt), InSync: p.InSync, Rejected: p.Rejected, Caller: p.Caller,
@@ -114,21 +122,11 @@ func (c ownCall) listProblems(ctx context.Context, in *v1.ListProblemsInput) (an
 	if err := c.look(ctx, "ListProblems", m); err != nil {
 		return nil, err
 	}
-	var all []Problem
-	if c.problems != nil {
-		all = slices.Clone(c.problems(m.Account, m.Region, m.Name))
-	}
-	all = slices.DeleteFunc(all, func(p Problem) bool { return !c.shows(m, p.ARN) })
-	key := func(p Problem) string {
-		message := sha256.Sum256([]byte(p.Message)) // it may be too long for a token
-		return strings.Join([]string{p.ARN, p.Object, p.Field, hex.EncodeToString(message[:8])}, "\x00")
-	}
-	slices.SortFunc(all, func(a, b Problem) int { return cmp.Compare(key(a), key(b)) })
-	list, next, err := page(c, slices.Compact(all), key, in.Limit, in.NextToken, m.Account, m.Name)
+	k, next, err := knownPage(ctx, c, m, c.problems, in.Limit, in.NextToken)
 	if err != nil {
 		return nil, err
 	}
-	return v1.ListProblemsOutput{NextToken: next, Problems: each(list, newProblem)}, nil
+	return v1.ListProblemsOutput{NextToken: next, MissingReplicas: k.Missing, Problems: each(k.Items, newProblem)}, nil
 }
 
 func (c ownCall) describeConfiguration(ctx context.Context, in *v1.DescribeConfigurationInput) (any, error) {
@@ -143,11 +141,11 @@ func (c ownCall) describeConfiguration(ctx context.Context, in *v1.DescribeConfi
 	if c.configuration == nil {
 		return nil, notProxied(id, in.ConnectionID)
 	}
-	known, found, err := c.configuration(id, in.ConnectionID)
+	known, found, err := c.configuration(ctx, id, in.ConnectionID)
 	if err != nil {
 		return nil, err
 	}
-	if !found || !c.shows(m, known.ARN) {
+	if !found || !c.looking(m).Shows(known.ARN) {
 		return nil, notProxied(id, in.ConnectionID)
 	}
 	return v1.DescribeConfigurationOutput{Configuration: v1.Configuration{

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -24,29 +25,20 @@ func (s *Server) restAPI() http.Handler {
 			Prefix: registry.TargetPrefix, Service: registry.SigningName, Source: audit.CloudMap,
 			ReadOnly: registry.ReadOnly, Call: s.registry.Call, Refusal: registry.Refusal,
 		}},
-		Proxies: func(account, region, mesh string) []restapi.ProxyStatus {
-			known := s.xds.Proxies(account, region, mesh)
-			out := make([]restapi.ProxyStatus, len(known))
-			for i, p := range known {
-				out[i] = restapi.ProxyStatus(p)
-			}
-			return out
+		Proxies: func(ctx context.Context, l restapi.Look) restapi.Known[restapi.ProxyStatus] {
+			return known(ctx, s, askProxies, s.ownProxies, l)
 		},
-		Problems: func(account, region, mesh string) []restapi.Problem {
-			known := s.xds.Problems(account, region, mesh)
-			out := make([]restapi.Problem, len(known))
-			for i, p := range known {
-				out[i] = restapi.Problem(p)
-			}
-			return out
+		Problems: func(ctx context.Context, l restapi.Look) restapi.Known[restapi.Problem] {
+			return known(ctx, s, askProblems, s.ownProblems, l)
 		},
-		Configuration: s.configuration, Propagation: s.propagation,
-		CA: s.ca, BundleStreams: s.xds.BundleStreams,
+		Configuration: s.configuration, Events: s.events, Propagation: s.propagation,
+		CA: s.ca, BundleStreams: s.bundles,
 	})
 }
 
-// configuration returns what proxies are sent, with Envoy's messages as JSON.
-func (s *Server) configuration(id mesh.ID, connection string) (restapi.Configuration, bool, error) {
+// ownConfiguration returns what the proxies are sent that this replica knows, with Envoy's
+// messages as JSON.
+func (s *Server) ownConfiguration(id mesh.ID, connection string) (restapi.Configuration, bool, error) {
 	known, found := s.xds.Configuration(id, connection)
 	if !found {
 		return restapi.Configuration{}, false, nil

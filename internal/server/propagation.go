@@ -2,10 +2,26 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
 )
+
+// askPropagation asks the other replicas how far a change has come with them, for as long as
+// ctx lasts.
+func (s *Server) askPropagation(ctx context.Context, question string, in any) []xds.Answer {
+	var wait time.Duration
+	if end, ok := ctx.Deadline(); ok {
+		wait = time.Until(end)
+	}
+	answers := s.replica.AskPatiently(ctx, question, in, wait)
+	out := make([]xds.Answer, len(answers))
+	for i, a := range answers {
+		out[i] = xds.Answer(a)
+	}
+	return out
+}
 
 // propagation says how far a change has come, in the API's types.
 func (s *Server) propagation(ctx context.Context, q restapi.PropagationQuery) (restapi.Propagation, error) {

@@ -37,7 +37,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(s.live.Run(running)) })
 	g.Go(func() error { return ended(s.registry.Run(running)) })
 	g.Go(func() error { return ended(s.cloudMap.Run(running)) })
-	g.Go(func() error { return ended(s.ca.Run(running)) })
+	// Another replica goes on with what only one does as soon as this one begins to end.
+	g.Go(func() error { return ended(s.replica.Run(streams)) })
+	g.Go(func() error { return ended(s.crowd.run(streams)) })
 	g.Go(func() error { return ended(s.xds.Run(streams)) })
 	for _, w := range s.tlsFiles {
 		g.Go(func() error { return ended(w.Run(running)) })

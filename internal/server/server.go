@@ -24,6 +24,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/registry"
 	"github.com/fairlead-mesh/fairlead/internal/registry/cloudmap"
+	"github.com/fairlead-mesh/fairlead/internal/replica"
 	"github.com/fairlead-mesh/fairlead/internal/server/tlsfiles"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 	"github.com/fairlead-mesh/fairlead/internal/xds"
@@ -55,6 +56,15 @@ type Config struct {
 	APIListen, XDSListen, OpsListen string
 	// APITLS, XDSTLS and OpsTLS are the files that TLS is served with; zero for none.
 	APITLS, XDSTLS, OpsTLS TLSFiles
+	// PeerListen is where the other replicas over an external etcd ask this one, host:port;
+	// "": it cannot be asked. TLS is spoken there always, and needs no files. PeerAdvertise
+	// is how the others reach it, a host or host:port; "": it is found out.
+	PeerListen, PeerAdvertise string
+	// ReplicaLease is how long the others wait before they take a silent replica for gone:
+	// whole seconds, 0 for 10 s.
+	ReplicaLease time.Duration
+	// Version is the program's, for the other replicas.
+	Version string
 	// APIConnections, XDSConnections and OpsConnections bound how many connections are
 	// open at once; more wait in the system's queue. 0 stands for 10,000, 20,000 and 250.
 	APIConnections, XDSConnections, OpsConnections int
@@ -169,9 +179,13 @@ type Server struct {
 	cloudMap *cloudmap.Poller
 	live     *live.Live
 	xds      *xds.Server
+	replica  *replica.Service
+	wanted   *wanted
+	crowd    *crowd
 	metrics  *prometheus.Registry
 
 	api, grpc, ops *listener
+	peers          *listener // nil: other replicas cannot ask
 	tlsFiles       []*tlsfiles.Watcher
 
 	// draining is set once the server has begun to end.
@@ -200,6 +214,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
+	if err := s.listenPeers(); err != nil {
+		return err
+	}
 	var err error
 	if s.store, err = store.Open(ctx, s.cfg.Store); err != nil {
 		return err // says that it is the store's
@@ -225,7 +242,7 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("making the first account: %w", err)
 	}
 	s.registry, err = registry.Open(ctx, registry.Config{
-		Store: s.store, Imports: s.cfg.CloudMap.has, Metrics: s.metrics, Logger: s.cfg.Log,
+		Store: s.store, Imports: s.cfg.CloudMap.has, Leads: func() bool { return s.replica.Leading() }, Metrics: s.metrics, Logger: s.cfg.Log,
 	})
 	if err != nil {
 		return err // says that it is the registry's
@@ -246,18 +263,22 @@ func (s *Server) open(ctx context.Context) error {
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge, Spread: s.cfg.Timeouts.Drain,
 		Audit: s.audit, Quotas: s.store.Quotas,
 		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,
+		Ask:       s.askPropagation,
+		Elsewhere: func(c xds.Crowd, limit int) int { return s.crowd.elsewhere(c, limit) },
 	})
-	return nil
+	return s.openReplica()
 }
 
 // Addrs are the addresses that a server listens on, host:port.
 type Addrs struct {
 	API, XDS, Ops string
+	// Peer is where the other replicas are told to ask, "" for nowhere.
+	Peer string
 }
 
 // Addrs returns where the server listens.
 func (s *Server) Addrs() Addrs {
-	return Addrs{API: s.api.Addr().String(), XDS: s.grpc.Addr().String(), Ops: s.ops.Addr().String()}
+	return Addrs{API: s.api.Addr().String(), XDS: s.grpc.Addr().String(), Ops: s.ops.Addr().String(), Peer: s.replica.Self().Address}
 }
 
 // Registry returns the server's registry of instances.
@@ -266,14 +287,21 @@ func (s *Server) Registry() *registry.Registry { return s.registry }
 // Store returns the server's store, for what a test does beside the API.
 func (s *Server) Store() *store.Store { return s.store }
 
-// openCloudMap prepares the poller of AWS Cloud Map. It asks for the services that the
-// proxies of this replica need, and keeps the answers in the registry, so that they
+// openCloudMap prepares the poller of AWS Cloud Map. It asks for the services that
+// proxies need, those of other replicas too while this one leads, and keeps the answers in the registry, so that they
 // outlast a restart while AWS is away.
 func (s *Server) openCloudMap() (err error) {
+	s.wanted = &wanted{
+		own: s.live.Wanted, replica: func() *replica.Service { return s.replica },
+		asked: map[string]time.Time{}, others: map[string]answered{},
+	}
+	for _, source := range s.cfg.CloudMap.Sources {
+		s.wanted.accounts = append(s.wanted.accounts, source.Account)
+	}
 	s.cloudMap, err = cloudmap.New(cloudmap.Config{
-		Sources: s.cfg.CloudMap.Sources, Endpoint: s.cfg.CloudMap.Endpoint, Self: s.Addrs().API,
+		Sources: s.cfg.CloudMap.Sources, Endpoint: s.cfg.CloudMap.Endpoint, Self: s.api.Addr().String(),
 		Interval: s.cfg.CloudMap.Interval, Rate: s.cfg.CloudMap.Rate,
-		Wanted: s.live.Wanted, Known: s.registry.Imported,
+		Wanted: s.wanted.services, Known: s.registry.Imported,
 		Import: func(ctx context.Context, k mesh.InstancesKey, all []mesh.Instance) error {
 			return s.registry.Import(ctx, k.Account, k.Region, k.Namespace, k.Service, all)
 		},
@@ -299,7 +327,7 @@ func (s *Server) instances() live.Registry {
 // Close closes what Open opened. Run does it by itself.
 func (s *Server) Close() error {
 	var errs []error
-	for _, l := range []*listener{s.api, s.grpc, s.ops} {
+	for _, l := range []*listener{s.api, s.grpc, s.ops, s.peers} {
 		if l != nil {
 			errs = append(errs, l.close())
 		}

@@ -62,13 +62,15 @@ type Store struct {
 	log    *slog.Logger
 	client *clientv3.Client
 	// kv is the client below clientv3's, for transactions.
-	kv      pb.KVClient
-	etcd    *embed.Etcd // nil with an external cluster
-	lock    *os.File    // of the data directory, nil with an external cluster
-	seal    cipher.AEAD
-	sealID  sealID
-	timeout time.Duration
-	now     func() time.Time
+	kv     pb.KVClient
+	etcd   *embed.Etcd // nil with an external cluster
+	lock   *os.File    // of the data directory, nil with an external cluster
+	seal   cipher.AEAD
+	sealID sealID
+	// sealRoot is what other keys are derived from: made of the seal key, and not it.
+	sealRoot []byte
+	timeout  time.Duration
+	now      func() time.Time
 
 	quotas   mesh.Quotas // of accounts without values of their own
 	settings settings

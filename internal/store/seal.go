@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -110,6 +111,9 @@ func (s *Store) useSealKey(key []byte) error {
 	}
 	sum := sha256.Sum256(append([]byte("fairlead seal key\x00"), key...))
 	s.sealID = sealID(sum[:len(s.sealID)])
+	if s.sealRoot, err = hkdf.Extract(sha256.New, key, nil); err != nil {
+		return fmt.Errorf("using the seal key: %w", err)
+	}
 	return nil
 }
 

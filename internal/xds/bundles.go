@@ -137,10 +137,11 @@ func (s *Server) openBundle(ctx context.Context, method string, one *session, re
 // it may have proxies.
 func (s *Server) enterBundle(b *bundleStream) error {
 	quota, limit := s.limit(b.one.key.id)
+	elsewhere := s.elsewhere(b.one, limit)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.bundleCounts[b.one.counted()]
-	if limit >= 0 && n >= limit {
+	if limit >= 0 && n+elsewhere >= limit {
 		return refuse(codes.ResourceExhausted, mesh.ErrLimitExceeded, "%s of mesh %s has as many agents connected as it may have proxies: quota %s (%s) is %d",
 			b.one.key.id.Key, b.one.key.id.Mesh.Name, quota, quota.Title(), limit)
 	}

@@ -59,10 +59,11 @@ func (s *Server) leave(one *session) {
 // that are open stay when the quota is lowered: no running mesh loses its proxies by it.
 func (s *Server) count(one *session) error {
 	quota, limit := s.limit(one.key.id)
+	elsewhere := s.elsewhere(one, limit)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if one.shared {
-		if limit >= 0 && s.counts[one.counted()] >= limit {
+		if limit >= 0 && s.counts[one.counted()]+elsewhere >= limit {
 			return refuse(codes.ResourceExhausted, mesh.ErrLimitExceeded,
 				"%s of mesh %s has as many proxies connected as account %s allows: quota %s (%s) is %d",
 				one.key.id.Key, one.key.id.Mesh.Name, one.key.id.Mesh.Account, quota, quota.Title(), limit)

@@ -47,6 +47,10 @@ type Config struct {
 	// Quotas returns an account's quotas; nil for none. How many proxies a virtual node
 	// or gateway may have is its mesh owner's.
 	Quotas func(account string) mesh.Quotas
+	// Elsewhere returns how many streams other replicas have of what c counts, as far as it
+	// decides whether one more is allowed; nil: there are no others. It is called when a
+	// stream opens, and waits for a short time only.
+	Elsewhere func(c Crowd, limit int) int
 	// Shared reports whether proxies of an account may be in a mesh now; nil lets the
 	// owner's alone. It is asked often and must not wait.
 	Shared func(m mesh.MeshID, account string) bool

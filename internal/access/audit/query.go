@@ -68,8 +68,24 @@ type place struct {
 // a token that does not fit, and with ErrTooManyRequests to an account that asks too
 // many questions at once.
 func (l *Log) Query(ctx context.Context, q Query) (events []json.RawMessage, next string, err error) {
+	f, err := l.Find(ctx, q)
+	return f.Events, f.Next, err
+}
+
+// Found is what one log answers.
+type Found struct {
+	// Events are the newest first, and Tokens those for what is behind each of them.
+	Events []json.RawMessage `json:"events,omitempty"`
+	Tokens []string          `json:"tokens,omitempty"`
+	// Next is the token for what is behind all that was read; "" when there is nothing.
+	Next string `json:"next,omitempty"`
+}
+
+// Find is Query for who merges several logs: it says for each event where to go on behind
+// it.
+func (l *Log) Find(ctx context.Context, q Query) (Found, error) {
 	if l == nil || q.Account == "" && !q.All {
-		return nil, "", nil
+		return Found{}, nil
 	}
 	if q.Limit <= 0 || q.Limit > mostEvents {
 		q.Limit = mostEvents
@@ -77,7 +93,7 @@ func (l *Log) Query(ctx context.Context, q Query) (events []json.RawMessage, nex
 	m := newMatcher(q)
 	from, begun, err := parseToken(q)
 	if err != nil {
-		return nil, "", err
+		return Found{}, err
 	}
 	asker := q.Account
 	if q.All {
@@ -85,17 +101,21 @@ func (l *Log) Query(ctx context.Context, q Query) (events []json.RawMessage, nex
 	}
 	done, err := l.turns.take(ctx, asker)
 	if err != nil {
-		return nil, "", err
+		return Found{}, err
 	}
 	defer done()
 	s := &scan{log: l, match: m, limit: q.Limit, until: time.Now().Add(mostTime), budget: mostRead}
 	if err := s.run(ctx, from, begun); err != nil {
-		return nil, "", err
+		return Found{}, err
 	}
-	if s.end {
-		return s.events, "", nil
+	f := Found{Events: s.events, Tokens: make([]string, len(s.behind))}
+	for i, at := range s.behind {
+		f.Tokens[i] = at.token(q)
 	}
-	return s.events, s.at.token(q), nil
+	if !s.end {
+		f.Next = s.at.token(q)
+	}
+	return f, nil
 }
 
 // scan is one call's way through the files.
@@ -107,6 +127,7 @@ type scan struct {
 	budget int64
 
 	events []json.RawMessage
+	behind []place // of each event, what is to be read next
 	bytes  int
 	at     place // behind what is still to be read
 	end    bool  // there is nothing more
@@ -210,6 +231,7 @@ func (s *scan) file(ctx context.Context, file io.ReaderAt, size int64) error {
 				return errFull // and this line is the next one's
 			}
 			s.events, s.bytes = append(s.events, out), s.bytes+len(out)
+			s.behind = append(s.behind, place{s.at.seq, start})
 		}
 		s.at.off = start
 		if len(s.events) == s.limit {

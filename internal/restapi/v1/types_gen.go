@@ -163,8 +163,7 @@ type AssumeRoleWithWebIdentityOutput struct {
 
 // Authority: The certificate authority of a mesh.
 type Authority struct {
-	// Agents of the mesh that hold a stream for the trust bundle with the server that
-	// answers.
+	// Agents of the mesh that hold a stream for the trust bundle.
 	Agents int `json:"agents"`
 	// Those of them that have the present bundle.
 	AgentsCurrent int `json:"agentsCurrent"`
@@ -180,6 +179,9 @@ type Authority struct {
 	MeshName string `json:"meshName"`
 	// The twelve digits of an account.
 	MeshOwner string `json:"meshOwner"`
+	// Servers that should have been asked too and did not answer: what they alone know is not
+	// in the answer. Absent if there are none.
+	MissingReplicas []string `json:"missingReplicas,omitzero"`
 	// From when on the next step needs no force.
 	NextStepAt Time `json:"nextStepAt,omitzero"`
 	// Those in force, which the mesh trusts: one, or two while the root is being replaced.
@@ -776,6 +778,9 @@ type ListEventsInput struct {
 type ListEventsOutput struct {
 	// Entries of the audit log, in the shape of CloudTrail's.
 	Events []json.RawMessage `json:"events"`
+	// Servers that should have been asked too and did not answer: what they alone know is not
+	// in the answer. Absent if there are none.
+	MissingReplicas []string `json:"missingReplicas,omitzero"`
 	// Present if there are more.
 	NextToken string `json:"nextToken,omitzero"`
 }
@@ -809,6 +814,9 @@ type ListProblemsInput struct {
 
 // ListProblemsOutput is the answer of ListProblems.
 type ListProblemsOutput struct {
+	// Servers that should have been asked too and did not answer: what they alone know is not
+	// in the answer. Absent if there are none.
+	MissingReplicas []string `json:"missingReplicas,omitzero"`
 	// Present if there are more.
 	NextToken string    `json:"nextToken,omitzero"`
 	Problems  []Problem `json:"problems"`
@@ -828,6 +836,9 @@ type ListProxiesInput struct {
 
 // ListProxiesOutput is the answer of ListProxies.
 type ListProxiesOutput struct {
+	// Servers that should have been asked too and did not answer: what they alone know is not
+	// in the answer. Absent if there are none.
+	MissingReplicas []string `json:"missingReplicas,omitzero"`
 	// Present if there are more.
 	NextToken string  `json:"nextToken,omitzero"`
 	Proxies   []Proxy `json:"proxies"`
