@@ -130,7 +130,7 @@ func (n *creation) instead(ctx context.Context, conditions []condition, before *
 // createdBefore returns the object that has the name already if this is a retry of the
 // request that created it; else it refuses.
 func (n *creation) createdBefore(kv *mvccpb.KeyValue) (*mesh.Object, error) {
-	doc, err := parseDocument(kv.Value)
+	doc, err := n.s.parseDocument(kv.Value)
 	if err != nil {
 		return nil, err
 	}
