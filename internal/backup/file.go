@@ -105,3 +105,16 @@ func family(key string) string {
 	}
 	return parts[1]
 }
+
+// Describe says in one line what a backup holds, for people.
+func Describe(h Header, t Totals) string {
+	of := "all accounts"
+	if h.Account != "" {
+		of = "account " + h.Account
+	}
+	secrets := "secrets are sealed under key " + h.SealKeyID + ", which is not in it"
+	if h.SealKey != "" {
+		secrets = "the key that its secrets are sealed under is in it: keep it secret"
+	}
+	return fmt.Sprintf("backup of %s at revision %d: %d keys, %d of them objects; %s", of, h.Revision, t.Entries, t.Families["object"], secrets)
+}
