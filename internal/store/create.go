@@ -89,6 +89,9 @@ func (n *creation) attempt(ctx context.Context) (*mesh.Object, error) {
 }
 
 func (n *creation) write(ctx context.Context, conditions []condition) (int64, error) {
+	if err := n.s.room(); err != nil {
+		return 0, err
+	}
 	id := n.o.ID
 	n.doc.Slot = &n.slot.number
 	ops := make([]*pb.RequestOp, 0, 2+len(n.refs))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,8 +69,10 @@ func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(s.log))
 	// History serves watches that fell behind; feeds that fell further list again.
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, "10m"
-	e.QuotaBackendBytes = 8 << 30
-	e.BootstrapDefragThresholdMegabytes = 512
+	e.QuotaBackendBytes = cmp.Or(cfg.MaxBytes, defaultQuota)
+	if !cfg.NoDefragment {
+		e.BootstrapDefragThresholdMegabytes = 512 // nobody is kept waiting who was served
+	}
 	if cfg.Unsafe {
 		e.TickMs, e.ElectionMs = 10, 100
 		e.UnsafeNoFsync = true

@@ -27,6 +27,8 @@ type times struct {
 	raiseAfter time.Duration
 	// look is how often the size of etcd is looked at.
 	look time.Duration
+	// relieve is how often history is dropped while etcd is filling up.
+	relieve time.Duration
 	// migrateRate is how many documents a second are brought to a new format.
 	migrateRate float64
 }
@@ -37,7 +39,7 @@ const memberLife = 20 * time.Second
 func (t times) withDefaults() times {
 	return times{
 		memberLife: cmp.Or(t.memberLife, memberLife), raiseAfter: cmp.Or(t.raiseAfter, time.Hour),
-		look: cmp.Or(t.look, 15*time.Second), migrateRate: cmp.Or(t.migrateRate, 200),
+		look: cmp.Or(t.look, 15*time.Second), relieve: cmp.Or(t.relieve, 10*time.Minute), migrateRate: cmp.Or(t.migrateRate, 200),
 	}
 }
 
@@ -79,6 +81,7 @@ func (s *Store) startMember(ctx context.Context) error {
 		return err
 	}
 	s.background.Go(s.tend)
+	s.background.Go(s.watchSize)
 	if s.formats.newest > firstFormat {
 		s.background.Go(s.migrate)
 	}

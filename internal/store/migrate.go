@@ -193,3 +193,13 @@ func (s *Store) migrateOne(ctx context.Context, l *written, kv *mvccpb.KeyValue)
 	}
 	return didRewrite, nil
 }
+
+// Migration returns how many documents this process has looked at, rewritten and could not
+// read while it brought them to a new format, and how many there are. All are 0 if it did
+// not.
+func (s *Store) Migration() (seen, rewritten, failed, total int64) {
+	return s.moved.seen.Load(), s.moved.rewritten.Load(), s.moved.failed.Load(), s.moved.total.Load()
+}
+
+// DocumentFormat returns the format that documents are written in.
+func (s *Store) DocumentFormat() int { return s.level.Load().writes }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/cipher"
 	"crypto/tls"
@@ -50,6 +51,11 @@ type Config struct {
 	// Quotas are those of accounts without values of their own. The zero value is
 	// mesh.DefaultQuotas().
 	Quotas mesh.Quotas
+	// MaxBytes is how large an embedded etcd's file may grow; 0 for 8 GiB. Nothing new is
+	// taken from nine tenths of it on.
+	MaxBytes int64
+	// NoDefragment leaves an embedded etcd's file as large as it was once.
+	NoDefragment bool
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -81,7 +87,10 @@ type Store struct {
 	level   atomic.Pointer[written] // the format that documents are written in
 	member  membership
 	moved   migrationProgress
-	times   times
+	sizing  sizing
+	// keepFile says that etcd's file is never defragmented by itself.
+	keepFile bool
+	times    times
 
 	quotas   mesh.Quotas // of accounts without values of their own
 	settings settings
@@ -122,6 +131,7 @@ func newRaw(cfg Config) *Store {
 		s.formats = knownFormats()
 	}
 	s.level.Store(&written{writes: firstFormat})
+	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
