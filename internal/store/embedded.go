@@ -73,6 +73,9 @@ func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	if !cfg.NoDefragment {
 		e.BootstrapDefragThresholdMegabytes = 512 // nobody is kept waiting who was served
 	}
+	// The only member always wins its election, and a start waits for it: as long as
+	// these say, for nobody.
+	e.TickMs, e.ElectionMs = 50, 250
 	if cfg.Unsafe {
 		e.TickMs, e.ElectionMs = 10, 100
 		e.UnsafeNoFsync = true
