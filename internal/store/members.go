@@ -49,9 +49,8 @@ func (t times) withDefaults() times {
 type membership struct {
 	id string
 
-	mu     sync.Mutex
-	lease  int64 // 0 while there is none
-	closed bool
+	mu    sync.Mutex
+	lease int64 // 0 while there is none
 }
 
 // memberDocument is what is stored of a member.

@@ -16,7 +16,7 @@ func openSmall(t testing.TB, mib int64, cfg Config) *Store {
 	t.Helper()
 	cfg.DataDir, cfg.Unsafe, cfg.MaxBytes = t.TempDir(), true, mib<<20
 	if cfg.times.look == 0 {
-		cfg.times.look, cfg.times.relieve = 5*time.Millisecond, 5*time.Millisecond
+		cfg.times.look, cfg.times.relieve = 100*time.Millisecond, 100*time.Millisecond
 	}
 	s, err := Open(t.Context(), cfg)
 	if err != nil {
