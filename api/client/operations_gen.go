@@ -1020,6 +1020,45 @@ func (c *Client) AllUsers(ctx context.Context, in *ListUsersInput) iter.Seq2[Use
 	})
 }
 
+// ReadBackup: Reads all that is stored, or what is stored of one account, a page at a
+// time and as it was at one moment: the server's part of "fairlead backup". Secrets in it
+// are sealed. Only callers of the management account may. Needs "fairlead:ReadBackup". A
+// refusal is an *Error.
+func (c *Client) ReadBackup(ctx context.Context, in *ReadBackupInput) (*ReadBackupOutput, error) {
+	if in == nil {
+		in = new(ReadBackupInput)
+	}
+	r := call{operation: "ReadBackup", method: "GET", repeatable: true}
+	r.literal("/v1/backup")
+	r.queryString("accountId", in.AccountID)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ReadBackupOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllEntries goes through the pages of ReadBackup from where in begins, which is not
+// changed. It ends with the first error.
+func (c *Client) AllEntries(ctx context.Context, in *ReadBackupInput) iter.Seq2[BackupEntry, error] {
+	var next ReadBackupInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]BackupEntry, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ReadBackup(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Entries, out.NextToken, nil
+	})
+}
+
 // ResetQuota: Gives an account's quota the value again that accounts have for which none
 // was set. Only callers of the management account may. Needs "fairlead:UpdateQuota". A
 // refusal is an *Error.

@@ -208,6 +208,20 @@ type AwsProvider struct {
 	Regions []string `json:"regions,omitzero"`
 }
 
+// BackupEntry:
+type BackupEntry struct {
+	// The value, if it is not.
+	Base64 string `json:"base64,omitzero"`
+	// The key in the store.
+	Key string `json:"key"`
+	// The id of the lease that the key goes with.
+	Lease string `json:"lease,omitzero"`
+	// How long that lease was granted for.
+	LeaseSeconds int `json:"leaseSeconds,omitzero"`
+	// The value, if it is text.
+	Text string `json:"text,omitzero"`
+}
+
 // CancelRotationInput is what CancelRotation is asked with.
 type CancelRotationInput struct {
 	// The name of a mesh.
@@ -1032,6 +1046,27 @@ type Quota struct {
 	Title string `json:"title"`
 	// The value of a quota.
 	Value int `json:"value"`
+}
+
+// ReadBackupInput is what ReadBackup is asked with.
+type ReadBackupInput struct {
+	// All accounts if absent.
+	AccountID string `json:"-"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"-"`
+}
+
+// ReadBackupOutput is the answer of ReadBackup.
+type ReadBackupOutput struct {
+	Entries []BackupEntry `json:"entries"`
+	// Present if there are more.
+	NextToken string `json:"nextToken,omitzero"`
+	// The store's revision that was read at, a decimal number: the same for all pages.
+	Revision string `json:"revision"`
+	// The fingerprint of the key that secrets are sealed under.
+	SealKeyID string `json:"sealKeyId"`
+	// The newest format that documents in the store may have.
+	StoreFormat int `json:"storeFormat"`
 }
 
 // ReplicaFailure: A replica of the control plane that did not answer.

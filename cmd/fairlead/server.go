@@ -27,13 +27,15 @@ type serverFlags struct {
 	auditSize byteSize
 	cloudMap  cloudMapFlags
 	quotaSet  string
+	storeMax  byteSize
+	noDefrag  bool
 	cfg       server.Config
 }
 
 func newServer() *cobra.Command { return new(serverFlags).command() }
 
 func (f *serverFlags) command() *cobra.Command {
-	f.auditSize = 100e6
+	f.auditSize, f.storeMax = 100e6, 8<<30
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run the control plane",
@@ -59,6 +61,8 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.StringVar(&f.cfg.IdentityAudience, "identity-audience", "", "name of this server, which AWS roles sign for when they prove who they are")
 	fl.StringVar(&f.cfg.TrustDomain, "trust-domain", server.DefaultTrustDomain, "host part of the names in workloads' certificates, spiffe://TRUST_DOMAIN/…")
 	fl.StringSliceVar(&f.cfg.VaultAddresses, "vault-address", nil, "URL of a HashiCorp Vault that may hold the authorities of meshes; may be given more than once")
+	fl.Var(&f.storeMax, "store-quota", "size that the file of the embedded store may have; nothing new is taken from nine tenths of it on")
+	fl.BoolVar(&f.noDefrag, "no-defragment", false, "leave the file of the embedded store as large as it was once")
 	fl.StringVar(&f.quotaSet, "quota-set", "default", "quotas of accounts without values of their own: default, app-mesh")
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
@@ -94,6 +98,10 @@ func (f *serverFlags) run(cmd *cobra.Command) error {
 	return s.Run(cmd.Context())
 }
 
+// minStore and maxStore bound --store-quota: etcd's file begins with some MiB, and all of
+// it is in the page cache or read from the disk.
+const minStore, maxStore = 64 << 20, 100 << 30
+
 // audienceForm is the form of a server's name for AWS's signatures: it is a header's value.
 var audienceForm = regexp.MustCompile(`^[A-Za-z0-9._:/-]{0,255}$`)
 
@@ -103,7 +111,10 @@ func (f *serverFlags) fill() error {
 	if f.cfg.Store, err = f.store.config(); err != nil {
 		return err
 	}
+	f.cfg.Store.MaxBytes, f.cfg.Store.NoDefragment = int64(f.storeMax), f.noDefrag
 	switch {
+	case f.storeMax < minStore || f.storeMax > maxStore:
+		return fmt.Errorf("--store-quota %s is not allowed: 64MiB to 100GiB", f.storeMax.String())
 	case !mesh.ValidAccount(f.cfg.AccountID):
 		return fmt.Errorf("--account-id %q is not allowed: twelve digits", f.cfg.AccountID)
 	case len(f.cfg.Regions) == 0 || slices.Contains(f.cfg.Regions, ""):

@@ -26,8 +26,13 @@ type storeFlags struct {
 }
 
 func (f *storeFlags) register(fl *pflag.FlagSet) {
-	fl.StringVar(&f.dataDir, "data-dir", "", "directory of the embedded store and of the first credentials")
+	f.registerPlace(fl)
 	fl.StringVar(&f.credentials, "credentials-file", "", "file that a new administrator's access key is written to (default DATA_DIR/credentials)")
+}
+
+// registerPlace adds the flags that say where the store is, and how it is logged about.
+func (f *storeFlags) registerPlace(fl *pflag.FlagSet) {
+	fl.StringVar(&f.dataDir, "data-dir", "", "directory of the embedded store and of the first credentials")
 	fl.StringVar(&f.sealKey, "seal-key", "", "file with the key that secrets are sealed with (default DATA_DIR/seal.key)")
 	fl.StringSliceVar(&f.etcdEndpoints, "etcd-endpoints", nil, "an external etcd instead of the embedded store: host:port or URLs")
 	fl.StringVar(&f.etcdCA, "etcd-ca-cert", "", "certificate authority of the external etcd, a PEM file")

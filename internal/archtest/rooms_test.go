@@ -60,9 +60,11 @@ var rooms = map[string]room{
 	"internal/envoybin":        {},
 	"internal/netns":           {modules: []string{xsys}},
 	"internal/lazy":            {not: impure},
-	"internal/store":           {rooms: []string{"internal/mesh"}, modules: anything},
-	"internal/live":            {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/access":          {rooms: []string{"internal/access/federation", "internal/mesh", "internal/store"}, modules: anything},
+	// The form of backup files, which a client of the API writes as well as the store.
+	"internal/backup": {},
+	"internal/store":  {rooms: []string{"internal/backup", "internal/mesh"}, modules: anything},
+	"internal/live":   {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
+	"internal/access": {rooms: []string{"internal/access/federation", "internal/mesh", "internal/store"}, modules: anything},
 	// A room of its own: it knows nothing of callers, and those who write to it need not know access.
 	"internal/access/audit": {rooms: []string{"internal/mesh"}, modules: anything},
 	// Who vouches for whom: it knows nothing of accounts and what they allow.
@@ -74,7 +76,7 @@ var rooms = map[string]room{
 	// What servers of one store know of each other; what they ask is the wiring's.
 	"internal/replica": {rooms: []string{"internal/store"}, modules: anything},
 	"internal/quota":   {rooms: []string{"internal/mesh", "internal/store"}, modules: anything},
-	"internal/restapi": {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/ca", "internal/mesh", "internal/store"}, modules: anything},
+	"internal/restapi": {rooms: []string{"api", "internal/access", "internal/access/audit", "internal/backup", "internal/ca", "internal/mesh", "internal/store"}, modules: anything},
 	"internal/xds": {
 		rooms: []string{
 			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
@@ -88,14 +90,14 @@ var rooms = map[string]room{
 	// JSON in, JSON out.
 	"internal/agent/ecs": {rooms: []string{"internal/lazy"}, not: append([]string{"net/http"}, impure...)},
 	"internal/kube":      {rooms: []string{"api/client", "internal/mesh"}, modules: anything},
-	"internal/cli":       {rooms: []string{"api/client", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
+	"internal/cli":       {rooms: []string{"api/client", "internal/backup", "internal/mesh"}, modules: []string{awsSDK, smithy, yamlV3, cobra, xsync}},
 	// A client of the server like cli: it starts the binaries and calls the API.
 	"internal/demo": {rooms: []string{"api/client", "internal/cli", "internal/envoybin", "internal/mesh", "internal/netns"}, modules: []string{awsSDK, smithy, yamlV3, xsync}},
 	"internal/ui":   {},
 	// The wiring: what cmd/fairlead and the test harness both start.
 	"internal/server": {
 		rooms: []string{
-			"internal/access", "internal/access/audit", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
+			"internal/access", "internal/access/audit", "internal/backup", "internal/ca", "internal/envoy", "internal/live", "internal/mesh", "internal/quota",
 			"internal/registry", "internal/registry/cloudmap", "internal/replica", "internal/restapi", "internal/store", "internal/ui", "internal/xds",
 		},
 		modules: anything,

@@ -124,6 +124,8 @@ func (c ownCall) doMore(ctx context.Context, in any) (any, error) {
 		return c.deleteShare(ctx, in)
 	case *v1.ListEventsInput:
 		return c.listEvents(ctx, in)
+	case *v1.ReadBackupInput:
+		return c.readBackup(ctx, in)
 	case *v1.ListProxiesInput:
 		return c.listProxies(ctx, in)
 	case *v1.ListProblemsInput:

@@ -311,7 +311,7 @@ var ownMasks = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`"(userId|roleId|principalId|eventID|secretAccessKey|sessionToken)": "[^"]+"`), `"$1": "MASKED"`},
-	{regexp.MustCompile(`"(serialNumber|rootId|version|certificate|certificates|certificateChain|crl)": "[^"]+"`), `"$1": "MASKED"`},
+	{regexp.MustCompile(`"(serialNumber|rootId|revision|sealKeyId|version|certificate|certificates|certificateChain|crl)": "[^"]+"`), `"$1": "MASKED"`},
 	{regexp.MustCompile(`\bFLA[KS][A-Z0-9]{16}\b`), "ACCESSKEY"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ`), "TIME"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},

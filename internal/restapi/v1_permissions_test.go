@@ -60,6 +60,7 @@ var ownPermissions = map[string]struct{ action, resource, method, path, body str
 	"ListShares":                {"appmesh:GetMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/shares", ""},
 	"DeleteShare":               {"appmesh:DeleteMeshPolicy", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "DELETE", "/v1/meshes/shop/shares/000000000002", ""},
 	"ListEvents":                {"fairlead:ListEvents", "*", "GET", "/v1/events", ""},
+	"ReadBackup":                {"fairlead:ReadBackup", "*", "GET", "/v1/backup", ""},
 	"ListProxies":               {"fairlead:ListProxies", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/proxies", ""},
 	"DescribeConfiguration":     {"fairlead:DescribeConfiguration", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/configuration?resource=virtualNode/cart", ""},
 	"DescribePropagation":       {"fairlead:DescribePropagation", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/propagation", ""},

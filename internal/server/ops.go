@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
 // opsHandler serves what operators and their tools look at. It shows no secret and
@@ -46,4 +48,8 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
+	if z, known := s.store.Size(); known && z.Level() >= store.LevelWarn {
+		// It can serve, and should: what is there can be read and deleted.
+		fmt.Fprintln(w, "the store is filling up: "+z.String())
+	}
 }

@@ -30,10 +30,8 @@ type RecoverConfig struct {
 // store must have been stopped: the error says so.
 func Recover(ctx context.Context, cfg RecoverConfig) (keyID string, err error) {
 	// A store that is not there would be made, and a mistyped name be taken for success.
-	if dir := cfg.Store.DataDir; dir != "" {
-		if _, err := os.Stat(filepath.Join(dir, "etcd")); err != nil {
-			return "", fmt.Errorf("--data-dir %s holds no store: %w", dir, err)
-		}
+	if err := holdsStore(cfg.Store.DataDir); err != nil {
+		return "", err
 	}
 	// Better to know before than to make a key that nobody has.
 	if err := writable(cfg.CredentialsFile); err != nil {

@@ -221,6 +221,7 @@ func (s *Server) open(ctx context.Context) error {
 	if s.store, err = store.Open(ctx, s.cfg.Store); err != nil {
 		return err // says that it is the store's
 	}
+	s.metrics.MustRegister(newStoreMetrics(s.store))
 	if s.cfg.Audit.Path != "" {
 		s.cfg.Audit.Logger, s.cfg.Audit.Metrics = s.cfg.Log, s.metrics
 		if s.audit, err = audit.Open(s.cfg.Audit); err != nil {

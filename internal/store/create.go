@@ -89,6 +89,9 @@ func (n *creation) attempt(ctx context.Context) (*mesh.Object, error) {
 }
 
 func (n *creation) write(ctx context.Context, conditions []condition) (int64, error) {
+	if err := n.s.room(); err != nil {
+		return 0, err
+	}
 	id := n.o.ID
 	n.doc.Slot = &n.slot.number
 	ops := make([]*pb.RequestOp, 0, 2+len(n.refs))
@@ -130,7 +133,7 @@ func (n *creation) instead(ctx context.Context, conditions []condition, before *
 // createdBefore returns the object that has the name already if this is a retry of the
 // request that created it; else it refuses.
 func (n *creation) createdBefore(kv *mvccpb.KeyValue) (*mesh.Object, error) {
-	doc, err := parseDocument(kv.Value)
+	doc, err := n.s.parseDocument(kv.Value)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
-// documentFormat is the format of stored objects. It is raised only when an older
-// build would misread what a newer one writes; members may be added without.
+// documentFormat is the format that document describes. It is raised only when an older
+// build would misread what a newer one writes; members may be added without. Whoever
+// raises it adds the way to and from the format before to knownFormats.
 const documentFormat = 1
 
 // maxDocument is how many bytes a stored object may have. etcd takes requests of 1.5
@@ -53,23 +54,34 @@ var members = []string{
 }
 
 // parseDocument reads a stored object.
-func parseDocument(value []byte) (*document, error) {
-	d := &document{raw: value}
-	if err := readDocument(value, d, &d.Format); err != nil {
+func (s *Store) parseDocument(value []byte) (*document, error) {
+	d := new(document)
+	value, err := readDocument(s, value, d, func(d *document) int { return d.Format })
+	if err != nil {
 		return nil, err
 	}
+	d.raw = value
 	return d, nil
 }
 
-// readDocument reads a stored object into a struct that has a format.
-func readDocument(value []byte, to any, format *int) error {
+// readDocument reads a stored object into a struct that has a format. It returns the
+// object in the form that the struct is of.
+func readDocument[T any](s *Store, value []byte, to *T, format func(*T) int) ([]byte, error) {
+	err := json.Unmarshal(value, to)
+	if err == nil && format(to) == documentFormat {
+		return value, nil
+	}
+	if n := formatOf(value); n != documentFormat {
+		value, err = s.formats.decode(n, value)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a stored object: %w", err)
+	}
+	*to = *new(T)
 	if err := json.Unmarshal(value, to); err != nil {
-		return fmt.Errorf("reading a stored object: %w", err)
+		return nil, fmt.Errorf("reading a stored object: %w", err)
 	}
-	if *format < 1 || *format > documentFormat {
-		return fmt.Errorf("reading a stored object: its format is %d, this build of Fairlead reads 1 to %d", *format, documentFormat)
-	}
-	return nil
+	return value, nil
 }
 
 // encode writes the document. Members that were read and are not known are kept.

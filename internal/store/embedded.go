@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,18 +30,27 @@ func (s *Store) startEtcd(ctx context.Context, cfg Config) error {
 	if s.lock, err = lockDir(cfg.DataDir); err != nil {
 		return err
 	}
+	if err := finishRestore(cfg.DataDir); err != nil {
+		return err
+	}
+	return s.runEtcd(ctx, cfg)
+}
+
+// runEtcd starts an etcd in a data directory that is locked.
+func (s *Store) runEtcd(ctx context.Context, cfg Config) (err error) {
 	if s.etcd, err = embed.StartEtcd(s.etcdConfig(cfg)); err != nil {
-		return fmt.Errorf("starting etcd in %s: %w", filepath.Join(cfg.DataDir, "etcd"), err)
+		return fmt.Errorf("starting etcd in %s: %w", filepath.Join(cfg.DataDir, etcdDir), err)
 	}
 	select {
 	case <-s.etcd.Server.ReadyNotify():
 	case <-s.etcd.Server.StopNotify():
-		return fmt.Errorf("starting etcd in %s: it stopped at once", filepath.Join(cfg.DataDir, "etcd"))
+		return fmt.Errorf("starting etcd in %s: it stopped at once", filepath.Join(cfg.DataDir, etcdDir))
 	case <-ctx.Done():
-		return fmt.Errorf("starting etcd in %s: %w", filepath.Join(cfg.DataDir, "etcd"), context.Cause(ctx))
+		return fmt.Errorf("starting etcd in %s: %w", filepath.Join(cfg.DataDir, etcdDir), context.Cause(ctx))
 	}
 	s.client = v3client.New(s.etcd.Server)
 	s.kv = adapter.KvServerToKvClient(v3rpc.NewQuotaKVServer(s.etcd.Server))
+	s.leases = adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(s.etcd.Server))
 	go s.watchEtcd(s.etcd.Server.StopNotify())
 	return nil
 }
@@ -49,7 +59,7 @@ func (s *Store) startEtcd(ctx context.Context, cfg Config) error {
 func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	e := embed.NewConfig()
 	e.Name = member
-	e.Dir = filepath.Join(cfg.DataDir, "etcd")
+	e.Dir = filepath.Join(cfg.DataDir, etcdDir)
 	// etcd wants an address for each member. With one member nobody ever calls it;
 	// it is in numbers so that no resolver is asked for it.
 	self := url.URL{Scheme: "http", Host: "127.0.0.1:2380"}
@@ -59,8 +69,13 @@ func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(s.log))
 	// History serves watches that fell behind; feeds that fell further list again.
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, "10m"
-	e.QuotaBackendBytes = 8 << 30
-	e.BootstrapDefragThresholdMegabytes = 512
+	e.QuotaBackendBytes = cmp.Or(cfg.MaxBytes, defaultQuota)
+	if !cfg.NoDefragment {
+		e.BootstrapDefragThresholdMegabytes = 512 // nobody is kept waiting who was served
+	}
+	// The only member always wins its election, and a start waits for it: as long as
+	// these say, for nobody.
+	e.TickMs, e.ElectionMs = 50, 250
 	if cfg.Unsafe {
 		e.TickMs, e.ElectionMs = 10, 100
 		e.UnsafeNoFsync = true

@@ -48,7 +48,7 @@ func (s *Store) fault(ctx context.Context, err error) error {
 		return mesh.Errorf(mesh.ErrBadRequest, "the object is too large for etcd")
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		s.log.ErrorContext(ctx, "etcd is full, nothing can be written until it has more space", "error", err)
-		return mesh.Errorf(mesh.ErrServiceUnavailable, "the store is full, reading goes on")
+		return errFull
 	case unavailable(err):
 		s.log.WarnContext(ctx, "etcd cannot be reached", "error", err)
 		return mesh.Errorf(mesh.ErrServiceUnavailable, "the store cannot be reached, try again")

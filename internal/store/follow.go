@@ -108,7 +108,7 @@ type fed struct {
 // parseFed is parseObject for feeds.
 func (s *Store) parseFed(id mesh.ID, kv *mvccpb.KeyValue) *mesh.Object {
 	var d fed
-	if err := readDocument(kv.Value, &d, &d.Format); err != nil {
+	if _, err := readDocument(s, kv.Value, &d, func(d *fed) int { return d.Format }); err != nil {
 		s.unreadable(kv, err)
 		return nil
 	}

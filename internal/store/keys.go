@@ -15,18 +15,27 @@ import (
 // are escaped.
 const (
 	rootPrefix   = "fairlead/"
-	objectPrefix = rootPrefix + "object/" // ACCOUNT/REGION/mesh/MESH, ACCOUNT/REGION/in/MESH/KIND/[PARENT/]NAME
-	refPrefix    = rootPrefix + "ref/"    // ACCOUNT/REGION/MESH/KIND/NAME/REFERRER
-	slotPrefix   = rootPrefix + "slot/"   // ACCOUNT/REGION/mesh/N, ACCOUNT/REGION/in/MESH/KIND/[PARENT/]N
-	sharedPrefix = rootPrefix + "shared/" // ACCOUNT/REGION/MESH!OWNER, the other way round than shares
-	gonePrefix   = rootPrefix + "gone/"   // ACCOUNT, of accounts that were deleted
-	recordPrefix = rootPrefix + "record/" // as the rooms that own them say
-	storeKey     = rootPrefix + "store"   // what is true of the whole store
+	objectPrefix = rootPrefix + "object/"   // ACCOUNT/REGION/mesh/MESH, ACCOUNT/REGION/in/MESH/KIND/[PARENT/]NAME
+	refPrefix    = rootPrefix + "ref/"      // ACCOUNT/REGION/MESH/KIND/NAME/REFERRER
+	slotPrefix   = rootPrefix + "slot/"     // ACCOUNT/REGION/mesh/N, ACCOUNT/REGION/in/MESH/KIND/[PARENT/]N
+	sharedPrefix = rootPrefix + "shared/"   // ACCOUNT/REGION/MESH!OWNER, the other way round than shares
+	gonePrefix   = rootPrefix + "gone/"     // ACCOUNT, of accounts that were deleted
+	recordPrefix = rootPrefix + "record/"   // as the rooms that own them say
+	storeKey     = rootPrefix + "store"     // what is true of the whole store
+	migrationKey = rootPrefix + "migration" // how far documents have been brought to a new format
+	restoringKey = rootPrefix + "restoring" // a restore that is under way, or was cut off
+
+	// What is about the processes that serve the store now, and means nothing without
+	// them. It is in no backup.
+	processPrefix = rootPrefix + "process/"
+	memberPrefix  = processPrefix + "member/"  // ID, with a lease
+	migratorKey   = processPrefix + "migrator" // with a lease: who brings documents to a new format
 
 	// What every replica keeps in memory has a family of its own, so that one watch
 	// brings it.
 	settingPrefix = rootPrefix + "setting/"
 	quotaPrefix   = settingPrefix + "quota/" // ACCOUNT
+	formatKey     = settingPrefix + "format" // that documents are written in
 	sharePrefix   = settingPrefix + "share/" // OWNER/REGION/MESH/ACCOUNT
 )
 

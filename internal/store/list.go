@@ -109,7 +109,7 @@ func (s *Store) page(ctx context.Context, c Caller, q Query, from string, limit 
 	}
 	l := &look{objects: map[mesh.ID]*found{}}
 	for _, kv := range resp.Responses[1].GetResponseRange().GetKvs() {
-		doc, err := parseDocument(kv.Value)
+		doc, err := s.parseDocument(kv.Value)
 		if err != nil {
 			return nil, false, err
 		}
@@ -233,7 +233,7 @@ func (s *Store) parseObject(kv *mvccpb.KeyValue) *mesh.Object {
 	if !ok {
 		return nil
 	}
-	doc, err := parseDocument(kv.Value)
+	doc, err := s.parseDocument(kv.Value)
 	if err != nil {
 		s.unreadable(kv, err)
 		return nil

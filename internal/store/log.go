@@ -28,12 +28,13 @@ type zapCore struct {
 
 // beside are messages of etcd that say nothing about a single member in this
 // process: on its listeners and passwords, which it has none of, and on a try to
-// note its version that comes too early in the first start and is repeated.
+// note its version that comes too early in the first start, or too late, and is repeated.
 var beside = []string{
 	"Running http and grpc server on single port. This is not recommended for production.",
 	"simple token is not cryptographically signed",
 	"Failed to detect schema version",
 	"failed to update storage version",
+	"failed to update cluster version",
 }
 
 // Enabled is part of zapcore.Core.

@@ -105,7 +105,7 @@ func (s *Store) look(ctx context.Context, c Caller, m mesh.MeshID, ids ...mesh.I
 	l.objects = make(map[mesh.ID]*found, len(ids))
 	for _, id := range ids {
 		if kv := l.kvs[objectKey(id)]; kv != nil {
-			doc, err := parseDocument(kv.Value)
+			doc, err := s.parseDocument(kv.Value)
 			if err != nil {
 				return nil, err
 			}

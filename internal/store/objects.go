@@ -224,11 +224,11 @@ func (s *Store) delete(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object,
 
 // put writes a document together with other operations.
 func (s *Store) put(ctx context.Context, id mesh.ID, doc *document, conditions []condition, ops []*pb.RequestOp) (int64, error) {
-	value, err := doc.encode()
+	value, held, err := s.encode(doc)
 	if err != nil {
 		return 0, err
 	}
-	return s.commit(ctx, conditions, append(ops, putKey(objectKey(id), value)))
+	return s.commit(ctx, slices.Concat(conditions, held), append(ops, putKey(objectKey(id), value)))
 }
 
 // timestamp returns the time as the API gives it: to the millisecond.

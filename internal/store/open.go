@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/cipher"
 	"crypto/tls"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -49,12 +51,21 @@ type Config struct {
 	// Quotas are those of accounts without values of their own. The zero value is
 	// mesh.DefaultQuotas().
 	Quotas mesh.Quotas
+	// MaxBytes is how large an embedded etcd's file may grow; 0 for 8 GiB. Nothing new is
+	// taken from nine tenths of it on.
+	MaxBytes int64
+	// NoDefragment leaves an embedded etcd's file as large as it was once.
+	NoDefragment bool
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
 	// Unsafe is for tests only: elections take milliseconds, and what is written is
 	// not forced to the disk.
 	Unsafe bool
+
+	// For tests of this package: other formats, and less time.
+	formats formats
+	times   times
 }
 
 // Store is an open store. Its methods may be called concurrently.
@@ -62,15 +73,26 @@ type Store struct {
 	log    *slog.Logger
 	client *clientv3.Client
 	// kv is the client below clientv3's, for transactions.
-	kv     pb.KVClient
-	etcd   *embed.Etcd // nil with an external cluster
-	lock   *os.File    // of the data directory, nil with an external cluster
-	seal   cipher.AEAD
-	sealID sealID
+	kv      pb.KVClient
+	leases  pb.LeaseClient
+	etcd    *embed.Etcd // nil with an external cluster
+	lock    *os.File    // of the data directory, nil with an external cluster
+	seal    cipher.AEAD
+	sealID  sealID
+	sealHex string // the key itself, for backups that are to hold it
 	// sealRoot is what other keys are derived from: made of the seal key, and not it.
 	sealRoot []byte
 	timeout  time.Duration
 	now      func() time.Time
+
+	formats formats                 // that this build knows
+	level   atomic.Pointer[written] // the format that documents are written in
+	member  membership
+	moved   migrationProgress
+	sizing  sizing
+	// keepFile says that etcd's file is never defragmented by itself.
+	keepFile bool
+	times    times
 
 	quotas   mesh.Quotas // of accounts without values of their own
 	settings settings
@@ -90,14 +112,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	s := &Store{log: cfg.Logger, timeout: callTimeout, now: time.Now, quotas: cfg.Quotas}
+	s := newRaw(cfg)
+	s.quotas = cfg.Quotas
 	if s.quotas == (mesh.Quotas{}) {
 		s.quotas = mesh.DefaultQuotas()
 	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.open(ctx, cfg); err != nil {
 		if err := s.Close(); err != nil {
 			s.log.Error("closing a store that could not be opened", "error", err)
@@ -105,6 +124,26 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
 	return s, nil
+}
+
+// newRaw returns a store without settings and seal key, whose etcd is not there yet.
+func newRaw(cfg Config) *Store {
+	s := &Store{log: cfg.logger(), timeout: callTimeout, now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	if s.formats.newest == 0 {
+		s.formats = knownFormats()
+	}
+	s.level.Store(&written{writes: firstFormat})
+	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// logger returns one that can be used.
+func (cfg Config) logger() *slog.Logger {
+	if cfg.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return cfg.Logger
 }
 
 func (cfg Config) check() error {
@@ -133,7 +172,10 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 	if err := s.openSeal(ctx, cfg); err != nil {
 		return err
 	}
-	return s.startSettings(ctx)
+	if err := s.startSettings(ctx); err != nil {
+		return err
+	}
+	return s.startMember(ctx)
 }
 
 // dial makes the client of an external cluster, and reads from it once.
@@ -146,7 +188,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 		Logger:      zapLogger(s.log),
 	})
 	if err == nil {
-		s.kv = clientv3.RetryKVClient(s.client)
+		s.kv, s.leases = clientv3.RetryKVClient(s.client), clientv3.RetryLeaseClient(s.client)
 		err = s.try(ctx, s.ping)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -161,6 +203,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 // Close ends feeds and calls, and stops an embedded etcd. What was answered before
 // is on the disk. Closing twice is no error.
 func (s *Store) Close() error {
+	s.leave()
 	s.cancel()
 	s.background.Wait()
 	s.calls.Lock()
@@ -185,8 +228,13 @@ func (s *Store) Close() error {
 }
 
 // Healthy returns nil if the store can serve: a read that a majority of etcd's
-// members agrees to succeeds.
-func (s *Store) Healthy(ctx context.Context) error { return s.call(ctx, s.ping) }
+// members agrees to succeeds, and the documents are in a format that this build reads.
+func (s *Store) Healthy(ctx context.Context) error {
+	if err := s.current(); err != nil {
+		return err
+	}
+	return s.call(ctx, s.ping)
+}
 
 func (s *Store) ping(ctx context.Context) error {
 	_, err := s.client.Get(ctx, storeKey, clientv3.WithKeysOnly())

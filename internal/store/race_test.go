@@ -87,7 +87,7 @@ func (w world) wantWhole() {
 				w.t.Errorf("%s lacks its parent %s", id.Key, p.Key)
 			}
 		}
-		doc, err := parseDocument([]byte(value))
+		doc, err := w.s.parseDocument([]byte(value))
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -32,7 +32,8 @@ type RecordChange struct {
 
 // ApplyRecords does a change and returns the store's revision of it. The error is
 // ErrRevision (by errors.Is) if the Revision of a record does not hold, ErrNotEmpty if
-// there is a record below one of Empty; others are as for PutRecords. A change with
+// there is a record below one of Empty, a *mesh.Error with ErrLimitExceeded if the store is
+// nearly full and a record is to be new; others are as for PutRecords. A change with
 // nothing to write is an error.
 func (s *Store) ApplyRecords(ctx context.Context, c Caller, change RecordChange) (int64, error) {
 	if err := c.internal("records"); err != nil {
@@ -64,6 +65,11 @@ func (s *Store) ApplyRecords(ctx context.Context, c Caller, change RecordChange)
 		conditions = append(conditions, held...)
 		switch {
 		case i < puts:
+			if r.Revision == 0 && r.Lease == 0 { // what goes by itself is never too much
+				if err := s.room(); err != nil {
+					return 0, err
+				}
+			}
 			op := putKey(recordPrefix+r.Key, r.Value)
 			op.GetRequestPut().Lease = r.Lease
 			ops = append(ops, op)

@@ -109,12 +109,17 @@ func (s *Store) useSealKey(key []byte) error {
 	if s.seal, err = cipher.NewGCMWithRandomNonce(block); err != nil {
 		return fmt.Errorf("using the seal key: %w", err)
 	}
-	sum := sha256.Sum256(append([]byte("fairlead seal key\x00"), key...))
-	s.sealID = sealID(sum[:len(s.sealID)])
+	s.sealID, s.sealHex = sealKeyID(key), hex.EncodeToString(key)
 	if s.sealRoot, err = hkdf.Extract(sha256.New, key, nil); err != nil {
 		return fmt.Errorf("using the seal key: %w", err)
 	}
 	return nil
+}
+
+// sealKeyID returns the fingerprint of a key.
+func sealKeyID(key []byte) sealID {
+	sum := sha256.Sum256(append([]byte("fairlead seal key\x00"), key...))
+	return sealID(sum[:len(sealID{})])
 }
 
 // storeDocument returns nil if the store is new.

@@ -88,6 +88,10 @@ func (t *settings) change(revision int64, f func()) {
 // setSetting notes one key of the settings. The table is locked.
 func (s *Store) setSetting(kv *mvccpb.KeyValue) {
 	t := &s.settings
+	if string(kv.Key) == formatKey {
+		s.learnFormat(kv)
+		return
+	}
 	if account, ok := quotaAccount(string(kv.Key)); ok {
 		t.quotas[account] = s.parseAllowance(kv)
 		return

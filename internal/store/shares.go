@@ -58,6 +58,9 @@ func (s *Store) share(ctx context.Context, c Caller, m mesh.MeshID, account stri
 	if len(all) >= maxShares {
 		return Share{}, 0, mesh.Errorf(mesh.ErrLimitExceeded, "mesh %s is shared with %d accounts, at most %d are allowed", m.Name, len(all), maxShares)
 	}
+	if err := s.room(); err != nil {
+		return Share{}, 0, err
+	}
 	share := Share{Mesh: m, Account: account, CreatedAt: s.timestamp()}
 	value, err := marshal(shareDocument{Format: shareFormat, CreatedAt: share.CreatedAt})
 	if err != nil {

@@ -49,6 +49,7 @@ var Operations = []Operation{
 	{Name: "ListRoles", Method: "GET", Path: "/v1/roles", input: "ListRolesInput", newInput: func() any { return new(ListRolesInput) }, query: []string{"limit", "nextToken"}},
 	{Name: "ListShares", Method: "GET", Path: "/v1/meshes/{meshName}/shares", input: "ListSharesInput", newInput: func() any { return new(ListSharesInput) }, path: []string{"meshName"}, query: []string{"limit", "nextToken"}},
 	{Name: "ListUsers", Method: "GET", Path: "/v1/users", input: "ListUsersInput", newInput: func() any { return new(ListUsersInput) }, query: []string{"limit", "nextToken"}},
+	{Name: "ReadBackup", Method: "GET", Path: "/v1/backup", input: "ReadBackupInput", newInput: func() any { return new(ReadBackupInput) }, query: []string{"accountId", "nextToken"}},
 	{Name: "ResetQuota", Method: "DELETE", Path: "/v1/quotas/{quotaName}", input: "ResetQuotaInput", newInput: func() any { return new(ResetQuotaInput) }, path: []string{"quotaName"}, query: []string{"accountId"}},
 	{Name: "RestoreWorkload", Method: "DELETE", Path: "/v1/meshes/{meshName}/revokedWorkloads", input: "RestoreWorkloadInput", newInput: func() any { return new(RestoreWorkloadInput) }, path: []string{"meshName"}, query: []string{"resource"}},
 	{Name: "RetireRoot", Method: "PUT", Path: "/v1/meshes/{meshName}/authority/rotation/retire", input: "RetireRootInput", newInput: func() any { return new(RetireRootInput) }, path: []string{"meshName"}, body: []string{"force"}},
@@ -281,6 +282,10 @@ var shapes = map[string]*structure{
 		"caCertificate": {typ: stringType, min: 1, hasMin: true, max: 65536, hasMax: true},
 		"issuer":        {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true},
 		"keySet":        {typ: documentType},
+	}},
+	"ReadBackupInput": {fields: map[string]field{
+		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
+		"nextToken": {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
 	}},
 	"ResetQuotaInput": {fields: map[string]field{
 		"accountId": {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
