@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 // lease is how long a replica that fell silent is waited for.
-const lease = 4 * time.Second
+const lease = 6 * time.Second
 
 // settings are those of one server.
 type settings struct {
