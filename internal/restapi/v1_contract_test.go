@@ -63,7 +63,7 @@ func TestOwnContract(t *testing.T) {
 // is held by TestOwnPermissions.
 func TestOwnContractIsWhole(t *testing.T) {
 	t.Parallel()
-	if len(v1.Operations) != 58 {
+	if len(v1.Operations) != 59 {
 		t.Errorf("the table has %d operations", len(v1.Operations))
 	}
 	for _, op := range v1.Operations {
