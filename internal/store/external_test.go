@@ -108,14 +108,14 @@ func TestLostEtcd(t *testing.T) {
 	t.Parallel()
 	l := newLink(t, serveEtcd(t).endpoint)
 	w := world{t: t, s: openExternal(t, l.addr, keyFile(t, 1)), c: caller("000000000001")}
-	w.s.timeout = callTimeout / 50
+	w.s.timeout.Store(int64(callTimeout / 50))
 	m := w.makeNodes("m", 0)
 	l.cut()
 	_, err := w.s.Get(t.Context(), w.c, m.MeshObject())
 	wantCode(t, err, "ServiceUnavailableException")
 	wantCode(t, w.s.Healthy(t.Context()), "ServiceUnavailableException")
 	l.mend()
-	w.s.timeout = callTimeout
+	w.s.timeout.Store(int64(callTimeout))
 	eventually(t, "the store's recovery", func() bool { return w.s.Healthy(t.Context()) == nil })
 	w.get(m.MeshObject())
 }

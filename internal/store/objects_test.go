@@ -287,10 +287,10 @@ func TestEndedContext(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	w.s.timeout = time.Nanosecond
+	w.s.timeout.Store(int64(time.Nanosecond))
 	_, err = w.s.Get(t.Context(), w.c, w.mesh("m").MeshObject())
 	wantCode(t, err, mesh.ErrServiceUnavailable)
-	w.s.timeout = callTimeout
+	w.s.timeout.Store(int64(callTimeout))
 }
 
 // TestNewerBuild checks that what a newer build wrote survives this one.

@@ -82,8 +82,9 @@ type Store struct {
 	sealHex string // the key itself, for backups that are to hold it
 	// sealRoot is what other keys are derived from: made of the seal key, and not it.
 	sealRoot []byte
-	timeout  time.Duration
-	now      func() time.Time
+	// timeout bounds one call of etcd, in nanoseconds; tests change it while work goes on.
+	timeout atomic.Int64
+	now     func() time.Time
 
 	formats formats                 // that this build knows
 	level   atomic.Pointer[written] // the format that documents are written in
@@ -128,7 +129,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // newRaw returns a store without settings and seal key, whose etcd is not there yet.
 func newRaw(cfg Config) *Store {
-	s := &Store{log: cfg.logger(), timeout: callTimeout, now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	s.timeout.Store(int64(callTimeout))
 	if s.formats.newest == 0 {
 		s.formats = knownFormats()
 	}
@@ -192,7 +194,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 		err = s.try(ctx, s.ping)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("no answer within %s: %w", s.timeout, err)
+		err = fmt.Errorf("no answer within %s: %w", s.callTimeout(), err)
 	}
 	if err != nil {
 		return fmt.Errorf("reaching etcd at %s (--etcd-endpoints): %w", strings.Join(cfg.Endpoints, ","), err)

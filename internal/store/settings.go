@@ -127,7 +127,7 @@ func (s *Store) SettingsChanged() <-chan struct{} {
 
 // settle waits until this replica's settings are at least those of a revision.
 func (s *Store) settle(ctx context.Context, revision int64) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.callTimeout())
 	defer cancel()
 	for {
 		s.settings.mu.RLock()

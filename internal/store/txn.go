@@ -249,12 +249,15 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
+// callTimeout returns how long one call of etcd may take.
+func (s *Store) callTimeout() time.Duration { return time.Duration(s.timeout.Load()) }
+
 // within returns a context that ends in the store's time limit, if ctx does not before.
 func (s *Store) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= s.timeout {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= s.callTimeout() {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, s.timeout)
+	return context.WithTimeout(ctx, s.callTimeout())
 }
 
 // running refuses once an embedded etcd has stopped by itself. Writes would find out,

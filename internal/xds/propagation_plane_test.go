@@ -390,6 +390,25 @@ func TestPropagationMetrics(t *testing.T) {
 		}
 		return nil
 	})
+	// The first synchronisation is not measured, and whether a change belongs to it is the
+	// sender's to know, which may still be on its way to find out.
+	changes := 0
+	meshtest.Eventually(t, "a change is measured", func() error {
+		changes++
+		p.ask(xds.PropagationQuery{Revision: p.change("front", 9000+changes), Wait: long})
+		if p.metrics(reg)["fairlead_xds_acknowledged_seconds"] == before["fairlead_xds_acknowledged_seconds"] {
+			return errNotYet
+		}
+		return nil
+	})
+	meshtest.Eventually(t, "all changes so far are measured", func() error {
+		now := p.metrics(reg)
+		if now["fairlead_xds_published_seconds"] != before["fairlead_xds_published_seconds"]+float64(changes) {
+			return fmt.Errorf("%v after %d changes, before them %v", now, changes, before)
+		}
+		before = now
+		return nil
+	})
 	p.ask(xds.PropagationQuery{Revision: p.change("front", 8081), Wait: long})
 	want := map[string]float64{
 		"fairlead_xds_proxies current": 1, "fairlead_xds_proxies pending": 0, "fairlead_xds_proxies rejected": 1,
