@@ -82,7 +82,7 @@ class Server:
             seal.touch(0o600)
             seal.write_text(secrets.token_hex(32))
         own = [f"--{flag}={self.data / file}" for flag, file in (("credentials-file", "credentials"), ("audit-file", "audit.log"))]
-        return ["--etcd-endpoints", self.etcd, "--seal-key", str(seal), *own]
+        return ["--etcd-endpoints", self.etcd, "--seal-key", str(seal), "--peer-listen", "127.0.0.1:0", *own]
 
     def _alive(self):
         if self.process.poll() is not None:
