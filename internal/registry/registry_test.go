@@ -413,6 +413,9 @@ func TestImport(t *testing.T) {
 	diff(t, []string{"a", "b"}, w.r.ids())
 	got, _ := w.r.Instances(here.instancesKey(serviceName{"shop", "cart"}))
 	diff(t, "2.2.2.2", got[0].IPv4)
+	if again, _ := w.r.Instances(here.instancesKey(serviceName{"shop", "cart"})); &again[0] != &got[0] {
+		t.Error("a list that has not changed is made again") // translations know by it that it has not
+	}
 	w.refused(ErrInstanceNotFound, "imported", "DeregisterInstance", `{"ServiceId":%q,"InstanceId":"b"}`, service)
 	w.do("DeregisterInstance", `{"ServiceId":%q,"InstanceId":"a"}`, service)
 	got, _ = w.r.Instances(here.instancesKey(serviceName{"shop", "cart"}))

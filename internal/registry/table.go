@@ -32,6 +32,14 @@ type area struct {
 	beats      map[[2]string]bool              // by service's id, and id
 	revisions  map[string]int64                // by service's id
 	imported   map[serviceName]*imports
+	lists      lists
+}
+
+// lists keeps the instances of services, so that they are one list for all who ask until
+// they change.
+type lists struct {
+	mu  sync.Mutex
+	all map[serviceName][]mesh.Instance // of services that exist
 }
 
 type namespace struct {
@@ -63,6 +71,7 @@ func newArea() *area {
 		services: map[string]*service{}, count: map[string]int{}, inside: map[[2]string]*service{},
 		instances: map[string]map[string]*instance{}, beats: map[[2]string]bool{},
 		revisions: map[string]int64{}, imported: map[serviceName]*imports{},
+		lists: lists{all: map[serviceName][]mesh.Instance{}},
 	}
 }
 
@@ -188,10 +197,20 @@ func (t *table) apply(b store.RecordBatch, unreadable func(store.Record, error))
 		}
 	}
 	t.keys(&d, keys)
+	for k := range keys {
+		t.area(place{k.Account, k.Region}).lists.drop(serviceName{k.Namespace, k.Service})
+	}
 	t.loaded, t.revision = true, max(t.revision, b.Revision)
 	close(t.changed)
 	t.changed = make(chan struct{})
 	return slices.Collect(maps.Keys(keys))
+}
+
+// drop forgets the instances of a service.
+func (l *lists) drop(name serviceName) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.all, name)
 }
 
 // remove takes out what a key stands for.
@@ -202,6 +221,7 @@ func (a *area) remove(k parsedKey) {
 		a.removeImported(k)
 	case k.kind == namespaceKind:
 		if n := a.namespaces[k.rest]; n != nil {
+			a.lists.all = map[serviceName][]mesh.Instance{} // its services are found no more
 			delete(a.namespaces, k.rest)
 			if a.names[n.Name] == n {
 				delete(a.names, n.Name)
@@ -263,6 +283,7 @@ func (a *area) put(k parsedKey, rec store.Record) error {
 			return err
 		}
 		a.remove(k)
+		a.lists.all = map[serviceName][]mesh.Instance{} // of the services that it names
 		n := &namespace{id: k.rest, namespaceValue: v}
 		a.namespaces[k.rest], a.names[v.Name] = n, n
 	case k.kind == serviceKind:
@@ -327,8 +348,21 @@ func (a *area) find(name serviceName) *service {
 
 // discovered returns the instances of a service, registered and imported, in the order of
 // their ids, and whether there is such a service. What is registered hides what was
-// imported under the same id.
+// imported under the same id. Until something changes, the list is the very same.
 func (a *area) discovered(name serviceName) (all []mesh.Instance, ok bool) {
+	a.lists.mu.Lock()
+	defer a.lists.mu.Unlock()
+	if all, ok = a.lists.all[name]; ok {
+		return all, true
+	}
+	if all, ok = a.collect(name); ok {
+		a.lists.all[name] = all
+	}
+	return all, ok
+}
+
+// collect makes what discovered returns.
+func (a *area) collect(name serviceName) (all []mesh.Instance, ok bool) {
 	s, imported := a.find(name), a.imported[name]
 	if s != nil {
 		for _, i := range a.instances[s.id] {
