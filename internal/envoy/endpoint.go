@@ -29,40 +29,28 @@ type Assignment struct {
 	attributes []mesh.AwsCloudMapInstanceAttribute
 }
 
-// endpoints emits the endpoints of a cluster that leads to a port of a virtual node which
-// AWS Cloud Map discovers.
-func (t *translator) endpoints(cluster string, spec *mesh.VirtualNodeSpec, port uint32) {
-	name := t.nodeOf(spec)
+// endpoints emits the endpoints of a cluster that leads to a target which AWS Cloud Map
+// discovers.
+func (t *translator) endpoints(cluster string, g *target) {
 	a := &Assignment{
-		Instances: t.view.Discovered[name],
-		cluster:   cluster, node: nodeKey(name), region: t.view.Mesh.Region,
-		port: port,
+		Instances: g.found.Key,
+		cluster:   cluster, node: nodeKey(g.node), region: t.view.Mesh.Region,
+		port: g.port,
 		// An instance names one port, which says nothing of a node's other listeners.
-		ownPort:    len(spec.Listeners) == 1,
-		preference: t.ipPreference(spec),
-		attributes: spec.ServiceDiscovery.AwsCloudMap.Attributes,
+		ownPort:    len(g.spec.Listeners) == 1,
+		preference: t.ipPreference(g.spec),
+		attributes: g.spec.ServiceDiscovery.AwsCloudMap.Attributes,
 	}
-	r, problems := a.resource(t.view)
+	r, problems := a.resource(g.found.Instances, g.found.Exists)
 	t.resources = append(t.resources, r)
 	t.problems = append(t.problems, problems...)
 }
 
-// nodeOf returns the name of the virtual node that has a spec.
-func (t *translator) nodeOf(spec *mesh.VirtualNodeSpec) string {
-	if t.discovered == nil {
-		t.discovered = make(map[*mesh.VirtualNodeSpec]string, len(t.view.Discovered))
-		for name := range t.view.Discovered {
-			t.discovered[t.view.Nodes[name]] = name
-		}
-	}
-	return t.discovered[spec]
-}
-
-// Refresh makes anew what a translation made of the instances of some services, for a view
-// that differs from the translated one in nothing but those. made are the assignments
-// that Translate returned, and before the problems that it, or the last Refresh, returned.
-// The resources, in no order, and the problems are what Translate would return of them.
-func Refresh(v *mesh.View, made []*Assignment, before []Problem, changed []mesh.InstancesKey) (resources []Resource, problems []Problem) {
+// Refresh makes anew what a translation made of the instances of some services, which are
+// now others. made are the assignments that Translate returned, and before the problems that
+// it, or the last Refresh, returned. The resources, in no order, and the problems are what
+// Translate would return of a view that has these instances.
+func Refresh(now mesh.Instances, made []*Assignment, before []Problem, changed []mesh.InstancesKey) (resources []Resource, problems []Problem) {
 	for _, p := range before {
 		if p.Instances == (mesh.InstancesKey{}) || !slices.Contains(changed, p.Instances) {
 			problems = append(problems, p)
@@ -70,7 +58,7 @@ func Refresh(v *mesh.View, made []*Assignment, before []Problem, changed []mesh.
 	}
 	for _, a := range made {
 		if slices.Contains(changed, a.Instances) {
-			r, found := a.resource(v)
+			r, found := a.resource(now(a.Instances))
 			resources = append(resources, r)
 			problems = append(problems, found...)
 		}
@@ -78,15 +66,14 @@ func Refresh(v *mesh.View, made []*Assignment, before []Problem, changed []mesh.
 	return resources, sortProblems(problems)
 }
 
-// resource makes the endpoints of the instances that a view has now.
-func (a *Assignment) resource(v *mesh.View) (Resource, []Problem) {
-	list, problems := a.assignment(v)
+// resource makes the endpoints of the instances of a service, if there is one.
+func (a *Assignment) resource(all []mesh.Instance, exists bool) (Resource, []Problem) {
+	list, problems := a.assignment(all, exists)
 	return Resource{Type: TypeEndpoint, Name: a.cluster, Message: list, Object: a.node, Assignment: a}, problems
 }
 
-func (a *Assignment) assignment(v *mesh.View) (*endpointv3.ClusterLoadAssignment, []Problem) {
+func (a *Assignment) assignment(all []mesh.Instance, exists bool) (*endpointv3.ClusterLoadAssignment, []Problem) {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: a.cluster}
-	all, exists := v.Instances[a.Instances]
 	if !exists {
 		return out, a.problem("there is no service %q in a namespace %q of account %s: the node has no endpoints",
 			a.Instances.Service, a.Instances.Namespace, a.Instances.Account)

@@ -29,14 +29,31 @@ func TestRefresh(t *testing.T) {
 		}
 		for round := range 3 {
 			var changed []mesh.InstancesKey
-			for _, k := range view.Discovered {
-				if g.IntN(2) == 0 && !slices.Contains(changed, k) {
-					changed = append(changed, k)
+			now := g.registry()
+			for s := range view.Services {
+				p := *view.Services[s].Provider
+				p.Nodes = slices.Clone(p.Nodes)
+				view.Services[s].Provider = &p
+				for n := range p.Nodes {
+					d := p.Nodes[n].Discovered
+					if d == nil || !slices.Contains(changed, d.Key) && g.IntN(2) == 0 {
+						continue
+					}
+					if !slices.Contains(changed, d.Key) {
+						changed = append(changed, d.Key)
+					}
 				}
 			}
-			view = view.WithInstances(changed, g.registry())
+			for s := range view.Services {
+				for n := range view.Services[s].Nodes {
+					if d := &view.Services[s].Nodes[n].Discovered; *d != nil && slices.Contains(changed, (*d).Key) {
+						all, exists := now((*d).Key)
+						*d = &mesh.Discovered{Key: (*d).Key, Exists: exists, Instances: all}
+					}
+				}
+			}
 			var some []Resource
-			some, problems = Refresh(view, made, problems, changed)
+			some, problems = Refresh(now, made, problems, changed)
 			all, want := Translate(view, Profile{})
 			what := fmt.Sprintf("seed %d, round %d", seed, round)
 			if diff := cmp.Diff(want, problems); diff != "" {

@@ -293,9 +293,9 @@ func (x *explainer) tcpObject(l *listenerv3.Listener, c *listenerv3.FilterChain)
 // tcpService returns the route that takes the connections to a port of a service, or the
 // service where there is none or several; no key if that is no port for TCP.
 func (x *explainer) tcpService(s *mesh.Service, port int64) mesh.Key {
-	if n := x.view.Nodes[s.NodeName]; n != nil {
-		for i := range n.Listeners {
-			if m := n.Listeners[i].PortMapping; m.Port == port && m.Protocol == protoTCP {
+	if n := s.Node(s.NodeName); n != nil {
+		for i := range n.Spec.Listeners {
+			if m := n.Spec.Listeners[i].PortMapping; m.Port == port && m.Protocol == protoTCP {
 				return serviceKey(s.Name)
 			}
 		}

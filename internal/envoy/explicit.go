@@ -125,10 +125,10 @@ func (t *translator) unknownRoutes() []*routev3.Route {
 
 // ownHost returns the virtual host of the proxy's own address, where no service has its names:
 // a request for it would come back without end.
-func (t *translator) ownHost(services []*routev3.VirtualHost, routes []*routev3.Route) []*routev3.VirtualHost {
+func (t *translator) ownHost(services []virtualHost, routes []*routev3.Route) []*routev3.VirtualHost {
 	at := netip.AddrPortFrom(t.profile.Egress, uint16(egressPort)).String()
 	names := slices.DeleteFunc([]string{at, "localhost:" + decimal(egressPort)}, func(name string) bool {
-		return slices.ContainsFunc(services, func(h *routev3.VirtualHost) bool {
+		return slices.ContainsFunc(services, func(h virtualHost) bool {
 			return slices.ContainsFunc(h.Domains, func(d string) bool { return lower(d) == name })
 		})
 	})

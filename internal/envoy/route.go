@@ -141,7 +141,7 @@ func (t *translator) shares(s *mesh.Service, at place, protocol string, targets 
 	out := make([]share, 0, len(targets))
 	for i := range targets {
 		w := &targets[i]
-		g := t.weighted(w)
+		g := t.weighted(s, w)
 		reason := g.reason
 		if reason == "" {
 			reason = g.carries(protocol)

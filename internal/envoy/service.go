@@ -91,11 +91,12 @@ func (t *translator) validService(name string) bool {
 // nodePorts returns the ports of a service that a virtual node provides: its listeners'.
 func (t *translator) nodePorts(s *mesh.Service) []servicePort {
 	const field = "provider.virtualNode.virtualNodeName"
-	spec := t.view.Nodes[s.NodeName]
-	if spec == nil || len(spec.Listeners) == 0 {
-		t.problem(serviceKey(s.Name), field, "%s: requests are answered with 503", t.target(s.NodeName, 0).reason)
+	n := s.Node(s.NodeName)
+	if n == nil || len(n.Spec.Listeners) == 0 {
+		t.problem(serviceKey(s.Name), field, "%s: requests are answered with 503", t.target(s, s.NodeName, 0).reason)
 		return nil
 	}
+	spec := n.Spec
 	var out []servicePort
 	for i := range spec.Listeners {
 		port := uint32(spec.Listeners[i].PortMapping.Port)
@@ -110,7 +111,7 @@ func (t *translator) nodePorts(s *mesh.Service) []servicePort {
 // nodePort returns one port of a service that a virtual node provides.
 func (t *translator) nodePort(s *mesh.Service, port uint32, protocol string) servicePort {
 	p := servicePort{service: s.Name, port: port, protocol: protocol}
-	g := t.target(s.NodeName, int64(port))
+	g := t.target(s, s.NodeName, int64(port))
 	cluster, reason := t.reach(s, g)
 	p.encrypted = g.reason == "" && t.useOf(s, g).tls
 	switch {

@@ -19,25 +19,28 @@ type targetKey struct {
 type target struct {
 	node     string
 	spec     *mesh.VirtualNodeSpec
-	listener int    // its place in the spec
-	port     uint32 // its port
-	cluster  string // the name of its cluster; see clusterOf
+	found    *mesh.Discovered // its instances, where Cloud Map discovers it; else nil
+	listener int              // its place in the spec
+	port     uint32           // its port
+	cluster  string           // the name of its cluster; see clusterOf
 	// reason says why the target cannot be served; "" if it can.
 	reason string
 }
 
-// target looks a target up. It emits nothing.
-func (t *translator) target(node string, port int64) *target {
+// target looks a target of a service up. It emits nothing.
+func (t *translator) target(s *mesh.Service, node string, port int64) *target {
 	key := targetKey{node, port}
 	if known, ok := t.targets[key]; ok {
 		return known
 	}
-	g := &target{node: node, spec: t.view.Nodes[node]}
+	g := &target{node: node}
 	t.targets[key] = g
-	if g.spec == nil {
+	n := s.Node(node)
+	if n == nil {
 		g.reason = fmt.Sprintf("virtual node %q does not exist", node)
 		return g
 	}
+	g.spec, g.found = n.Spec, n.Discovered
 	g.listener = findListener(g.spec.Listeners, port)
 	if g.listener < 0 {
 		g.reason = fmt.Sprintf("virtual node %q has no listener", node)

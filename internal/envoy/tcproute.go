@@ -52,7 +52,7 @@ func (t *translator) tcpRoute(s *mesh.Service, m *mesh.PortMapping, sorted []mes
 	targets := first.Spec.TcpRoute.Action.WeightedTargets
 	at := place{routeKey(s.Router.Name, first.Name), "tcpRoute"}
 	for i := range targets {
-		g := t.weighted(&targets[i])
+		g := t.weighted(s, &targets[i])
 		encrypted = encrypted || g.reason == "" && t.useOf(s, g).tls
 	}
 	all := t.shares(s, at, protoTCP, targets)

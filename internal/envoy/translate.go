@@ -48,32 +48,30 @@ type translator struct {
 	metrics    *metricLogs // see there; nil until asked for
 
 	targets  map[targetKey]*target
-	clusters map[string]madeCluster      // of targets, by name
+	clusters map[string]*madeCluster     // of targets, by name
 	ways     map[*target]map[string]bool // how services need it; see contested
-	// discovered are the names of the nodes that Cloud Map discovers; see nodeOf.
-	discovered map[*mesh.VirtualNodeSpec]string
-	secrets    map[string]bool // emitted
-	names      map[string]dnsName
-	backends   map[string]int // place in the node's list of each backend; see backendField
+	secrets  map[string]bool             // emitted
+	names    map[string]dnsName
+	backends map[string]int // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem
 
-	// Of a translation with a memo: what it has, what it is to have, the problems of
-	// clusters, and what is being made.
-	memo, memoNext *Memo
-	ofClusters     []Problem
-	part           *memoPart
-	cluster        *memoCluster
+	// Of a translation with a memo: what it used, the problems of clusters, and what is
+	// being made.
+	kept       *Kept
+	ofClusters []Problem
+	part       *memoPart
+	cluster    *memoCluster
 }
 
 func newTranslator(v *mesh.View, p Profile) *translator {
 	t := &translator{
 		view: v, profile: p, mesh: v.Mesh.Name,
-		targets:   make(map[targetKey]*target, 2*len(v.Nodes)),
-		clusters:  make(map[string]madeCluster, len(v.Nodes)),
+		targets:   map[targetKey]*target{},
+		clusters:  make(map[string]*madeCluster, len(v.Services)),
 		secrets:   map[string]bool{},
-		resources: make([]Resource, 0, len(v.Nodes)+8),
+		resources: make([]Resource, 0, 3*len(v.Services)+8),
 	}
 	t.preference = t.ipPreference(v.Node)
 	t.listenOn = p.listenOn(t.preference)

@@ -72,6 +72,8 @@ type Resource struct {
 	Object mesh.Key
 	// Assignment says how endpoints are made of instances; nil for all else.
 	Assignment *Assignment
+	// Slot keeps what is made of the message; nil for one that a Memo does not remember.
+	Slot *Slot
 }
 
 // Problem is a part of the configuration that is not served, or not as written.

@@ -16,9 +16,6 @@ func (t *translator) reach(s *mesh.Service, g *target) (cluster, reason string) 
 	if g.reason != "" {
 		return "", g.reason
 	}
-	if t.part != nil {
-		t.part.targets = append(t.part.targets, targetKey{g.node, int64(g.port)})
-	}
 	use := t.useOf(s, g)
 	if use.tls {
 		if reason := t.unserved(use, g); reason != "" {
@@ -31,9 +28,12 @@ func (t *translator) reach(s *mesh.Service, g *target) (cluster, reason string) 
 	case !known:
 		made = t.makeCluster(name, g, use)
 		t.clusters[name] = made
-	case made.target != g || made.use.policy != use.policy && made.use.way() != use.way():
+	case made.node != g.node || made.port != g.port || made.kept == nil && made.use.policy != use.policy && made.use.way() != use.way():
 		// A service may be called as a part of another cluster's name is.
 		return "", fmt.Sprintf("the name of its cluster, %q, is another target's", name)
+	}
+	if t.part != nil && !slices.Contains(t.part.clusters, made.kept) {
+		t.part.clusters = append(t.part.clusters, made.kept)
 	}
 	if made.reason != "" {
 		return "", made.reason
@@ -43,9 +43,11 @@ func (t *translator) reach(s *mesh.Service, g *target) (cluster, reason string) 
 
 // madeCluster is a cluster of a target that was emitted, or why it was not.
 type madeCluster struct {
-	target *target
+	node   string // with its port, the target
+	port   uint32
 	use    upstreamUse
 	reason string
+	kept   *memoCluster // with a memo; no service needs a target in a way of its own then
 }
 
 // emitTarget emits the cluster of a target, and returns why it cannot, or "".
@@ -63,7 +65,7 @@ func (t *translator) emitTarget(name string, g *target, use upstreamUse) (reason
 	}
 	t.emitFor(nodeKey(g.node), TypeCluster, name, c)
 	if g.spec.ServiceDiscovery.Dns == nil {
-		t.endpoints(name, g.spec, g.port)
+		t.endpoints(name, g)
 	}
 	return ""
 }
@@ -117,7 +119,7 @@ func (t *translator) reachedThrough(s *mesh.Service, g *target, ports []int64) b
 				continue
 			}
 			for _, w := range r.Routes[i].Spec.Targets() {
-				if t.weighted(&w) == g {
+				if t.weighted(s, &w) == g {
 					return true
 				}
 			}
@@ -126,12 +128,12 @@ func (t *translator) reachedThrough(s *mesh.Service, g *target, ports []int64) b
 	return false
 }
 
-// weighted returns the target of a weighted target.
-func (t *translator) weighted(w *mesh.WeightedTarget) *target {
+// weighted returns the target of a weighted target of a service's route.
+func (t *translator) weighted(s *mesh.Service, w *mesh.WeightedTarget) *target {
 	if w.Port != nil {
-		return t.target(w.VirtualNode, *w.Port)
+		return t.target(s, w.VirtualNode, *w.Port)
 	}
-	return t.target(w.VirtualNode, 0)
+	return t.target(s, w.VirtualNode, 0)
 }
 
 // clusterOf returns the name of the cluster that leads a service's calls to a target.
@@ -142,7 +144,7 @@ func (t *translator) clusterOf(s *mesh.Service, g *target, use upstreamUse) stri
 	if !use.own || !t.contested(g) {
 		return g.cluster
 	}
-	if byDefault := t.useOf(&mesh.Service{Name: s.Name}, g); byDefault.way() == use.way() {
+	if byDefault := t.useOf(&mesh.Service{Name: s.Name, Provider: &mesh.Provider{}}, g); byDefault.way() == use.way() {
 		return g.cluster
 	}
 	return g.cluster + "_" + s.Name
@@ -171,9 +173,9 @@ func (t *translator) addWays(s *mesh.Service) {
 		t.ways[g][t.useOf(s, g).way()] = true
 	}
 	if s.NodeName != "" {
-		if spec := t.view.Nodes[s.NodeName]; spec != nil {
-			for _, l := range spec.Listeners {
-				add(t.target(s.NodeName, l.PortMapping.Port))
+		if n := s.Node(s.NodeName); n != nil {
+			for _, l := range n.Spec.Listeners {
+				add(t.target(s, s.NodeName, l.PortMapping.Port))
 			}
 		}
 		return
@@ -183,7 +185,7 @@ func (t *translator) addWays(s *mesh.Service) {
 	}
 	for i := range s.Router.Routes {
 		for _, w := range s.Router.Routes[i].Spec.Targets() {
-			add(t.weighted(&w))
+			add(t.weighted(s, &w))
 		}
 	}
 }

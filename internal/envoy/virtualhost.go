@@ -31,25 +31,34 @@ func (t *translator) emitEgressRoutes(name string, ports []servicePort, fallback
 
 // emitHosts emits a route configuration with the virtual hosts of services, which may be
 // resources of their own, and others, which are always a part of it.
-func (t *translator) emitHosts(name string, services []*routev3.VirtualHost, others ...*routev3.VirtualHost) {
+func (t *translator) emitHosts(name string, services []virtualHost, others ...*routev3.VirtualHost) {
 	config := &routev3.RouteConfiguration{Name: name, VirtualHosts: others}
 	if strings.HasSuffix(name, apartSuffix) {
 		config.Vhds = &routev3.Vhds{ConfigSource: fromADS}
 		for _, h := range services {
-			t.emit(TypeVirtualHost, h.Name, h)
+			t.resources = append(t.resources, Resource{Type: TypeVirtualHost, Name: h.Name, Message: h.VirtualHost, Object: t.self(), Slot: h.slot})
 		}
 	} else {
-		config.VirtualHosts = append(config.VirtualHosts, services...)
+		for _, h := range services {
+			config.VirtualHosts = append(config.VirtualHosts, h.VirtualHost)
+		}
 	}
 	slices.SortFunc(config.VirtualHosts, func(a, b *routev3.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
 	t.emit(TypeRoute, name, config)
+}
+
+// virtualHost is the virtual host of a port of a service, with its slot where it is
+// remembered.
+type virtualHost struct {
+	*routev3.VirtualHost
+	slot *Slot
 }
 
 // virtualHosts returns a virtual host of a route configuration for each port of a service. Envoy refuses a
 // configuration in which a domain stands twice, and takes no notice of case. A name
 // goes before a name with a port: a service may be called "a:80" beside one called
 // "a" on port 80.
-func (t *translator) virtualHosts(routes string, ports []servicePort) []*routev3.VirtualHost {
+func (t *translator) virtualHosts(routes string, ports []servicePort) []virtualHost {
 	owner := make(map[string]string, 2*len(ports))
 	for _, p := range ports {
 		if !p.first {
@@ -62,7 +71,7 @@ func (t *translator) virtualHosts(routes string, ports []servicePort) []*routev3
 		}
 		owner[key] = p.service
 	}
-	hosts := make([]*routev3.VirtualHost, 0, len(ports)+1)
+	hosts := make([]virtualHost, 0, len(ports))
 	for _, p := range ports {
 		if owner[lower(p.service)] != p.service {
 			continue
@@ -87,29 +96,32 @@ func (t *translator) virtualHosts(routes string, ports []servicePort) []*routev3
 		if strings.HasSuffix(routes, apartSuffix) {
 			name = virtualHostName(routes, name) // Envoy removes it by this name
 		}
-		if h := t.virtualHost(&p, name, domains); h != nil {
+		if h := t.virtualHost(&p, name, domains); h.VirtualHost != nil {
 			hosts = append(hosts, h)
 		}
 	}
 	return hosts
 }
 
-// virtualHost returns the virtual host of a port of a service, nil if it has no name or
-// Envoy would refuse it.
-func (t *translator) virtualHost(p *servicePort, name string, domains []string) *routev3.VirtualHost {
+// virtualHost returns the virtual host of a port of a service, with no message if it has no
+// name or Envoy would refuse it.
+func (t *translator) virtualHost(p *servicePort, name string, domains []string) virtualHost {
 	if len(domains) == 0 {
-		return nil
+		return virtualHost{}
 	}
-	if p.memo != nil && p.memo.host.GetName() == name && slices.Equal(p.memo.host.GetDomains(), domains) {
-		return p.memo.host
+	if p.memo != nil {
+		if h := p.memo.made.Load(); h != nil && h.Name == name && slices.Equal(h.Domains, domains) {
+			return *h
+		}
 	}
-	h := &routev3.VirtualHost{Name: name, Domains: domains, Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}
+	h := virtualHost{VirtualHost: &routev3.VirtualHost{Name: name, Domains: domains, Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}}
 	problems := len(t.problems)
-	if !t.acceptable(h, p.service) {
-		return nil
+	if !t.acceptable(h.VirtualHost, p.service) {
+		return virtualHost{}
 	}
 	if p.memo != nil && len(t.problems) == problems {
-		p.memo.host = h
+		h.slot = &Slot{}
+		p.memo.made.Store(&h)
 	}
 	return h
 }

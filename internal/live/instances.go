@@ -19,15 +19,14 @@ type Registry interface {
 	Subscribe(notify func(mesh.InstancesKey)) (stop func())
 }
 
-// instances is the index from services to the watches that read their instances. One
-// serves all meshes: nodes of several may be discovered by one service.
+// instances is the index from services of the registry to the virtual services whose
+// instances they hold. One serves all meshes: nodes of several may be discovered by one
+// service. Its lock is taken after that of a mesh, never before.
 type instances struct {
 	registry Registry // nil: none
 
 	mu      sync.Mutex
-	seq     uint64 // number of changes so far
-	recent  [recentChanges]mesh.InstancesKey
-	readers map[mesh.InstancesKey]map[*Watch]struct{}
+	readers map[mesh.InstancesKey]map[*provided]struct{}
 }
 
 // find returns the instances of a service, and whether there is such a service.
@@ -38,88 +37,66 @@ func (i *instances) find(k mesh.InstancesKey) ([]mesh.Instance, bool) {
 	return i.registry.Instances(k)
 }
 
+// Instances returns the instances of a service as they are now, and whether there is such a
+// service.
+func (l *Live) Instances(k mesh.InstancesKey) ([]mesh.Instance, bool) { return l.instances.find(k) }
+
 // follow subscribes to the registry. What watches have read before is taken for old.
 func (i *instances) follow() (stop func()) {
 	if i.registry == nil {
 		return func() {}
 	}
 	stop = i.registry.Subscribe(i.changed)
-	i.mu.Lock()
-	i.seq += recentChanges + 1
-	watches := map[*Watch]struct{}{}
-	for _, readers := range i.readers {
-		for w := range readers {
-			watches[w] = struct{}{}
-		}
-	}
-	i.mu.Unlock()
-	for w := range watches {
-		w.notify()
+	for _, k := range i.wanted() {
+		i.changed(k)
 	}
 	return stop
 }
 
-// changed tells the watches that read a service's instances.
+// changed tells the watches of the virtual services whose instances have changed.
 func (i *instances) changed(k mesh.InstancesKey) {
 	i.mu.Lock()
-	i.recent[i.seq%recentChanges] = k
-	i.seq++
-	watches := make([]*Watch, 0, len(i.readers[k]))
-	for w := range i.readers[k] {
-		watches = append(watches, w)
-	}
+	services := slices.Collect(maps.Keys(i.readers[k]))
 	i.mu.Unlock()
-	for _, w := range watches {
+	watches := map[*Watch]struct{}{}
+	for _, p := range services {
+		p.instancesChanged(k, watches)
+	}
+	for w := range watches {
 		w.notify()
 	}
 }
 
-func (i *instances) current() uint64 {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.seq
+// instancesChanged marks instances as old, and adds the watches that are to be told.
+func (p *provided) instancesChanged(k mesh.InstancesKey, watches map[*Watch]struct{}) {
+	p.state.mu.Lock()
+	defer p.state.mu.Unlock()
+	p.change(func(w *Watch) {
+		if w.changed == nil {
+			w.changed = map[mesh.InstancesKey]struct{}{}
+		}
+		w.changed[k] = struct{}{}
+		watches[w] = struct{}{}
+	})
 }
 
-// since returns which of the services that were read have changed from seq on, and the
-// number of changes so far.
-func (i *instances) since(seq uint64, reads map[mesh.InstancesKey]struct{}) (changed []mesh.InstancesKey, now uint64) {
+// add has a virtual service told of the changes of some instances.
+func (i *instances) add(k mesh.InstancesKey, p *provided) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(reads) == 0 || seq == i.seq {
-		return nil, i.seq
-	}
-	if i.seq-seq > recentChanges { // longer ago than is remembered
-		for k := range reads {
-			changed = append(changed, k)
-		}
-		return changed, i.seq
-	}
-	once := map[mesh.InstancesKey]struct{}{}
-	for ; seq < i.seq; seq++ {
-		k := i.recent[seq%recentChanges]
-		_, read := reads[k]
-		if _, twice := once[k]; read && !twice {
-			once[k] = struct{}{}
-			changed = append(changed, k)
-		}
-	}
-	return changed, i.seq
+	p.discovers[k] = struct{}{}
+	add(i.readers, k, p)
 }
 
-// index replaces the services that a watch read.
-func (i *instances) index(w *Watch, before, reads map[mesh.InstancesKey]struct{}) {
-	if len(before)+len(reads) == 0 {
-		return
-	}
+// settle has a virtual service told of the changes of no others than these instances.
+func (i *instances) settle(p *provided, reads map[mesh.InstancesKey]struct{}) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for k := range before {
+	for k := range p.discovers {
 		if _, still := reads[k]; !still {
-			drop(i.readers, k, w)
+			delete(p.discovers, k)
+			drop(i.readers, k, p)
 		}
-	}
-	for k := range reads {
-		add(i.readers, k, w)
 	}
 }
 

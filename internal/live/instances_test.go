@@ -31,7 +31,7 @@ func discovering(t *testing.T) (*rig, *meshtest.Registry) {
 
 func ids(v *mesh.View) []string {
 	var out []string
-	for _, i := range v.Instances[mapped] {
+	for _, i := range v.Services[0].Node("blue").Discovered.Instances {
 		out = append(out, i.ID)
 	}
 	return out
@@ -43,12 +43,12 @@ func TestInstancesFindTheViewsThatReadThem(t *testing.T) {
 	var notices, others atomic.Int64
 	w := r.live.Watch(shop.Object(mesh.KindVirtualNode, "", "front"), func() { notices.Add(1) })
 	defer w.Close()
-	if _, _, ok := w.Refresh(); ok {
+	if _, ok := w.Refresh(); ok {
 		t.Error("a view that was never built was refreshed")
 	}
 	first, _ := w.Build()
-	if _, exists := first.Instances[mapped]; exists || first.Discovered["blue"] != mapped {
-		t.Fatalf("the view has the instances %v, discovered %v", first.Instances, first.Discovered)
+	if d := first.Services[0].Node("blue").Discovered; d.Exists || d.Key != mapped {
+		t.Fatalf("the view has the instances %v", d)
 	}
 	stranger := r.live.Watch(shop.Object(mesh.KindVirtualNode, "", "blue"), func() { others.Add(1) })
 	defer stranger.Close()
@@ -60,26 +60,29 @@ func TestInstancesFindTheViewsThatReadThem(t *testing.T) {
 	if n := notices.Load(); n != 2 {
 		t.Errorf("%d notices, want one for each change of the service", n)
 	}
-	view, changed, ok := w.Refresh()
-	if !ok || !slices.Equal(changed, []mesh.InstancesKey{mapped}) || !slices.Equal(ids(view), []string{"a", "b"}) {
-		t.Errorf("refreshed: %t, changed %v, instances %v", ok, changed, ids(view))
+	changed, ok := w.Refresh()
+	if !ok || !slices.Equal(changed, []mesh.InstancesKey{mapped}) {
+		t.Errorf("refreshed: %t, changed %v", ok, changed)
 	}
-	if len(first.Instances) != 0 {
-		t.Error("the view before has changed")
-	}
-	if same, changed, ok := w.Refresh(); !ok || len(changed) > 0 || same != view {
+	if changed, ok := w.Refresh(); !ok || len(changed) > 0 {
 		t.Errorf("refreshed again: %t, changed %v", ok, changed)
+	}
+	if view, _ := w.Build(); !slices.Equal(ids(view), []string{"a", "b"}) {
+		t.Errorf("the instances are %v", ids(view))
+	}
+	if len(ids(first)) != 0 {
+		t.Error("the view before has changed")
 	}
 
 	registry.Deregister(mapped, "a")
 	r.update(mesh.KindVirtualNode, "", "blue", node)
 	r.awaitVersion(mesh.Key{Kind: mesh.KindVirtualNode, Name: "blue"}, 2)
 	r.marker()
-	if _, _, ok := w.Refresh(); ok {
+	if _, ok := w.Refresh(); ok {
 		t.Error("a view of which an object has changed was refreshed")
 	}
-	if view, _ := w.Build(); len(view.Discovered) != 0 {
-		t.Errorf("discovered are %v, want none", view.Discovered)
+	if view, _ := w.Build(); view.Services[0].Node("blue").Discovered != nil {
+		t.Errorf("discovered are %v, want none", view.Services[0].Node("blue").Discovered)
 	}
 	before := notices.Load()
 	registry.Deregister(mapped, "b")
@@ -102,7 +105,7 @@ func TestAClosedWatchHearsNothingOfInstances(t *testing.T) {
 	if n := notices.Load(); n != 0 {
 		t.Errorf("a closed watch got %d notices", n)
 	}
-	if _, _, ok := w.Refresh(); ok {
+	if _, ok := w.Refresh(); ok {
 		t.Error("a closed watch was refreshed")
 	}
 }
@@ -119,8 +122,8 @@ func TestManyChangesOfInstances(t *testing.T) {
 	for i := range 1000 {
 		registry.Register(meshtest.Key("shop.internal", "green"), mesh.Instance{ID: fmt.Sprint(i)})
 	}
-	if view, _, ok := w.Refresh(); !ok || !slices.Equal(ids(view), []string{"a"}) {
-		t.Errorf("refreshed: %t, instances %v", ok, ids(view))
+	if changed, ok := w.Refresh(); !ok || !slices.Equal(changed, []mesh.InstancesKey{mapped}) {
+		t.Errorf("refreshed: %t, changed %v", ok, changed)
 	}
 }
 
@@ -150,11 +153,20 @@ func TestNothingIsMissedWhileAViewIsBuilt(t *testing.T) {
 		}
 	})
 	view, _ := w.Build()
-	for len(view.Instances[mapped]) == 0 || view.Instances[mapped][0].Port != changes-1 {
+	last := func() mesh.Instance {
+		if d := view.Services[0].Node("blue").Discovered; len(d.Instances) > 0 {
+			return d.Instances[0]
+		}
+		return mesh.Instance{}
+	}
+	for now := last(); now.Port != changes-1; {
 		<-notice
-		var ok bool
-		if view, _, ok = w.Refresh(); !ok {
+		if changed, ok := w.Refresh(); !ok {
 			view, _ = w.Build()
+			now = last()
+		} else if len(changed) > 0 {
+			all, _ := r.live.Instances(mapped)
+			now = all[0]
 		}
 	}
 	wg.Wait()

@@ -38,7 +38,7 @@ type Live struct {
 func New(st *store.Store, registry Registry, log *slog.Logger) *Live {
 	return &Live{
 		store: st, log: log, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{}),
-		instances: instances{registry: registry, readers: map[mesh.InstancesKey]map[*Watch]struct{}{}},
+		instances: instances{registry: registry, readers: map[mesh.InstancesKey]map[*provided]struct{}{}},
 	}
 }
 
@@ -97,7 +97,7 @@ func (l *Live) acquire(id mesh.MeshID) *meshState {
 	defer l.mu.Unlock()
 	st := l.meshes[id]
 	if st == nil {
-		st = newMeshState(id, l.alter)
+		st = newMeshState(id, l.alter, &l.instances)
 		l.meshes[id] = st
 	}
 	st.users++

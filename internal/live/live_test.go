@@ -134,7 +134,7 @@ func TestAChangeFindsTheViewsThatReadIt(t *testing.T) {
 	w := r.live.Watch(shop.Object(mesh.KindVirtualNode, "", "front"), func() { notices.Add(1) })
 	defer w.Close()
 	view, _ := w.Build()
-	if view == nil || len(view.Services) != 1 || view.Services[0].Router == nil || len(view.Services[0].Router.Routes) != 1 || view.Nodes["blue"] == nil {
+	if view == nil || len(view.Services) != 1 || view.Services[0].Router == nil || len(view.Services[0].Router.Routes) != 1 || view.Services[0].Node("blue") == nil {
 		t.Fatalf("the view is not complete: %+v", view)
 	}
 

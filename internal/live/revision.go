@@ -69,12 +69,3 @@ func newestOf(all []store.Event) (newest int64) {
 	}
 	return newest
 }
-
-// Reads reports whether the last Build read an object, or looked for it in vain.
-func (w *Watch) Reads(k mesh.Key) bool {
-	w.state.mu.Lock()
-	defer w.state.mu.Unlock()
-	_, one := w.reads.Keys[k]
-	_, all := w.reads.Ranges[k.Range()]
-	return one || all
-}

@@ -12,27 +12,28 @@ import (
 // was read from an older snapshot knows whether it missed something.
 const recentChanges = 256
 
-// meshState is one mesh: its snapshot, and the index from what was read to the
-// watches that read it. The writer is the goroutine of Live.Run alone.
+// meshState is one mesh: its snapshot, what its virtual services lead to as far as a watch
+// needs them, and the index from what was read to who read it. The writer is the goroutine
+// of Live.Run alone.
 type meshState struct {
-	users int // guarded by Live.mu
-	alter func(mesh.Kind, any)
+	users     int // guarded by Live.mu
+	alter     func(mesh.Kind, any)
+	instances *instances
 
-	mu      sync.Mutex
-	snap    *mesh.Snapshot
-	newest  int64  // the revision of the last change
-	seq     uint64 // number of changes so far
-	recent  [recentChanges][]mesh.Key
-	readers map[mesh.Key]map[*Watch]struct{}
-	ranges  map[mesh.Range]map[*Watch]struct{}
+	mu       sync.Mutex
+	snap     *mesh.Snapshot
+	newest   int64  // the revision of the last change
+	seq      uint64 // number of changes so far
+	recent   [recentChanges][]mesh.Key
+	keys     readers[mesh.Key]
+	ranges   readers[mesh.Range]
+	services map[string]*provided
 }
 
-func newMeshState(id mesh.MeshID, alter func(mesh.Kind, any)) *meshState {
+func newMeshState(id mesh.MeshID, alter func(mesh.Kind, any), instances *instances) *meshState {
 	return &meshState{
-		alter:   alter,
-		snap:    mesh.NewSnapshot(id),
-		readers: map[mesh.Key]map[*Watch]struct{}{},
-		ranges:  map[mesh.Range]map[*Watch]struct{}{},
+		alter: alter, instances: instances, snap: mesh.NewSnapshot(id),
+		keys: newReaders[mesh.Key](), ranges: newReaders[mesh.Range](), services: map[string]*provided{},
 	}
 }
 
@@ -115,8 +116,8 @@ func newItem(e store.Event, alter func(mesh.Kind, any), log *slog.Logger) *mesh.
 	})
 }
 
-// swap makes snap the current snapshot and returns the watches that read one of the
-// changed keys.
+// swap makes snap the current snapshot and returns the watches to whom one of the changed
+// keys matters.
 func (s *meshState) swap(snap *mesh.Snapshot, newest int64, changed []mesh.Key) []*Watch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,13 +125,13 @@ func (s *meshState) swap(snap *mesh.Snapshot, newest int64, changed []mesh.Key) 
 	s.recent[s.seq%recentChanges] = changed
 	s.seq++
 	seen := map[*Watch]struct{}{}
+	tell := func(w *Watch) {
+		w.stale = true
+		seen[w] = struct{}{}
+	}
 	for _, k := range changed {
-		for w := range s.readers[k] {
-			seen[w] = struct{}{}
-		}
-		for w := range s.ranges[k.Range()] {
-			seen[w] = struct{}{}
-		}
+		s.keys.tell(k, tell)
+		s.ranges.tell(k.Range(), tell)
 	}
 	watches := make([]*Watch, 0, len(seen))
 	for w := range seen {
@@ -139,7 +140,8 @@ func (s *meshState) swap(snap *mesh.Snapshot, newest int64, changed []mesh.Key) 
 	return watches
 }
 
-// missed reports whether one of the changes from seq on touches what was read.
+// missed reports whether one of the changes from seq on touches what was read. The lock is
+// held.
 func (s *meshState) missed(seq uint64, reads mesh.Reads) bool {
 	if s.seq-seq > recentChanges {
 		return true
@@ -157,39 +159,9 @@ func (s *meshState) missed(seq uint64, reads mesh.Reads) bool {
 	return false
 }
 
-// index replaces what a watch read.
+// index replaces what a watch read beside its services. The lock is held.
 func (s *meshState) index(w *Watch, reads mesh.Reads) {
-	for k := range w.reads.Keys {
-		if _, still := reads.Keys[k]; !still {
-			drop(s.readers, k, w)
-		}
-	}
-	for r := range w.reads.Ranges {
-		if _, still := reads.Ranges[r]; !still {
-			drop(s.ranges, r, w)
-		}
-	}
-	for k := range reads.Keys {
-		add(s.readers, k, w)
-	}
-	for r := range reads.Ranges {
-		add(s.ranges, r, w)
-	}
+	replace(s.keys.watches, w, w.reads.Keys, reads.Keys)
+	replace(s.ranges.watches, w, w.reads.Ranges, reads.Ranges)
 	w.reads = reads
-}
-
-func add[K comparable](m map[K]map[*Watch]struct{}, k K, w *Watch) {
-	set := m[k]
-	if set == nil {
-		set = make(map[*Watch]struct{}, 1)
-		m[k] = set
-	}
-	set[w] = struct{}{}
-}
-
-func drop[K comparable](m map[K]map[*Watch]struct{}, k K, w *Watch) {
-	delete(m[k], w)
-	if len(m[k]) == 0 {
-		delete(m, k)
-	}
 }

@@ -8,89 +8,87 @@ type Watch struct {
 	state  *meshState
 	id     mesh.ID
 	notify func()
-	reads  mesh.Reads // guarded by state.mu; what is in it is never changed
-	closed bool       // guarded by state.mu
 
-	// The last view and the changes of the mesh and of instances that it knows of, for
-	// who builds it alone. view is nil while there is none, or none that has instances.
-	view      *mesh.View
-	seq, seen uint64
+	// Guarded by state.mu.
+	reads mesh.Reads // the view's own, beside its services'; what is in it is never changed
+	// services are those of the last view, next those of the one that is built.
+	services, next []*provided
+	closed         bool
+	// stale is set where an object of the view has changed since Build began, or there is
+	// no view; missed, where nobody was told of that.
+	stale, missed bool
+	// changed are services whose instances have changed since.
+	changed map[mesh.InstancesKey]struct{}
 }
 
 // Watch prepares a view of a virtual node or gateway. notify is called whenever
 // something that the last Build read has changed; it must return at once and may be
 // called from any goroutine. Build it before the first notice can come.
 func (l *Live) Watch(id mesh.ID, notify func()) *Watch {
-	return &Watch{live: l, state: l.acquire(id.Mesh), id: id, notify: notify}
+	return &Watch{live: l, state: l.acquire(id.Mesh), id: id, notify: notify, stale: true}
 }
 
 // Build reads the view from the current snapshot and the current instances; it is nil if
 // the node or gateway does not exist. Build and Refresh are for one goroutine at a time.
+// What services lead to is read once for all watches of a mesh; where it changes during a
+// Build, a notice follows.
 func (w *Watch) Build() (view *mesh.View, revision int64) {
-	var snap *mesh.Snapshot
-	snap, w.seq = w.state.current()
-	w.seen = w.live.instances.current()
-	r := mesh.NewReaderLike(snap, w.last())
-	r.Instances = w.live.instances.find
+	snap, seq := w.begin()
+	r := mesh.NewReader(snap)
+	r.Providers = w.provider
 	view = mesh.BuildView(r, w.id.Key)
-	w.view = nil
-	if view != nil && len(view.Discovered) > 0 {
-		w.view = view
-	}
-	if w.register(r.Reads) {
+	if w.done(seq, r.Reads, view != nil) {
 		w.notify()
 	}
 	return view, snap.Revision
 }
 
-// Refresh is a cheap Build for where instances alone have changed: it returns the last
-// view with those read again, and whose they are, in no order. ok is false where more has
-// changed, or there is no view that has instances: then Build tells.
-func (w *Watch) Refresh() (view *mesh.View, changed []mesh.InstancesKey, ok bool) {
-	if w.view == nil || !w.unchanged() {
-		return nil, nil, false
-	}
-	changed, w.seen = w.live.instances.since(w.seen, w.last().Instances)
-	if len(changed) > 0 {
-		w.view = w.view.WithInstances(changed, w.live.instances.find)
-	}
-	return w.view, changed, true
+// begin begins a build.
+func (w *Watch) begin() (snap *mesh.Snapshot, seq uint64) {
+	s := w.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.stale, w.missed, w.changed, w.next = false, false, nil, make([]*provided, 0, len(w.services))
+	return s.snap, s.seq
 }
 
-// unchanged reports whether no object that the last view was read from has changed.
-func (w *Watch) unchanged() bool {
-	w.state.mu.Lock()
-	defer w.state.mu.Unlock()
-	if w.closed || w.state.missed(w.seq, w.reads) {
-		return false
-	}
-	w.seq = w.state.seq
-	return true
-}
-
-// last returns what was read last.
-func (w *Watch) last() mesh.Reads {
-	w.state.mu.Lock()
-	defer w.state.mu.Unlock()
-	return w.reads
-}
-
-// register notes what was read and reports whether it has changed since.
-func (w *Watch) register(reads mesh.Reads) (missed bool) {
-	w.state.mu.Lock()
-	defer w.state.mu.Unlock()
+// done ends a build, and reports whether something of it has changed of which nobody was
+// told.
+func (w *Watch) done(seq uint64, reads mesh.Reads, exists bool) (missed bool) {
+	s := w.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if w.closed {
 		return false
 	}
-	w.index(reads)
-	changed, _ := w.live.instances.since(w.seen, reads.Instances)
-	return len(changed) > 0 || w.state.missed(w.seq, reads)
+	s.adopt(w)
+	s.index(w, reads)
+	missed = w.missed || s.missed(seq, reads)
+	w.stale = w.stale || missed || !exists
+	return missed
 }
 
-// index replaces what the watch read. The lock is held.
-func (w *Watch) index(reads mesh.Reads) {
-	w.live.instances.index(w, w.reads.Instances, reads.Instances)
-	w.state.index(w, reads)
+// Refresh tells whether more than instances has changed since the last Build, or there is no
+// view: then ok is false, and Build tells. Else it returns the services whose instances have
+// changed since the last Build or Refresh, in no order.
+func (w *Watch) Refresh() (changed []mesh.InstancesKey, ok bool) {
+	w.state.mu.Lock()
+	defer w.state.mu.Unlock()
+	if w.closed || w.stale {
+		return nil, false
+	}
+	for k := range w.changed {
+		changed = append(changed, k)
+	}
+	w.changed = nil
+	return changed, true
+}
+
+// Reads reports whether the last Build read an object, or looked for it in vain.
+func (w *Watch) Reads(k mesh.Key) bool {
+	w.state.mu.Lock()
+	defer w.state.mu.Unlock()
+	return w.state.keys.has(k, w) || w.state.ranges.has(k.Range(), w)
 }
 
 // Close ends the watch. A notice under way may still arrive.
@@ -101,12 +99,20 @@ func (w *Watch) Close() {
 }
 
 func (w *Watch) end() bool {
-	w.state.mu.Lock()
-	defer w.state.mu.Unlock()
+	s := w.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if w.closed {
 		return false
 	}
-	w.index(mesh.Reads{})
 	w.closed = true
+	s.index(w, mesh.Reads{})
+	for _, p := range w.services {
+		s.leave(p, w)
+	}
+	for _, p := range w.next { // of a build that is under way
+		s.leave(p, w)
+	}
+	w.services, w.next = nil, nil
 	return true
 }

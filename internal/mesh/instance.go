@@ -1,7 +1,5 @@
 package mesh
 
-import "maps"
-
 // Instance is one registered instance of a Cloud Map service.
 type Instance struct {
 	ID         string
@@ -38,23 +36,4 @@ func discovered(m MeshID, owner string, spec *VirtualNodeSpec) (InstancesKey, bo
 		Account: owner, Region: m.Region,
 		Namespace: d.AwsCloudMap.NamespaceName, Service: d.AwsCloudMap.ServiceName,
 	}, true
-}
-
-// WithInstances returns the view with the instances of some services read again. It
-// shares the rest with v.
-func (v *View) WithInstances(changed []InstancesKey, from Instances) *View {
-	next := *v
-	next.Instances = maps.Clone(v.Instances)
-	for _, k := range changed {
-		next.setInstances(k, from)
-	}
-	return &next
-}
-
-func (v *View) setInstances(k InstancesKey, from Instances) {
-	if list, ok := from.find(k); ok {
-		v.Instances[k] = list
-	} else {
-		delete(v.Instances, k)
-	}
 }

@@ -128,20 +128,17 @@ type Reads struct {
 type Reader struct {
 	snap  *Snapshot
 	Reads Reads
-	// Instances finds the instances of services; nil where none is known.
+	// Instances finds the instances of services; nil where none is known. It is asked after
+	// the key is noted.
 	Instances Instances
+	// Providers returns what virtual services lead to where somebody keeps that; what it
+	// reads is not noted. nil: it is read.
+	Providers func(service string) *Provider
 }
 
 // NewReader returns a reader that has read nothing yet.
-func NewReader(s *Snapshot) *Reader { return NewReaderLike(s, Reads{}) }
-
-// NewReaderLike is NewReader with room for as much as was read another time.
-func NewReaderLike(s *Snapshot, before Reads) *Reader {
-	return &Reader{snap: s, Reads: Reads{
-		Keys:      make(map[Key]struct{}, len(before.Keys)),
-		Ranges:    make(map[Range]struct{}, len(before.Ranges)),
-		Instances: make(map[InstancesKey]struct{}, len(before.Instances)),
-	}}
+func NewReader(s *Snapshot) *Reader {
+	return &Reader{snap: s, Reads: Reads{Keys: map[Key]struct{}{}, Ranges: map[Range]struct{}{}, Instances: map[InstancesKey]struct{}{}}}
 }
 
 // get returns what is in the object of a key, or nil, and notes the key.

@@ -21,15 +21,6 @@ type View struct {
 	// Services are the virtual services the node has as backends, or that the gateway's
 	// routes lead to, in name order; those that do not exist are listed with Missing set.
 	Services []Service
-	// Nodes are the virtual nodes that the services lead to, by name. A name that a
-	// route holds and that is not here does not exist.
-	Nodes map[string]*VirtualNodeSpec
-	// Discovered holds the service of the instances of each node of Nodes that AWS Cloud
-	// Map discovers, by the node's name.
-	Discovered map[string]InstancesKey
-	// Instances are the instances of those services, whatever their attributes, in the
-	// order of their ids. A service that is not here does not exist.
-	Instances map[InstancesKey][]Instance
 }
 
 // ARN returns the Amazon Resource Name of the view's node or gateway.
@@ -37,14 +28,51 @@ func (v *View) ARN() string { return ID{Mesh: v.Mesh, Key: v.Key}.ARN(v.Owner) }
 
 // Service is a virtual service as a client sees it.
 type Service struct {
-	Name    string
-	Missing bool
+	Name string
 	// Policy is the backend's own client policy, nil where the node's default holds.
 	Policy *ClientPolicy
+	// Provider is what all clients of the service share.
+	*Provider
+}
+
+// Provider is what a virtual service leads to. It is immutable: a reader of live meshes
+// returns the very same for as long as nothing in it has changed.
+type Provider struct {
+	// Missing is set where there is no such service.
+	Missing bool
 	// NodeName is the providing virtual node, if one provides the service directly.
 	NodeName string
 	// Router is the providing virtual router, if one does.
 	Router *Router
+	// Nodes are the virtual nodes that the service leads to. One that does not exist is not
+	// here.
+	Nodes []ServiceNode
+}
+
+// ServiceNode is a virtual node that a service leads to.
+type ServiceNode struct {
+	Name string
+	Spec *VirtualNodeSpec
+	// Discovered are the instances of a node that AWS Cloud Map discovers, else nil.
+	Discovered *Discovered
+}
+
+// Discovered is a service of AWS Cloud Map with its instances, whatever their attributes, in
+// the order of their ids.
+type Discovered struct {
+	Key       InstancesKey
+	Exists    bool
+	Instances []Instance
+}
+
+// Node returns the virtual node of a name that the service leads to, nil if there is none.
+func (p *Provider) Node(name string) *ServiceNode {
+	for i := range p.Nodes {
+		if p.Nodes[i].Name == name {
+			return &p.Nodes[i]
+		}
+	}
+	return nil
 }
 
 // Router is a virtual router with its routes in name order.
@@ -69,11 +97,7 @@ func BuildView(r *Reader, key Key) *View {
 	if self == nil || meshItem == nil {
 		return nil
 	}
-	v := &View{
-		Mesh: r.snap.ID, MeshSpec: meshItem.Spec.(*MeshSpec),
-		Key: key, Owner: self.ResourceOwner, Nodes: map[string]*VirtualNodeSpec{},
-		Discovered: map[string]InstancesKey{}, Instances: map[InstancesKey][]Instance{},
-	}
+	v := &View{Mesh: r.snap.ID, MeshSpec: meshItem.Spec.(*MeshSpec), Key: key, Owner: self.ResourceOwner}
 	switch spec := self.Spec.(type) {
 	case *VirtualNodeSpec:
 		v.Node = spec
@@ -99,46 +123,55 @@ func (v *View) addGatewayRoutes(r *Reader, gateway string) {
 			continue
 		}
 		seen[t.VirtualService.VirtualServiceName] = true
-		v.Services = append(v.Services, v.service(r, t.VirtualService.VirtualServiceName))
+		name := t.VirtualService.VirtualServiceName
+		v.Services = append(v.Services, Service{Name: name, Provider: r.provider(name)})
 	}
 	slices.SortFunc(v.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func (v *View) addBackends(r *Reader, backends []Backend) {
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(backends))
+	v.Services = make([]Service, 0, len(backends))
 	for _, b := range backends {
 		name := backendService(v.Mesh, b.VirtualService.VirtualServiceName)
 		if seen[name] {
 			continue
 		}
 		seen[name] = true
-		s := v.service(r, name)
-		s.Policy = b.VirtualService.ClientPolicy
-		v.Services = append(v.Services, s)
+		v.Services = append(v.Services, Service{Name: name, Policy: b.VirtualService.ClientPolicy, Provider: r.provider(name)})
 	}
 	slices.SortFunc(v.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// service reads a virtual service and all that its provider leads to.
-func (v *View) service(r *Reader, name string) Service {
-	s := Service{Name: name}
-	item := r.get(KindVirtualService, name)
-	if item == nil {
-		s.Missing = true
-		return s
+// provider returns what a virtual service leads to.
+func (r *Reader) provider(name string) *Provider {
+	if r.Providers != nil {
+		return r.Providers(name)
 	}
-	switch p := item.Spec.(*VirtualServiceSpec).Provider; {
-	case p == nil:
-	case p.VirtualNode != nil:
-		s.NodeName = p.VirtualNode.VirtualNodeName
-		v.addNode(r, s.NodeName)
-	case p.VirtualRouter != nil:
-		s.Router = v.router(r, p.VirtualRouter.VirtualRouterName)
-	}
-	return s
+	return r.Provider(name)
 }
 
-func (v *View) router(r *Reader, name string) *Router {
+// Provider reads what a virtual service leads to. A service that does not exist
+// leads to nothing.
+func (r *Reader) Provider(name string) *Provider {
+	p := &Provider{}
+	item := r.get(KindVirtualService, name)
+	if item == nil {
+		p.Missing = true
+		return p
+	}
+	switch by := item.Spec.(*VirtualServiceSpec).Provider; {
+	case by == nil:
+	case by.VirtualNode != nil:
+		p.NodeName = by.VirtualNode.VirtualNodeName
+		p.addNode(r, p.NodeName)
+	case by.VirtualRouter != nil:
+		p.Router = p.router(r, by.VirtualRouter.VirtualRouterName)
+	}
+	return p
+}
+
+func (p *Provider) router(r *Reader, name string) *Router {
 	item := r.get(KindVirtualRouter, name)
 	if item == nil {
 		return &Router{Name: name, Missing: true}
@@ -152,25 +185,25 @@ func (v *View) router(r *Reader, name string) *Router {
 		spec := c.Spec.(*RouteSpec)
 		out.Routes = append(out.Routes, Route{Name: i.Key.Name, Spec: spec})
 		for _, t := range spec.Targets() {
-			v.addNode(r, t.VirtualNode)
+			p.addNode(r, t.VirtualNode)
 		}
 	}
 	return out
 }
 
-func (v *View) addNode(r *Reader, name string) {
-	if _, ok := v.Nodes[name]; ok {
+func (p *Provider) addNode(r *Reader, name string) {
+	if p.Node(name) != nil {
 		return
 	}
 	item := r.get(KindVirtualNode, name)
 	if item == nil {
 		return
 	}
-	spec := item.Spec.(*VirtualNodeSpec)
-	v.Nodes[name] = spec
-	if k, ok := discovered(v.Mesh, item.ResourceOwner, spec); ok {
-		v.Discovered[name] = k
+	n := ServiceNode{Name: name, Spec: item.Spec.(*VirtualNodeSpec)}
+	if k, ok := discovered(r.snap.ID, item.ResourceOwner, n.Spec); ok {
 		r.Reads.Instances[k] = struct{}{}
-		v.setInstances(k, r.Instances)
+		n.Discovered = &Discovered{Key: k}
+		n.Discovered.Instances, n.Discovered.Exists = r.Instances.find(k)
 	}
+	p.Nodes = append(p.Nodes, n)
 }

@@ -50,7 +50,7 @@ func TestGatewayView(t *testing.T) {
 	if diff := cmp.Diff([]string{"missing", "routed"}, services); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
-	if !v.Services[0].Missing || v.Services[1].Router == nil || len(v.Services[1].Router.Routes) != 1 || len(v.Nodes) != 1 || v.Nodes["blue"] == nil {
+	if !v.Services[0].Missing || v.Services[1].Router == nil || len(v.Services[1].Router.Routes) != 1 || len(v.Services[1].Nodes) != 1 || v.Services[1].Node("blue") == nil {
 		t.Errorf("the view lacks what the routes lead to: %+v", v)
 	}
 	keys := map[Key]struct{}{}

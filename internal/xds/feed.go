@@ -30,9 +30,9 @@ type feed struct {
 	state queueState  // guarded by queue.mu
 	// made is what the resources were made of; nil while there are none.
 	made atomic.Pointer[made]
-	// memory is what makes the next translation of very many services cheap; nil for none.
-	// The publisher works with it, and whoever needs the room takes it away.
-	memory atomic.Pointer[memory]
+	// kept is what the resources are made of, and makes the next translation cheap, of this
+	// feed and of others; nil for none. Only the publisher uses it.
+	kept *envoy.Kept
 	// current is set while the resources are those of the view that the watch built last;
 	// only the publisher uses it.
 	current bool
@@ -167,6 +167,7 @@ func (f *feed) withdraw(now time.Time) {
 		f.withdrawn = now
 	}
 	f.made.Store(nil)
+	f.kept = nil
 	f.replace(nil)
 	f.wake()
 }
@@ -217,6 +218,7 @@ func (f *feed) vanish() {
 	defer f.mu.Unlock()
 	f.missing, f.withdrawn = true, time.Time{}
 	f.made.Store(nil)
+	f.kept = nil
 	f.wake()
 }
 

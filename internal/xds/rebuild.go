@@ -7,34 +7,14 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
-	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // made is what a feed's resources were made of. It is never changed.
 type made struct {
 	assignments []*envoy.Assignment
 	problems    []envoy.Problem
-	// objects are those of resources that are not the feed's own.
-	objects map[named]mesh.Key
-}
-
-// named is a resource by its name.
-type named struct {
-	typ  envoy.Type
-	name string
-}
-
-// object returns what a resource of the feed was made for.
-func (f *feed) object(typ envoy.Type, name string) mesh.Key {
-	if m := f.made.Load(); m != nil {
-		if k, ok := m.objects[named{typ, name}]; ok {
-			return k
-		}
-	}
-	return f.key.id.Key
 }
 
 // localCluster are the endpoints of the cluster that App Mesh's own agent gives each
@@ -84,34 +64,16 @@ func (s *Server) translate(f *feed) bool {
 		f.vanish()
 		return false
 	}
-	mem := f.memory.Load()
-	if mem == nil {
-		mem = &memory{messages: map[named]proto.Message{}}
-	}
-	remembers := len(view.Services) > wide
-	translate := envoy.Translate
-	if remembers {
-		translate = mem.memo.Translate
-	}
-	resources, problems := translate(view, f.key.profile)
-	m := &made{problems: problems, objects: map[named]mesh.Key{}}
-	for _, r := range resources {
-		if r.Object != view.Key {
-			m.objects[named{r.Type, r.Name}] = r.Object
-		}
-		if r.Assignment != nil {
-			m.assignments = append(m.assignments, r.Assignment)
+	resources, problems, kept := s.memo.Translate(view, f.key.profile)
+	m := &made{problems: problems}
+	for i := range resources {
+		if a := resources[i].Assignment; a != nil {
+			m.assignments = append(m.assignments, a)
 		}
 	}
-	encoded := s.encode(f, append(resources, localCluster), mem.messages)
+	encoded := s.encode(f, append(resources, localCluster))
 	changed := f.publish(encoded)
-	if remembers {
-		mem.learn(resources)
-		s.memories.keep(f, mem, len(view.Services))
-	}
-	if !remembers || s.unused(f) {
-		s.memories.forget(f)
-	}
+	f.kept = kept
 	s.report(f, m)
 	s.checkTags(f)
 	s.cfg.Log.Debug("rebuilt", "arn", view.ARN(), "revision", revision, "resources", len(encoded), "changed", changed)
@@ -121,44 +83,32 @@ func (s *Server) translate(f *feed) bool {
 // refresh makes the endpoints of a feed anew whose instances have changed. It reports
 // false if more than instances has changed.
 func (s *Server) refresh(f *feed) bool {
-	view, instances, ok := f.watch.Refresh()
+	instances, ok := f.watch.Refresh()
 	if !ok || len(instances) == 0 {
 		return ok
 	}
 	m := *f.made.Load()
 	var resources []envoy.Resource
-	resources, m.problems = envoy.Refresh(view, m.assignments, m.problems, instances)
-	changed := f.update(s.encode(f, resources, nil))
-	if mem := f.memory.Load(); mem != nil {
-		mem.unlearn(resources)
-	}
+	resources, m.problems = envoy.Refresh(s.cfg.Live.Instances, m.assignments, m.problems, instances)
+	changed := f.update(s.encode(f, resources))
 	s.report(f, &m)
-	s.cfg.Log.Debug("refreshed", "arn", view.ARN(), "services", len(instances), "endpoints", len(resources), "changed", changed)
+	s.cfg.Log.Debug("refreshed", "arn", f.key.arn(), "services", len(instances), "endpoints", len(resources), "changed", changed)
 	return true
 }
 
-// encode encodes resources for a feed, clusters before their endpoints. known are the
-// messages that the feed's resources were encoded of, as far as that is remembered: a
-// message that is the very same needs no encoding.
-func (s *Server) encode(f *feed, resources []envoy.Resource, known map[named]proto.Message) []*resource {
-	encoded := make([]*resource, 0, len(resources))
+// encode encodes resources for a feed, clusters before their endpoints.
+func (s *Server) encode(f *feed, resources []envoy.Resource) []*resource {
+	out := make([]*resource, 0, len(resources))
 	clusters := map[string]*resource{}
-	for _, r := range resources {
-		have := f.types[r.Type].get(r.Name)
+	for i := range resources {
+		r := &resources[i]
 		var of *resource
-		same := have != nil && known[named{r.Type, r.Name}] == r.Message
 		if r.Type == envoy.TypeEndpoint {
-			before := f.types[envoy.TypeCluster].get(r.Name)
 			if of = clusters[r.Name]; of == nil {
-				of = before
+				of = f.types[envoy.TypeCluster].get(r.Name)
 			}
-			same = same && of == before
 		}
-		if same {
-			encoded = append(encoded, have)
-			continue
-		}
-		e, err := s.pool.encode(r, of, have)
+		e, err := s.encodeOnce(f, r, of)
 		if err != nil {
 			s.cfg.Log.Error("leaving out a resource that cannot be encoded", "arn", f.key.arn(), "error", err)
 			continue
@@ -166,9 +116,29 @@ func (s *Server) encode(f *feed, resources []envoy.Resource, known map[named]pro
 		if c, ok := r.Message.(*clusterv3.Cluster); ok && c.GetEdsClusterConfig() != nil {
 			clusters[r.Name] = e
 		}
-		encoded = append(encoded, e)
+		out = append(out, e)
 	}
-	return encoded
+	return out
+}
+
+// encoded is what a message was encoded as, and the cluster of endpoints that it was encoded
+// with.
+type encoded struct{ as, of *resource }
+
+// encodeOnce encodes a resource, unless its message has been encoded before, for whichever
+// feed.
+func (s *Server) encodeOnce(f *feed, r *envoy.Resource, of *resource) (*resource, error) {
+	if r.Slot == nil {
+		return s.pool.encode(*r, of, f.types[r.Type].get(r.Name))
+	}
+	if e, ok := r.Slot.Load().(encoded); ok && e.of == of {
+		return e.as, nil
+	}
+	as, err := s.pool.encode(*r, of, f.types[r.Type].get(r.Name))
+	if err == nil {
+		r.Slot.Store(encoded{as, of})
+	}
+	return as, err
 }
 
 // report keeps what a feed was made of, and logs the problems that are new.

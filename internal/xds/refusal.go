@@ -93,7 +93,10 @@ func (s *Server) cause(f *feed, r standing) mesh.Key {
 	if r.blame != guilty {
 		return f.key.id.Key
 	}
-	object := f.object(r.typ, r.resources[0].key.name)
+	object := r.resources[0].object
+	if object == (mesh.Key{}) {
+		object = f.key.id.Key
+	}
 	if r.typ != envoy.TypeRoute && r.typ != envoy.TypeVirtualHost {
 		return object
 	}

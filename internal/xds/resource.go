@@ -15,12 +15,16 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // resource is one encoded Envoy resource. It is never changed, and equal resources of
 // different feeds are one resource.
 type resource struct {
 	key resourceKey
+	// object is the virtual node that a cluster or endpoints lead to; the zero value for
+	// what is the feed's own.
+	object mesh.Key
 	// version is the content hash in hexadecimal, as proxies see it.
 	version string
 	// delta is the resource as it stands in a DeltaDiscoveryResponse: field number,
@@ -86,6 +90,9 @@ func (p *pool) encode(r envoy.Resource, of, have *resource) (*resource, error) {
 		return known, nil
 	}
 	res := newResource(key, body)
+	if r.Type == envoy.TypeCluster || r.Type == envoy.TypeEndpoint { // their names hold the node's
+		res.object = r.Object
+	}
 	p.resources[key] = weak.Make(res)
 	runtime.AddCleanup(res, p.forget, key)
 	return res, nil
@@ -130,7 +137,9 @@ func (r *resource) early() *resource {
 	for i := range key.hash {
 		key.hash[i] = ^key.hash[i]
 	}
-	return newResource(key, r.body())
+	early := newResource(key, r.body())
+	early.object = r.object
+	return early
 }
 
 // body returns the encoded message; nil if it cannot be had, which only a mistake in

@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/access/audit"
 	"github.com/fairlead-mesh/fairlead/internal/ca"
+	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -70,9 +71,9 @@ type Server struct {
 	// firsts are the streams on their first synchronisation.
 	firsts *admission
 	pool   *pool
-	// memories are of the feeds that have very many services.
-	memories *memories
-	met      *metrics
+	// memo is what translations remember, of all feeds.
+	memo envoy.Memo
+	met  *metrics
 	// ended is closed when Run ends.
 	ended chan struct{}
 	// silent ends the streams of proxies that do not read.
@@ -106,7 +107,7 @@ func New(cfg Config) *Server {
 		cfg.MaxSilence = maxSilence
 	}
 	s := &Server{
-		cfg: cfg, queue: newQueue(), firsts: newAdmission(), pool: newPool(), memories: newMemories(), met: newMetrics(cfg.Metrics),
+		cfg: cfg, queue: newQueue(), firsts: newAdmission(), pool: newPool(), met: newMetrics(cfg.Metrics),
 		silent: silentError(cfg.MaxSilence),
 		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
@@ -272,15 +273,7 @@ func (s *Server) release(f *feed) {
 		delete(s.index(f.key.id.Mesh).feeds, f)
 		s.tidy(f.key.id.Mesh)
 		f.watch.Close()
-		s.memories.forget(f)
 	}
-}
-
-// unused reports whether no stream has a feed any more.
-func (s *Server) unused(f *feed) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return f.refs == 0
 }
 
 // index returns what is known of a mesh; tidy forgets it when that is nothing. The lock
