@@ -84,7 +84,8 @@ func start(t *testing.T, env []string, args ...string) *running {
 	return r
 }
 
-// says waits until the demo has written a text. The whole story is half a minute long.
+// says waits until the demo has written a text. The whole story takes half a minute, with
+// smaller shares a third of that.
 func (r *running) says(text string) {
 	r.t.Helper()
 	err := await(r.t.Context(), strconv.Quote(text), 3*time.Minute, func(context.Context) error {
@@ -256,7 +257,7 @@ func TestStory(t *testing.T) {
 				needNamespaces(t)
 			}
 			before := machine(t)
-			r := start(t, nil, "--network", string(network), "--stay")
+			r := start(t, nil, "--network", string(network), "--stay", "--share", "600")
 			r.says(configured)
 			args := r.front()
 			if got := slices.Contains(args, "--proxy"); got != proxied {
