@@ -11,10 +11,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 func TestMain(m *testing.M) {
@@ -130,25 +130,17 @@ func programs(t *testing.T, kind string) string {
 }
 
 // goldens returns the cases of package rules: their settings, and the text for nft.
-func goldens(t *testing.T) map[string]*txtar.Archive {
+func goldens(t *testing.T) map[string]*golden.Case {
 	t.Helper()
-	files, err := filepath.Glob("rules/testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	out := map[string]*txtar.Archive{}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[strings.TrimSuffix(filepath.Base(file), ".txtar")] = archive
+	out := map[string]*golden.Case{} // so that they come in another order each time
+	for _, c := range golden.ReadAll(t, "rules/testdata/*.txtar") {
+		out[c.Name] = c
 	}
 	return out
 }
 
-func environ(a *txtar.Archive) []string {
-	return strings.Fields(strings.ReplaceAll(string(a.Files[0].Data), ", ", ","))
+func environ(c *golden.Case) []string {
+	return strings.Fields(strings.ReplaceAll(c.Section("env"), ", ", ","))
 }
 
 // What is set over netlink is what nft makes of the golden text.
@@ -156,17 +148,17 @@ func TestNetlinkSetsTheGoldenRules(t *testing.T) {
 	t.Parallel()
 	nft := need(t, "nft", "nftables")
 	hosts := meshtest.NewHosts(t)
-	for name, archive := range goldens(t) {
+	for name, c := range goldens(t) {
 		t.Run(name, func(t *testing.T) {
 			ours, theirs := hosts.Add("ours-"+name), hosts.Add("theirs-"+name)
-			settings := append(environ(archive), "FAIRLEAD_INTERCEPT_BACKEND=nftables")
+			settings := append(environ(c), "FAIRLEAD_INTERCEPT_BACKEND=nftables")
 			call(t, ours, settings, "enable")
-			for _, f := range archive.Files {
-				if !strings.HasSuffix(f.Name, ".nft") {
+			for _, section := range c.Names() {
+				if !strings.HasSuffix(section, ".nft") {
 					continue
 				}
-				path := filepath.Join(t.TempDir(), f.Name)
-				if err := os.WriteFile(path, f.Data, 0o600); err != nil {
+				path := filepath.Join(t.TempDir(), section)
+				if err := os.WriteFile(path, []byte(c.Section(section)), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				if out, err := theirs.Output(theirs.Command(nft, "-f", path)); err != nil {
@@ -196,20 +188,15 @@ func TestIPTablesTakesTheGoldenRules(t *testing.T) {
 			short := strings.TrimPrefix(kind, "iptables-")
 			need(t, "iptables-"+short+"-restore", "iptables")
 			h := host(t)
-			for name, archive := range goldens(t) {
-				settings := append(environ(archive), env...)
+			for name, c := range goldens(t) {
+				settings := append(environ(c), env...)
 				call(t, h, settings, "enable")
 				s := status(t, h, settings...)
 				if !s.Enabled || s.Backend != kind {
 					t.Errorf("%s: %+v", name, s)
 				}
-				for _, f := range archive.Files {
-					if f.Name != "ipv4.restore" {
-						continue
-					}
-					if want, got := strings.Count(string(f.Data), "FAIRLEAD_"), strings.Count(saved4(t, h, short), "FAIRLEAD_"); want != got {
-						t.Errorf("%s: %d times our names, want %d", name, got, want)
-					}
+				if want, got := strings.Count(c.Section("ipv4.restore"), "FAIRLEAD_"), strings.Count(saved4(t, h, short), "FAIRLEAD_"); want != got {
+					t.Errorf("%s: %d times our names, want %d", name, got, want)
 				}
 			}
 		})
