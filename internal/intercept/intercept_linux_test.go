@@ -107,6 +107,21 @@ func kinds(t *testing.T) map[string][]string {
 	}
 }
 
+// eachKind runs a test for each kind that this machine has, beside each other, with the environment
+// that has the agent choose it.
+func eachKind(t *testing.T, test func(t *testing.T, kind string, env []string)) {
+	t.Helper()
+	for kind, env := range kinds(t) {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			if kind != "nftables" {
+				need(t, kind+"-restore", "iptables")
+			}
+			test(t, kind, env)
+		})
+	}
+}
+
 // programs returns a folder where the programs of iptables are those of one kind, the
 // others by their own names; "" where there are none.
 func programs(t *testing.T, kind string) string {
@@ -179,28 +194,24 @@ func TestNetlinkSetsTheGoldenRules(t *testing.T) {
 // to be as they should.
 func TestIPTablesTakesTheGoldenRules(t *testing.T) {
 	t.Parallel()
-	for kind, env := range kinds(t) {
+	eachKind(t, func(t *testing.T, kind string, env []string) {
 		if kind == "nftables" {
-			continue
+			return
 		}
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			short := strings.TrimPrefix(kind, "iptables-")
-			need(t, "iptables-"+short+"-restore", "iptables")
-			h := host(t)
-			for name, c := range goldens(t) {
-				settings := append(environ(c), env...)
-				call(t, h, settings, "enable")
-				s := status(t, h, settings...)
-				if !s.Enabled || s.Backend != kind {
-					t.Errorf("%s: %+v", name, s)
-				}
-				if want, got := strings.Count(c.Section("ipv4.restore"), "FAIRLEAD_"), strings.Count(saved4(t, h, short), "FAIRLEAD_"); want != got {
-					t.Errorf("%s: %d times our names, want %d", name, got, want)
-				}
+		short := strings.TrimPrefix(kind, "iptables-")
+		h := host(t)
+		for name, c := range goldens(t) {
+			settings := append(environ(c), env...)
+			call(t, h, settings, "enable")
+			s := status(t, h, settings...)
+			if !s.Enabled || s.Backend != kind {
+				t.Errorf("%s: %+v", name, s)
 			}
-		})
-	}
+			if want, got := strings.Count(c.Section("ipv4.restore"), "FAIRLEAD_"), strings.Count(saved4(t, h, short), "FAIRLEAD_"); want != got {
+				t.Errorf("%s: %d times our names, want %d", name, got, want)
+			}
+		}
+	})
 }
 
 func saved4(t *testing.T, h *meshtest.Host, kind string) string {
@@ -270,44 +281,41 @@ table ip theirs {
 // family; and enabling twice changes nothing.
 func TestDisableLeavesWhatWasThere(t *testing.T) {
 	t.Parallel()
-	for kind, env := range kinds(t) {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			h := host(t)
-			foreign(t, h)
-			settings := append(env, everything...)
-			all := func() string { return ruleset(t, h) + saved(t, h, "legacy") + saved(t, h, "nft") }
-			before := all()
-			if s := status(t, h, settings...); s.Enabled || len(s.Others) != 8 {
-				t.Errorf("before: %+v, want 8 chains of others", s)
-			}
-			if out := call(t, h, settings, "enable"); out != "interception is on, by "+kind+"\n" {
-				t.Errorf("enable says %q", out)
-			}
-			once := all()
-			if once == before {
-				t.Fatal("nothing was set")
-			}
-			if s := status(t, h, settings...); !s.Enabled || s.Backend != kind || len(s.Others) != 8 {
-				t.Errorf("enabled: %+v", s)
-			}
-			if out := call(t, h, settings, "enable"); out != "interception was on already, by "+kind+"\n" {
-				t.Errorf("enabling a second time says %q", out)
-			}
-			if diff := cmp.Diff(once, all()); diff != "" {
-				t.Errorf("enabling a second time changes (-once +twice):\n%s", diff)
-			}
-			if out := call(t, h, env[1:], "disable"); out != "interception is off\n" { // whatever the backend
-				t.Errorf("disable says %q", out)
-			}
-			if diff := cmp.Diff(before, all()); diff != "" {
-				t.Errorf("disabling does not leave what was there (-before +after):\n%s", diff)
-			}
-			if out := call(t, h, nil, "disable"); out != "interception was off already\n" {
-				t.Errorf("disabling a second time says %q", out)
-			}
-		})
-	}
+	eachKind(t, func(t *testing.T, kind string, env []string) {
+		h := host(t)
+		foreign(t, h)
+		settings := append(env, everything...)
+		all := func() string { return ruleset(t, h) + saved(t, h, "legacy") + saved(t, h, "nft") }
+		before := all()
+		if s := status(t, h, settings...); s.Enabled || len(s.Others) != 8 {
+			t.Errorf("before: %+v, want 8 chains of others", s)
+		}
+		if out := call(t, h, settings, "enable"); out != "interception is on, by "+kind+"\n" {
+			t.Errorf("enable says %q", out)
+		}
+		once := all()
+		if once == before {
+			t.Fatal("nothing was set")
+		}
+		if s := status(t, h, settings...); !s.Enabled || s.Backend != kind || len(s.Others) != 8 {
+			t.Errorf("enabled: %+v", s)
+		}
+		if out := call(t, h, settings, "enable"); out != "interception was on already, by "+kind+"\n" {
+			t.Errorf("enabling a second time says %q", out)
+		}
+		if diff := cmp.Diff(once, all()); diff != "" {
+			t.Errorf("enabling a second time changes (-once +twice):\n%s", diff)
+		}
+		if out := call(t, h, env[1:], "disable"); out != "interception is off\n" { // whatever the backend
+			t.Errorf("disable says %q", out)
+		}
+		if diff := cmp.Diff(before, all()); diff != "" {
+			t.Errorf("disabling does not leave what was there (-before +after):\n%s", diff)
+		}
+		if out := call(t, h, nil, "disable"); out != "interception was off already\n" {
+			t.Errorf("disabling a second time says %q", out)
+		}
+	})
 }
 
 // Other settings take the place of those before, by whatever these were set.
