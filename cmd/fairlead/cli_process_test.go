@@ -20,11 +20,7 @@ import (
 const asCommand = "FAIRLEAD_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
+	meshtest.Main(m, map[string]func(string) error{asCommand: func(string) error { main(); return nil }})
 }
 
 // TestCredentialProcess has AWS's clients get their credentials from "fairlead credentials".

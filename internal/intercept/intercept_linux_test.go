@@ -18,15 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(noNFTables) != "" {
-		runWithoutNFTables()
-	}
-	if os.Getenv(squat) != "" {
-		runSquatter()
-	}
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, map[string]func(string) error{noNFTables: runWithoutNFTables, squat: runSquatter})
 }
 
 // host returns a host of its own for a test, with nothing but loopback and one interface.

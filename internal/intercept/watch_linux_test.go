@@ -20,12 +20,13 @@ import (
 // squat has the test program take the name by which commands reach a watching process.
 const squat = "FAIRLEAD_TEST_SQUAT"
 
-func runSquatter() {
+func runSquatter(string) error {
 	l, err := net.Listen("unix", "@fairlead-intercept")
 	if err != nil {
-		panic(err)
+		return err
 	}
 	meshtest.HandleConns(l, func(c net.Conn) { _, _ = c.Write([]byte("ok\n")) })
+	return nil
 }
 
 // running is a process that ends with the test.
