@@ -365,12 +365,16 @@ func TestEnds(t *testing.T) {
 				for _, pid := range all {
 					awaitGone(t, pid)
 				}
-				meshtest.Eventually(t, "the namespaces are gone", func() error {
+				// The kernel takes namespaces away one after the other, those of all tests.
+				err := await(t.Context(), "the end of the namespaces", 3*time.Minute, func(context.Context) error {
 					if l := left(); len(l) > 0 {
 						return fmt.Errorf("%d of them are there", len(l))
 					}
 					return nil
 				})
+				if err != nil {
+					t.Error(err)
+				}
 				if err := os.MkdirAll(r.temp, 0o700); err != nil {
 					t.Error(err)
 				}
