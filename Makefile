@@ -7,7 +7,7 @@ GO ?= go
 PYTHON ?= python3
 ENVOY_PATH ?= $(CURDIR)/.tools/envoy/envoy
 ARGS ?=
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 REQUESTS ?= 1000000
 MESHES ?= 2000
 EDITS ?= 200
@@ -27,6 +27,11 @@ export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath -tags
 # The rooms whose code is mostly concurrency are tested once more under the race detector.
 RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/... ./internal/replica
 PACKAGES ?= ./...
+# The packages whose tests take longest begin first: the others run beside them, and nothing is waited for in the end.
+LONGEST := ./test/envoy ./test/redirected ./test/replicas ./internal/demo ./test/bench/scale ./cmd/fairlead
+# Most tests wait, for an Envoy or an etcd, more than they compute: one package more at a time than there are
+# processors. "make check" has vetted them.
+TEST_FLAGS := -vet=off -p $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1))) -timeout 12m
 # What runs an Envoy and depends on its version.
 ENVOY_ROOMS := ./internal/envoy ./internal/agent ./test/envoy ./test/redirected ./test/ecs ./test/kubernetes ./test/telemetry
 CLIENTS := .tools/clients
@@ -127,12 +132,12 @@ envoy:
 
 test-go:
 	@echo "== Go tests"
-	@$(PYTHON) tools/gotest.py -timeout 12m $(PACKAGES)
+	@$(PYTHON) tools/gotest.py $(TEST_FLAGS) $(if $(filter ./...,$(PACKAGES)),$(LONGEST)) $(PACKAGES)
 
 test-race:
 	@echo "== the rooms that are mostly concurrency, with the race detector"
 	@if command -v "$$($(GO) env CC)" >/dev/null 2>&1; then \
-		CGO_ENABLED=1 $(PYTHON) tools/gotest.py -race -timeout 12m $(RACE_ROOMS); \
+		CGO_ENABLED=1 $(PYTHON) tools/gotest.py -race $(TEST_FLAGS) $(RACE_ROOMS); \
 	else echo "no C compiler: the race detector's run of $(RACE_ROOMS) is left out"; fi
 
 test-fuzz:

@@ -2,92 +2,45 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
+)
 
 // TestECSGolden: each txtar has the flags, a line each, a task definition, the new one, the
 // difference and what standard error has.
 func TestECSGolden(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/ecs/*.txtar")
-	if err != nil || len(files) < 5 {
-		t.Fatalf("%d golden files: %v", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			flags := strings.Fields(section(archive, "flags"))
-			input := section(archive, "input.json")
-			output, notes := convert(t, input, flags...)
-			diff, again := convert(t, input, append(flags, "--diff")...)
-			if notes != again {
-				t.Errorf("with --diff standard error is %q, without %q", again, notes)
-			}
-			for name, got := range map[string]string{"output.json": output, "diff": diff, "notes": notes} {
-				if *update {
-					setSection(archive, name, got)
-				} else if d := cmp.Diff(section(archive, name), got); d != "" {
-					t.Errorf("%s differs (-want +got; go test -update writes it anew):\n%s", name, d)
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			// What is converted is ready: converting it again changes nothing.
-			if twice, _ := convert(t, output, flags...); twice != output {
-				t.Errorf("converted twice it differs:\n%s", cmp.Diff(output, twice))
-			}
-			if none, _ := convert(t, output, append(flags, "--diff")...); none != "" {
-				t.Errorf("the difference of nothing is:\n%s", none)
-			}
-			for _, secret := range []string{"hunter2", "correct-horse"} {
-				if strings.Contains(input, secret) && !strings.Contains(output, secret) {
-					t.Errorf("the new task definition has lost %q", secret)
-				}
-				if strings.Contains(diff+notes, secret) {
-					t.Errorf("the difference shows %q", secret)
-				}
-			}
-		})
-	}
-}
-
-// section returns a file of an archive, "" if it is not there.
-func section(a *txtar.Archive, name string) string {
-	for _, f := range a.Files {
-		if f.Name == name {
-			return string(f.Data)
+	golden.Run(t, "testdata/ecs/*.txtar", func(t *testing.T, c *golden.Case) {
+		flags, input := strings.Fields(c.Section("flags")), c.Section("input.json")
+		output, notes := convert(t, input, flags...)
+		diff, again := convert(t, input, append(flags, "--diff")...)
+		if notes != again {
+			t.Errorf("with --diff standard error is %q, without %q", again, notes)
 		}
-	}
-	return ""
-}
-
-// setSection replaces a file, and keeps the files in the order in which they are read.
-func setSection(a *txtar.Archive, name, text string) {
-	files := []txtar.File{}
-	for _, n := range []string{"flags", "input.json", "output.json", "diff", "notes"} {
-		data := section(a, n)
-		if n == name {
-			data = text
+		c.Equal(t, "output.json", output)
+		c.Equal(t, "diff", diff)
+		c.Equal(t, "notes", notes)
+		// What is converted is ready: converting it again changes nothing.
+		if twice, _ := convert(t, output, flags...); twice != output {
+			t.Errorf("converted twice it differs:\n%s", cmp.Diff(output, twice))
 		}
-		files = append(files, txtar.File{Name: n, Data: []byte(data)})
-	}
-	a.Files = files
+		if none, _ := convert(t, output, append(flags, "--diff")...); none != "" {
+			t.Errorf("the difference of nothing is:\n%s", none)
+		}
+		for _, secret := range []string{"hunter2", "correct-horse"} {
+			if strings.Contains(input, secret) && !strings.Contains(output, secret) {
+				t.Errorf("the new task definition has lost %q", secret)
+			}
+			if strings.Contains(diff+notes, secret) {
+				t.Errorf("the difference shows %q", secret)
+			}
+		}
+	})
 }
 
 // convert runs the command.
@@ -155,14 +108,11 @@ func TestECSGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive, err := txtar.ParseFile("testdata/ecs/fargate-virtual-node.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := "```diff\n" + section(archive, "diff") + "```\n"; !strings.Contains(string(page), want) {
+	c := golden.Read(t, "testdata/ecs/fargate-virtual-node.txtar")
+	if want := "```diff\n" + c.Section("diff") + "```\n"; !strings.Contains(string(page), want) {
 		t.Errorf("docs/guide/ecs.md does not show what is printed:\n%s", want)
 	}
-	for line := range strings.Lines(section(archive, "flags")) {
+	for line := range strings.Lines(c.Section("flags")) {
 		if flag := strings.TrimSpace(line); !strings.Contains(string(page), flag) {
 			t.Errorf("docs/guide/ecs.md does not show the flag %s", flag)
 		}

@@ -102,7 +102,7 @@ func TestBackupOfEverything(t *testing.T) {
 	t.Parallel()
 	var cfg server.Config
 	p := meshtest.StartWith(t, meshtest.Options{Change: func(c *server.Config) { cfg = *c }})
-	s := newScript(t, p, nil)
+	s := newScript(t, p)
 	registerInstances(t, p)
 	s.write("shop.yaml", "kind: Mesh\nname: shop\nspec: {}\ntags: {team: a}\n---\nkind: VirtualNode\nmesh: shop\nname: cart\nspec: {serviceDiscovery: {dns: {hostname: localhost}}, listeners: [{portMapping: {port: 80, protocol: http}}]}\n"+
 		"---\nkind: VirtualService\nmesh: shop\nname: cart.local\nspec: {provider: {virtualNode: {virtualNodeName: cart}}}\n")

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 var (
@@ -30,7 +30,7 @@ func TestGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newScript(t, meshtest.Start(t), nil)
+	s := newScript(t, meshtest.Start(t))
 	for _, m := range savedAs.FindAllStringSubmatch(string(raw), -1) {
 		s.write(m[2], m[1])
 	}
@@ -72,7 +72,7 @@ func TestCertificatesGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newScript(t, meshtest.Start(t), nil)
+	s := newScript(t, meshtest.Start(t))
 	commands := 0
 	for _, m := range regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$").FindAllStringSubmatch(string(raw), -1) {
 		if m[1] == "yaml" {
@@ -119,18 +119,7 @@ func TestReference(t *testing.T) {
 		}
 	}
 	path := filepath.Join("..", "..", "docs", "reference", "cli.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(have), b.String()); diff != "" {
-		t.Errorf("%s is not what the commands say; write it anew with -update (-have +want):\n%s", path, diff)
-	}
+	golden.File(t, path, b.String())
 }
 
 // writeCommand writes one command and those below it, without the flags that many share.

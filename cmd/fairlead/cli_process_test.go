@@ -20,16 +20,12 @@ import (
 const asCommand = "FAIRLEAD_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
+	meshtest.Main(m, map[string]func(string) error{asCommand: func(string) error { main(); return nil }})
 }
 
 // TestCredentialProcess has AWS's clients get their credentials from "fairlead credentials".
 func TestCredentialProcess(t *testing.T) {
-	s := newScript(t, meshtest.Start(t), nil)
+	s := newScript(t, meshtest.Start(t))
 	s.write("trust.json", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}]}`)
 	s.write("shop.json", `{"kind": "Mesh", "name": "shop"}`)
 	for _, command := range []string{"role create reader --trust DIR/trust.json --administrator", "apply -f DIR/shop.json"} {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,14 +11,11 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestScripts runs the commands of testdata/cli against a server of their own, and compares
 // what they print. In a file's part "script", a line "$ get mesh" is a command, and one that
@@ -30,41 +26,20 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // command has printed. The other parts are the files that commands read.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/cli/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			plane := meshtest.StartWith(t, meshtest.Options{Change: meshtest.Importing})
-			if strings.HasSuffix(file, "instances.txtar") {
-				registerInstances(t, plane)
-			}
-			s := newScript(t, plane, archive.Files)
-			if strings.HasSuffix(file, "ca.txtar") {
-				s.writeCertificates()
-			}
-			for i, f := range archive.Files {
-				if f.Name != "script" {
-					continue
-				}
-				got := s.run(string(f.Data))
-				if *update {
-					archive.Files[i].Data = []byte(got)
-					if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-						t.Fatal(err)
-					}
-				} else if diff := cmp.Diff(string(f.Data), got); diff != "" {
-					t.Errorf("output (-want +got):\n%s", diff)
-				}
-			}
-		})
-	}
+	golden.Run(t, "testdata/cli/*.txtar", func(t *testing.T, c *golden.Case) {
+		plane := meshtest.StartWith(t, meshtest.Options{Change: meshtest.Importing})
+		if c.Name == "instances" {
+			registerInstances(t, plane)
+		}
+		s := newScript(t, plane)
+		for _, name := range c.Names() {
+			s.write(name, c.Section(name))
+		}
+		if c.Name == "ca" {
+			s.writeCertificates()
+		}
+		c.Equal(t, "script", s.run(c.Section("script")))
+	})
 }
 
 // script runs commands in a folder with files.
@@ -76,12 +51,9 @@ type script struct {
 	plane    *meshtest.Plane
 }
 
-func newScript(t *testing.T, p *meshtest.Plane, files []txtar.File) *script {
+func newScript(t *testing.T, p *meshtest.Plane) *script {
 	s := &script{t: t, dir: t.TempDir(), endpoint: "http://" + p.Addrs.API, plane: p}
 	s.write("credentials", "[default]\naws_access_key_id = "+p.Creds.AccessKeyID+"\naws_secret_access_key = "+p.Creds.SecretAccessKey+"\n")
-	for _, f := range files {
-		s.write(f.Name, string(f.Data))
-	}
 	return s
 }
 
@@ -205,7 +177,7 @@ func (s *script) scrub(text string) string {
 // TestCompletion asks for what a shell would show.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
-	s := newScript(t, meshtest.Start(t), nil)
+	s := newScript(t, meshtest.Start(t))
 	s.write("shop.json", `[{"kind": "Mesh", "name": "shop"}, {"kind": "VirtualNode", "mesh": "shop", "name": "cart", "spec": {}},
 		{"kind": "VirtualNode", "mesh": "shop", "name": "front", "spec": {}}, {"kind": "VirtualService", "mesh": "shop", "name": "cart.local", "spec": {}}]`)
 	if out := s.command("apply -f DIR/shop.json"); !strings.Contains(out, "4 created") {

@@ -26,7 +26,7 @@ func newDemo() *cobra.Command {
 			"'make demo' puts it.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Network.Check(); err != nil {
+			if err := cfg.Check(); err != nil {
 				return usageError{err}
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
@@ -42,6 +42,8 @@ func newDemo() *cobra.Command {
 	cmd.Flags().BoolVar(&cfg.Stay, "stay", false, "keep everything up after the story, until Ctrl-C, to shift traffic by hand")
 	cmd.Flags().BoolVar(&cfg.Keep, "keep", false, "keep the files, logs among them, even if nothing fails")
 	cmd.Flags().StringVar((*string)(&cfg.Network), "network", string(demo.Auto), "where the application runs: namespaces (with interception; needs root), loopback, or auto")
+	cmd.Flags().IntVar(&cfg.Share, "share", 0, "how many requests make a share; for tests, which have less time than readers")
+	_ = cmd.Flags().MarkHidden("share") // it is there
 	cmd.AddCommand(newDemoApp())
 	return cmd
 }

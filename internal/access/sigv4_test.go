@@ -8,62 +8,46 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"golang.org/x/tools/txtar"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // TestVectors verifies requests that botocore, curl and Envoy have signed.
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/vectors/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("vectors: %v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			now, r := readVector(t, file)
-			a := offline(t, now)
-			caller, err := a.Verify(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if caller.KeyID != testKey || caller.Account != testAccount || caller.Region != testRegion {
-				t.Errorf("caller is %+v", caller)
-			}
-			r.Host += "0"
-			if _, err := a.Verify(r); codeOf(t, err) != mesh.ErrInvalidSignature {
-				t.Errorf("with another host: %v", err)
-			}
-		})
-	}
+	golden.Run(t, "testdata/vectors/*.txtar", func(t *testing.T, c *golden.Case) {
+		now, r := readVector(t, c)
+		a := offline(t, now)
+		caller, err := a.Verify(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if caller.KeyID != testKey || caller.Account != testAccount || caller.Region != testRegion {
+			t.Errorf("caller is %+v", caller)
+		}
+		r.Host += "0"
+		if _, err := a.Verify(r); codeOf(t, err) != mesh.ErrInvalidSignature {
+			t.Errorf("with another host: %v", err)
+		}
+	})
 }
 
 // readVector reads a file with the sections now and request; gRPC requests become
 // streams.
-func readVector(t *testing.T, file string) (time.Time, Request) {
+func readVector(t *testing.T, c *golden.Case) (time.Time, Request) {
 	t.Helper()
-	archive, err := txtar.ParseFile(file)
+	now, err := time.Parse(amzDateLayout, strings.TrimSpace(c.Section("now")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sections := map[string]string{}
-	for _, f := range archive.Files {
-		sections[f.Name] = string(f.Data)
-	}
-	now, err := time.Parse(amzDateLayout, strings.TrimSpace(sections["now"]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, body, _ := strings.Cut(sections["request"], "\n\n")
+	head, body, _ := strings.Cut(c.Section("request"), "\n\n")
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head + "\n\n")))
 	if err != nil {
 		t.Fatal(err)

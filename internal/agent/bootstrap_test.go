@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -24,44 +23,24 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestBootstrapGolden: each txtar has "env" (NAME=VALUE lines) and the
 // "bootstrap.json" made of it, which real Envoy must accept.
 func TestBootstrapGolden(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/bootstrap/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := bootstrapOf(t, parseEnv(t, member(archive, "env")))
-			if *update {
-				setMember(archive, "bootstrap.json", got)
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(string(member(archive, "bootstrap.json")), string(got)); diff != "" {
-				t.Errorf("bootstrap differs (-want +got; go test -update writes it anew):\n%s", diff)
-			}
-			typedBootstrap(t, got)
-			checkYAML(t, got)
-			validate(t, got, versionProblem(t, parseEnv(t, member(archive, "env"))))
-		})
-	}
+	golden.Run(t, "testdata/bootstrap/*.txtar", func(t *testing.T, c *golden.Case) {
+		env := parseEnv(t, c.Section("env"))
+		got := bootstrapOf(t, env)
+		c.Equal(t, "bootstrap.json", string(got))
+		typedBootstrap(t, got)
+		checkYAML(t, got)
+		validate(t, got, versionProblem(t, env))
+	})
 }
 
 // bootstrapOf makes the bootstrap of an environment, as the command does.
@@ -262,29 +241,10 @@ func TestYAML(t *testing.T) {
 	}
 }
 
-func member(a *txtar.Archive, name string) []byte {
-	for _, f := range a.Files {
-		if f.Name == name {
-			return f.Data
-		}
-	}
-	return nil
-}
-
-func setMember(a *txtar.Archive, name string, data []byte) {
-	for i, f := range a.Files {
-		if f.Name == name {
-			a.Files[i].Data = data
-			return
-		}
-	}
-	a.Files = append(a.Files, txtar.File{Name: name, Data: data})
-}
-
-func parseEnv(t *testing.T, text []byte) vars {
+func parseEnv(t *testing.T, text string) vars {
 	t.Helper()
 	v := vars{}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
 		if !ok {
 			t.Fatalf("line %q of env is not NAME=VALUE", line)

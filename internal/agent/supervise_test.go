@@ -16,11 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/fairlead-mesh/fairlead/internal/agent/status"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // pid returns the process id of the Envoy that runs.
@@ -445,19 +445,7 @@ func TestStatusGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			got = append(got, '\n')
-			file := filepath.Join("testdata", "status", name+".json")
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("status differs (-want +got; go test -update writes it anew):\n%s", diff)
-			}
+			golden.File(t, filepath.Join("testdata", "status", name+".json"), string(got))
 		})
 	}
 }

@@ -12,27 +12,27 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
-// TestMain is also a demo that starts a child and waits to be killed, for
-// TestChildrenDieWithTheDemo.
+// parentVariable tells a process of this test's program that it is a demo that starts a child and
+// waits to be killed, for TestChildrenDieWithTheDemo, and where its files are.
+const parentVariable = "DEMO_TEST_PARENT"
+
 func TestMain(m *testing.M) {
-	dir := os.Getenv("DEMO_TEST_PARENT")
-	if dir == "" {
-		code := m.Run()
-		if builtIn != "" {
-			_ = os.RemoveAll(builtIn)
-		}
-		os.Exit(code)
-	}
+	meshtest.Main(m, map[string]func(string) error{parentVariable: beParent})
+}
+
+func beParent(dir string) error {
 	f := newFamily(dir, nil)
 	c, err := f.start(shell("sleeper", "exec sleep 600"))
 	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+		return err
 	}
 	fmt.Println(c.cmd.Process.Pid)
 	<-c.done
+	return nil
 }
 
 func shell(name, script string) command {
@@ -91,7 +91,7 @@ func TestDeathIsTold(t *testing.T) {
 func TestChildrenDieWithTheDemo(t *testing.T) {
 	t.Parallel()
 	parent := exec.Command(os.Args[0])
-	parent.Env = append(os.Environ(), "DEMO_TEST_PARENT="+t.TempDir())
+	parent.Env = append(os.Environ(), parentVariable+"="+t.TempDir())
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

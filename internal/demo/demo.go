@@ -1,10 +1,12 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"syscall"
 	"time"
@@ -20,16 +22,36 @@ type Config struct {
 	Keep bool
 	// Network says where the instances of the application run.
 	Network Network
+	// Share is how many requests make a share, at least leastShare; 0 for 3,000. With fewer the story
+	// is shorter, and what chance alone does to a share larger: more points are allowed.
+	Share int
+}
+
+// leastShare is the least that Config.Share may be.
+const leastShare = 300
+
+// Check returns an error that says which flag is not as it must be.
+func (c Config) Check() error {
+	if err := c.Network.Check(); err != nil {
+		return err
+	}
+	if c.Share != 0 && c.Share < leastShare {
+		return fmt.Errorf("--share is %d, allowed are %d requests and more", c.Share, leastShare)
+	}
+	return nil
 }
 
 // What is measured and what is allowed.
 const (
 	rate       = 750                    // requests a second
-	sampleSize = 3000                   // requests that make a share
+	sampleSize = 3000                   // requests that make a share, unless Config says otherwise
 	settleTime = 500 * time.Millisecond // from an edit to the first request that counts for a share
-	tolerance  = 4.0                    // points between the weight asked and the share seen
 	stepLimit  = 60 * time.Second       // for one step, where a few seconds are usual
 )
+
+// tolerance is how many points may lie between the weight asked and the share seen of n requests:
+// between four and five standard deviations of the share that varies most, one half.
+func tolerance(n int) float64 { return 4 * math.Sqrt(sampleSize/float64(n)) }
 
 // errInterrupted is the end of a demo that was told to end before the story's.
 var errInterrupted = errors.New("interrupted")
@@ -55,6 +77,7 @@ type demo struct {
 func Run(outer context.Context, cfg Config) (err error) {
 	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
+	cfg.Share = cmp.Or(cfg.Share, sampleSize)
 	d := &demo{Config: cfg, asked: func() bool { return outer.Err() != nil }, screen: newScreen(cfg.Out, lookOf(cfg.Out, os.Getenv)), weights: weights{100, 0}}
 	d.screen.broken = func(err error) { cancel(fmt.Errorf("writing the output: %w", err)) }
 

@@ -94,7 +94,7 @@ func TestJudge(t *testing.T) {
 	early := answer(blue, settleTime)
 	early.sent = edit
 	samples := []sample{early, answer(green, settleTime+time.Second), answer(green, settleTime+2*time.Second)}
-	got := judge("all", samples, edit, weights{100, 0}, weights{0, 100})
+	got := judge("all", samples, edit, weights{100, 0}, weights{0, 100}, 4)
 	want := row{
 		step: "all", asked: weights{0, 100}, ok: true, first: settleTime + time.Second, last: settleTime,
 		seen: tally{total: 2, answers: map[string]int{green: 2}},
@@ -104,10 +104,29 @@ func TestJudge(t *testing.T) {
 	}
 
 	failed := sample{sent: edit, end: edit, err: errors.New("status 503")}
-	if got := judge("all", append(samples, failed), edit, weights{100, 0}, weights{0, 100}); got.ok || got.failed != 1 {
+	if got := judge("all", append(samples, failed), edit, weights{100, 0}, weights{0, 100}, 4); got.ok || got.failed != 1 {
 		t.Errorf("a failure while the edit settles: ok %v, %d failed; want not ok, 1", got.ok, got.failed)
 	}
-	if got := judge("half", samples, edit, weights{0, 100}, weights{50, 50}); got.ok {
+	if got := judge("half", samples, edit, weights{0, 100}, weights{50, 50}, 4); got.ok {
 		t.Error("a share 50 points off is ok")
+	}
+}
+
+// Shares of fewer requests may be further off, and are of enough requests to mean something.
+func TestSmallerShares(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]float64{sampleSize: 4, sampleSize / 4: 8} {
+		if got := tolerance(n); got != want {
+			t.Errorf("a share of %d requests may be %v points off, want %v", n, got, want)
+		}
+	}
+	for n, want := range map[int]string{0: "", leastShare: "", leastShare - 1: "--share is 299, allowed are 300 requests and more"} {
+		got := ""
+		if err := (Config{Network: Auto, Share: n}).Check(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("a share of %d requests: %q, want %q", n, got, want)
+		}
 	}
 }

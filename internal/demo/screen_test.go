@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -11,10 +10,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
+)
 
 // tell writes everything that a screen can.
 func tell(s *screen) {
@@ -44,32 +42,13 @@ func tell(s *screen) {
 // "terminal" with its control characters spelled out.
 func TestScreen(t *testing.T) {
 	t.Parallel()
-	const name = "testdata/screen.txtar"
-	golden, err := txtar.ParseFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, f := range golden.Files {
-		l := look{}
-		if f.Name == "terminal" {
-			l = look{colour: true, symbols: true, width: 130}
+	golden.Run(t, "testdata/screen.txtar", func(t *testing.T, c *golden.Case) {
+		for name, l := range map[string]look{"plain": {}, "terminal": {colour: true, symbols: true, width: 130}} {
+			var out bytes.Buffer
+			tell(newScreen(&out, l))
+			c.Equal(t, name, strings.ReplaceAll(out.String(), "\x1b", "ESC"))
 		}
-		var out bytes.Buffer
-		tell(newScreen(&out, l))
-		got := strings.ReplaceAll(out.String(), "\x1b", "ESC")
-		if *update {
-			golden.Files[i].Data = []byte(got)
-			continue
-		}
-		if diff := cmp.Diff(string(f.Data), got); diff != "" {
-			t.Errorf("%s in %s differs (-want +got; -update writes it anew):\n%s", f.Name, name, diff)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(name, txtar.Format(golden), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 func TestPlainScreenHasNoControlCharacters(t *testing.T) {

@@ -66,10 +66,10 @@ func (d *demo) measure(ctx context.Context, name string, edit time.Time, to weig
 	t := d.screen.begin(name)
 	defer t.drop()
 	t.waitsBy(func() string {
-		return fmt.Sprintf("%s of %s requests", thousands(min(len(counted()), sampleSize)), thousands(sampleSize))
+		return fmt.Sprintf("%s of %s requests", thousands(min(len(counted()), d.Share)), thousands(d.Share))
 	})
-	err := await(ctx, fmt.Sprintf("%s answers", thousands(sampleSize)), stepLimit, func(context.Context) error {
-		if n := len(counted()); n < sampleSize {
+	err := await(ctx, fmt.Sprintf("%s answers", thousands(d.Share)), stepLimit, func(context.Context) error {
+		if n := len(counted()); n < d.Share {
 			return fmt.Errorf("%s came", thousands(n))
 		}
 		return nil
@@ -80,14 +80,15 @@ func (d *demo) measure(ctx context.Context, name string, edit time.Time, to weig
 	}
 	samples := d.load.since(d.told)
 	d.told += len(samples)
-	r := judge(name, samples, edit, before, to)
+	r := judge(name, samples, edit, before, to, tolerance(d.Share))
 	d.screen.row(r)
 	d.note(r, count(samples).reason)
 	return r, nil
 }
 
-// judge makes the row about an edit from all requests since the row before.
-func judge(name string, samples []sample, edit time.Time, before, to weights) row {
+// judge makes the row about an edit from all requests since the row before. A share may be
+// some points off.
+func judge(name string, samples []sample, edit time.Time, before, to weights, points float64) row {
 	r := row{
 		step: name, asked: to,
 		seen:   count(sentFrom(samples, edit.Add(settleTime))),
@@ -95,7 +96,7 @@ func judge(name string, samples []sample, edit time.Time, before, to weights) ro
 		first:  firstObeying(samples, edit, before, to),
 		last:   lastDisobeying(samples, edit, before, to),
 	}
-	r.ok = r.failed == 0 && r.seen.off(to) <= tolerance
+	r.ok = r.failed == 0 && r.seen.off(to) <= points
 	return r
 }
 
@@ -213,14 +214,14 @@ func (d *demo) editAgain(ctx context.Context) error {
 func (d *demo) conclude(context.Context) error {
 	d.load.stop()
 	all := count(d.load.since(0))
-	f := d.facts
+	f, points := d.facts, tolerance(d.Share)
 	d.screen.title("Shown")
 	failed := 0
 	for _, c := range []struct {
 		holds bool
 		text  string
 	}{
-		{f.worst <= tolerance, fmt.Sprintf("traffic follows the weights: %d edits, %.1f points off at most (%.0f are allowed)", f.steps, f.worst, tolerance)},
+		{f.worst <= points, fmt.Sprintf("traffic follows the weights: %d edits, %.1f points off at most (%.0f are allowed)", f.steps, f.worst, points)},
 		{f.slowFirst != never && f.slowLast != never, fmt.Sprintf("edits are obeyed at once: new weights after %s, old ones never after %s", span(f.slowFirst), span(f.slowLast))},
 		{all.failed == 0, fmt.Sprintf("no request fails: %s of %s, each through three Envoys, no retries", thousands(all.failed), thousands(all.total))},
 		{f.downRow.ok, fmt.Sprintf("traffic needs no control plane: %s of %s failed in the %s without", thousands(f.downRow.failed), thousands(f.downRow.seen.total), span(f.downFor))},

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,27 +23,18 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/netns"
 )
 
-// builtIn is the folder of builtPrograms; "" as long as there is none. TestMain removes it.
-var builtIn string
-
-// builtPrograms is the folder where both programs are, as "make build" leaves them.
-var builtPrograms = sync.OnceValues(func() (string, error) {
-	root, err := meshtest.Root()
+// fairlead returns the path of fairlead, with the agent beside it, as "make build" leaves them.
+func fairlead(t *testing.T) string {
+	t.Helper()
+	path, err := meshtest.Program("cmd/fairlead")
 	if err != nil {
-		return "", err
+		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "fairlead-demo-test-")
-	if err != nil {
-		return "", err
+	if _, err := meshtest.Program("cmd/fairlead-agent"); err != nil {
+		t.Fatal(err)
 	}
-	builtIn = dir
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/fairlead", "./cmd/fairlead-agent")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
-	}
-	return dir, nil
-})
+	return path
+}
 
 // running is a demo as its user has it.
 type running struct {
@@ -61,12 +51,8 @@ type running struct {
 func start(t *testing.T, env []string, args ...string) *running {
 	t.Helper()
 	envoy := meshtest.EnvoyPath(t)
-	dir, err := builtPrograms()
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := &running{t: t, temp: t.TempDir(), over: make(chan struct{})}
-	r.Cmd = exec.Command(filepath.Join(dir, "fairlead"), append([]string{"demo"}, args...)...)
+	r.Cmd = exec.Command(fairlead(t), append([]string{"demo"}, args...)...)
 	r.Env = append(append(os.Environ(), "ENVOY_PATH="+envoy, "TMPDIR="+r.temp), env...)
 	r.Stdout, r.Stderr = &r.out, &r.out
 	r.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -84,7 +70,8 @@ func start(t *testing.T, env []string, args ...string) *running {
 	return r
 }
 
-// says waits until the demo has written a text. The whole story is half a minute long.
+// says waits until the demo has written a text. The whole story takes half a minute, with
+// smaller shares a third of that.
 func (r *running) says(text string) {
 	r.t.Helper()
 	err := await(r.t.Context(), strconv.Quote(text), 3*time.Minute, func(context.Context) error {
@@ -256,7 +243,7 @@ func TestStory(t *testing.T) {
 				needNamespaces(t)
 			}
 			before := machine(t)
-			r := start(t, nil, "--network", string(network), "--stay")
+			r := start(t, nil, "--network", string(network), "--stay", "--share", "600")
 			r.says(configured)
 			args := r.front()
 			if got := slices.Contains(args, "--proxy"); got != proxied {
@@ -378,12 +365,16 @@ func TestEnds(t *testing.T) {
 				for _, pid := range all {
 					awaitGone(t, pid)
 				}
-				meshtest.Eventually(t, "the namespaces are gone", func() error {
+				// The kernel takes namespaces away one after the other, those of all tests.
+				err := await(t.Context(), "the end of the namespaces", 3*time.Minute, func(context.Context) error {
 					if l := left(); len(l) > 0 {
 						return fmt.Errorf("%d of them are there", len(l))
 					}
 					return nil
 				})
+				if err != nil {
+					t.Error(err)
+				}
 				if err := os.MkdirAll(r.temp, 0o700); err != nil {
 					t.Error(err)
 				}

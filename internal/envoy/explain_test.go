@@ -3,8 +3,6 @@ package envoy
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,26 +10,17 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // TestExplain explains every case in testdata/explain: a txtar file of the form that
 // TestGolden has, but with the file proxies.yaml, and for each proxy in it the explanation.
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/explain/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata/explain: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			explainCase(t, readCase(t, file))
-		})
-	}
+	golden.Run(t, "testdata/explain/*.txtar", func(t *testing.T, file *golden.Case) { explainCase(t, readCase(t, file)) })
 }
 
 func explainCase(t *testing.T, c *goldenCase) {
@@ -39,12 +28,8 @@ func explainCase(t *testing.T, c *goldenCase) {
 		Name, Node string
 		Metadata   map[string]any
 	}
-	if err := yaml.Unmarshal([]byte(c.section("proxies.yaml")), &proxies); err != nil || len(proxies) == 0 {
+	if err := yaml.Unmarshal([]byte(c.Section("proxies.yaml")), &proxies); err != nil || len(proxies) == 0 {
 		t.Fatalf("proxies.yaml: %v", err)
-	}
-	out := &txtar.Archive{Comment: c.archive.Comment}
-	for _, name := range []string{"proxies.yaml", "mesh.yaml", "instances.yaml"} {
-		out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(c.section(name))})
 	}
 	for _, p := range proxies {
 		if p.Metadata == nil {
@@ -55,16 +40,7 @@ func explainCase(t *testing.T, c *goldenCase) {
 		if diff := cmp.Diff(text, explained(c.view(t, rand.New(rand.NewPCG(1, 1))), c.profile)); diff != "" {
 			t.Errorf("%s: the order of the input changes the explanation:\n%s", p.Name, diff)
 		}
-		out.Files = append(out.Files, txtar.File{Name: p.Name, Data: []byte(text)})
-	}
-	if *update {
-		if err := os.WriteFile(c.file, txtar.Format(out), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(txtar.Format(c.archive)), string(txtar.Format(out))); diff != "" {
-		t.Errorf("(-want +got), go test -update writes it:\n%s", diff)
+		c.Equal(t, p.Name, text)
 	}
 }
 

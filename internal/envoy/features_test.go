@@ -3,7 +3,6 @@ package envoy
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -190,19 +189,14 @@ func TestExtensionsOfSettings(t *testing.T) {
 // features or essential does not have, and none that the case's proxy is without.
 func TestExtensionsAreAskedFor(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata: %v", err)
-	}
 	used := map[string]bool{}
-	for _, file := range files {
-		c := readCase(t, file)
+	for _, c := range readCases(t) {
 		resources, _ := c.translate(t, nil)
 		for _, r := range resources {
 			walkExtensions(t, r.Message.ProtoReflect(), func(name string) {
 				used[name] = true
 				if slices.Contains(c.proxy.Without, name) {
-					t.Errorf("%s: %s %q has %s, which its proxy is without", file, r.Type, r.Name, name)
+					t.Errorf("%s: %s %q has %s, which its proxy is without", c.Name, r.Type, r.Name, name)
 				}
 			})
 		}

@@ -5,17 +5,15 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	gocmp "github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest/fields"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // How many fields may still be without a case of testdata that shows them, and without a
@@ -40,7 +38,7 @@ func TestFields(t *testing.T) { // not parallel: with -update the cases are writ
 	for _, f := range fields.All() {
 		switch reason := fields.NoEffect[f]; {
 		case reason != "" && len(shown[f]) > 0:
-			t.Errorf("%s has no effect, as fields.NoEffect says, but without it %s comes out otherwise", f, shown[f][0].name())
+			t.Errorf("%s has no effect, as fields.NoEffect says, but without it %s comes out otherwise", f, shown[f][0].Name)
 		case reason != "" && len(used[f]) == 0:
 			t.Errorf("%s has no effect, as fields.NoEffect says, but no case of testdata has it", f)
 		case reason != "":
@@ -59,49 +57,25 @@ func TestFields(t *testing.T) { // not parallel: with -update the cases are writ
 		t.Errorf("%d fields have no test that covers them, at most %d may:\n%s", len(noTest), mostWithoutTest, strings.Join(noTest, "\n"))
 	}
 	t.Logf("without a case: %d, without a test: %d", len(noCase), len(noTest))
-	comparePage(t, fieldTable(shown, declared))
-}
-
-func comparePage(t *testing.T, want string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(fieldsPage, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	have, err := os.ReadFile(fieldsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := gocmp.Diff(string(have), want); diff != "" {
-		t.Errorf("%s is not up to date; go test ./internal/envoy -run TestFields -update writes it (-have +want):\n%s", fieldsPage, diff)
-	}
+	golden.File(t, fieldsPage, fieldTable(shown, declared))
 }
 
 func usedIn(cases []*goldenCase) string {
 	if len(cases) == 0 {
 		return ", which no case uses"
 	}
-	return ", which has no effect in " + cases[0].name()
+	return ", which has no effect in " + cases[0].Name
 }
-
-func (c *goldenCase) name() string { return strings.TrimSuffix(filepath.Base(c.file), ".txtar") }
 
 // shownByCases returns which cases show each field, and which use it; those first that use
 // the fewest fields.
 func shownByCases(t *testing.T) (shown, used map[string][]*goldenCase) {
 	t.Helper()
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata: %v", err)
-	}
 	shown, used = map[string][]*goldenCase{}, map[string][]*goldenCase{}
 	has := map[*goldenCase][]string{}
-	cases := make([]*goldenCase, len(files))
-	for i, file := range files {
-		cases[i] = readCase(t, file)
-		has[cases[i]] = cases[i].fields(t)
+	cases := readCases(t)
+	for _, c := range cases {
+		has[c] = c.fields(t)
 	}
 	slices.SortStableFunc(cases, func(a, b *goldenCase) int { return cmp.Compare(len(has[a]), len(has[b])) })
 	for _, c := range cases {
@@ -135,7 +109,7 @@ func (c *goldenCase) without(t *testing.T, field string) []byte {
 	t.Helper()
 	defer func() {
 		if p := recover(); p != nil {
-			t.Errorf("%s without %s: Translate panics: %v", c.name(), field, p)
+			t.Errorf("%s without %s: Translate panics: %v", c.Name, field, p)
 		}
 	}()
 	one := *c
@@ -179,7 +153,7 @@ func fieldTable(shown map[string][]*goldenCase, declared map[string][]fields.Tes
 		}
 		var cases, tests []string
 		for _, c := range shown[f] {
-			cases = append(cases, "`"+c.name()+"`")
+			cases = append(cases, "`"+c.Name+"`")
 		}
 		for _, one := range declared[f] {
 			tests = append(tests, "`"+one.String()+"`")

@@ -5,25 +5,20 @@ import (
 	gocmp "cmp"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
-
-var update = flag.Bool("update", false, "write what Translate returns into testdata")
 
 // TestGolden translates every case in testdata. A case is one txtar file:
 //
@@ -36,36 +31,21 @@ var update = flag.Bool("update", false, "write what Translate returns into testd
 //	-- problems --     one a line: object, field, message
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			c := readCase(t, file)
-			resources, problems := c.translate(t, nil)
-			checkResources(t, resources)
-			got := map[string]string{"resources.json": printResources(t, resources), "problems": printProblems(problems)}
-			if *update {
-				c.write(t, got)
-			} else {
-				for name, text := range got {
-					if diff := cmp.Diff(c.section(name), text); diff != "" {
-						t.Errorf("%s (-want +got), go test -update writes it:\n%s", name, diff)
-					}
-				}
-			}
-			c.checkShuffled(t, got)
-			t.Run("envoy", func(t *testing.T) { validateWithEnvoy(t, c.forEnvoy(t)) })
-		})
-	}
+	golden.Run(t, "testdata/*.txtar", func(t *testing.T, file *golden.Case) {
+		c := readCase(t, file)
+		resources, problems := c.translate(t, nil)
+		checkResources(t, resources)
+		got := map[string]string{"resources.json": printResources(t, resources), "problems": printProblems(problems)}
+		c.Equal(t, "resources.json", got["resources.json"])
+		c.Equal(t, "problems", got["problems"])
+		c.checkShuffled(t, got)
+		t.Run("envoy", func(t *testing.T) { validateWithEnvoy(t, c.forEnvoy(t)) })
+	})
 }
 
 // goldenCase is one file of testdata.
 type goldenCase struct {
-	file    string
-	archive *txtar.Archive
+	*golden.Case
 	proxy   caseProxy
 	profile Profile
 	objects []caseObject
@@ -112,17 +92,13 @@ type caseObject struct {
 	Spec               map[string]any
 }
 
-func readCase(t testing.TB, file string) *goldenCase {
+func readCase(t testing.TB, file *golden.Case) *goldenCase {
 	t.Helper()
-	archive, err := txtar.ParseFile(file)
-	if err != nil {
-		t.Fatal(err)
+	c := &goldenCase{Case: file}
+	if strings.TrimSpace(c.Comment) == "" {
+		t.Errorf("%s does not say why it is there", c.File)
 	}
-	c := &goldenCase{file: file, archive: archive}
-	if strings.TrimSpace(string(archive.Comment)) == "" {
-		t.Error("the case does not say why it is there")
-	}
-	d := yaml.NewDecoder(strings.NewReader(c.section("proxy.yaml")))
+	d := yaml.NewDecoder(strings.NewReader(c.Section("proxy.yaml")))
 	d.KnownFields(true)
 	if err := d.Decode(&c.proxy); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatalf("proxy.yaml: %v", err)
@@ -132,7 +108,7 @@ func readCase(t testing.TB, file string) *goldenCase {
 	}
 	c.profile = c.proxy.profile(t)
 	c.readInstances(t)
-	d = yaml.NewDecoder(strings.NewReader(c.section("mesh.yaml")))
+	d = yaml.NewDecoder(strings.NewReader(c.Section("mesh.yaml")))
 	d.KnownFields(true)
 	for {
 		var o caseObject
@@ -147,10 +123,20 @@ func readCase(t testing.TB, file string) *goldenCase {
 	}
 }
 
+// readCases reads every case of TestGolden.
+func readCases(t testing.TB) []*goldenCase {
+	t.Helper()
+	var cases []*goldenCase
+	for _, file := range golden.ReadAll(t, "testdata/*.txtar") {
+		cases = append(cases, readCase(t, file))
+	}
+	return cases
+}
+
 func (c *goldenCase) readInstances(t testing.TB) {
 	t.Helper()
 	var services []caseService
-	if err := yaml.Unmarshal([]byte(c.section("instances.yaml")), &services); err != nil {
+	if err := yaml.Unmarshal([]byte(c.Section("instances.yaml")), &services); err != nil {
 		t.Fatalf("instances.yaml: %v", err)
 	}
 	c.services = map[mesh.InstancesKey][]mesh.Instance{}
@@ -167,32 +153,6 @@ func (c *goldenCase) readInstances(t testing.TB) {
 func (c *goldenCase) instances(k mesh.InstancesKey) ([]mesh.Instance, bool) {
 	all, ok := c.services[k]
 	return all, ok
-}
-
-func (c *goldenCase) section(name string) string {
-	for _, f := range c.archive.Files {
-		if f.Name == name {
-			return string(f.Data)
-		}
-	}
-	return ""
-}
-
-// write puts the results into the case's file.
-func (c *goldenCase) write(t *testing.T, got map[string]string) {
-	t.Helper()
-	out := &txtar.Archive{Comment: c.archive.Comment}
-	for _, name := range []string{"proxy.yaml", "mesh.yaml", "instances.yaml"} {
-		if text := c.section(name); text != "" {
-			out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(text)})
-		}
-	}
-	for _, name := range []string{"resources.json", "problems"} {
-		out.Files = append(out.Files, txtar.File{Name: name, Data: []byte(got[name])})
-	}
-	if err := os.WriteFile(c.file, txtar.Format(out), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // translate decodes the objects as the API does, puts them into a snapshot, builds

@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"bytes"
-	"path/filepath"
 	"testing"
 )
 
@@ -10,16 +9,11 @@ import (
 // time, byte for byte, or it would be sent again for no reason.
 func TestSameBytes(t *testing.T) {
 	// Not parallel: with -update the cases are written by tests that are.
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in testdata: %v", err)
-	}
-	for _, file := range files {
-		c := readCase(t, file)
+	for _, c := range readCases(t) {
 		first := c.without(t, "")
 		for range 8 {
 			if !bytes.Equal(first, c.without(t, "")) {
-				t.Errorf("%s: other bytes come of the same view", c.name())
+				t.Errorf("%s: other bytes come of the same view", c.Name)
 				break
 			}
 		}

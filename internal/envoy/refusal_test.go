@@ -6,12 +6,13 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // The words are Envoy's, of versions 1.37 to 1.40.
 func TestCause(t *testing.T) {
 	t.Parallel()
-	c := readCase(t, "testdata/route_match.txtar")
+	c := readCase(t, golden.Read(t, "testdata/route_match.txtar"))
 	view := c.view(t, nil)
 	resources, _ := Translate(view, c.profile)
 	var routes *routev3.RouteConfiguration

@@ -3,12 +3,12 @@ package envoy
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // FuzzTranslate decodes random specs as the API does and checks what Translate makes
@@ -75,13 +75,9 @@ type fuzzSeed struct {
 
 // fuzzSeeds returns the specs of all golden cases.
 func fuzzSeeds(f *testing.F) []fuzzSeed {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil {
-		f.Fatal(err)
-	}
 	var seeds []fuzzSeed
-	for _, file := range files {
-		for _, o := range readCase(f, file).objects {
+	for _, c := range readCases(f) {
+		for _, o := range c.objects {
 			raw, err := json.Marshal(o.Spec)
 			if err != nil {
 				f.Fatal(err)
@@ -151,7 +147,7 @@ func benchmarkSnapshot(b testing.TB, backends int) *mesh.Snapshot {
 // share.
 func TestTranslateAtOnce(t *testing.T) {
 	t.Parallel()
-	c := readCase(t, "testdata/router_weights.txtar")
+	c := readCase(t, golden.Read(t, "testdata/router_weights.txtar"))
 	want := ""
 	done := make(chan string)
 	for range 4 {

@@ -11,22 +11,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(noNFTables) != "" {
-		runWithoutNFTables()
-	}
-	if os.Getenv(squat) != "" {
-		runSquatter()
-	}
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, map[string]func(string) error{noNFTables: runWithoutNFTables, squat: runSquatter})
 }
 
 // host returns a host of its own for a test, with nothing but loopback and one interface.
@@ -107,6 +99,21 @@ func kinds(t *testing.T) map[string][]string {
 	}
 }
 
+// eachKind runs a test for each kind that this machine has, beside each other, with the environment
+// that has the agent choose it.
+func eachKind(t *testing.T, test func(t *testing.T, kind string, env []string)) {
+	t.Helper()
+	for kind, env := range kinds(t) {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			if kind != "nftables" {
+				need(t, kind+"-restore", "iptables")
+			}
+			test(t, kind, env)
+		})
+	}
+}
+
 // programs returns a folder where the programs of iptables are those of one kind, the
 // others by their own names; "" where there are none.
 func programs(t *testing.T, kind string) string {
@@ -130,25 +137,17 @@ func programs(t *testing.T, kind string) string {
 }
 
 // goldens returns the cases of package rules: their settings, and the text for nft.
-func goldens(t *testing.T) map[string]*txtar.Archive {
+func goldens(t *testing.T) map[string]*golden.Case {
 	t.Helper()
-	files, err := filepath.Glob("rules/testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	out := map[string]*txtar.Archive{}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[strings.TrimSuffix(filepath.Base(file), ".txtar")] = archive
+	out := map[string]*golden.Case{} // so that they come in another order each time
+	for _, c := range golden.ReadAll(t, "rules/testdata/*.txtar") {
+		out[c.Name] = c
 	}
 	return out
 }
 
-func environ(a *txtar.Archive) []string {
-	return strings.Fields(strings.ReplaceAll(string(a.Files[0].Data), ", ", ","))
+func environ(c *golden.Case) []string {
+	return strings.Fields(strings.ReplaceAll(c.Section("env"), ", ", ","))
 }
 
 // What is set over netlink is what nft makes of the golden text.
@@ -156,17 +155,17 @@ func TestNetlinkSetsTheGoldenRules(t *testing.T) {
 	t.Parallel()
 	nft := need(t, "nft", "nftables")
 	hosts := meshtest.NewHosts(t)
-	for name, archive := range goldens(t) {
+	for name, c := range goldens(t) {
 		t.Run(name, func(t *testing.T) {
 			ours, theirs := hosts.Add("ours-"+name), hosts.Add("theirs-"+name)
-			settings := append(environ(archive), "FAIRLEAD_INTERCEPT_BACKEND=nftables")
+			settings := append(environ(c), "FAIRLEAD_INTERCEPT_BACKEND=nftables")
 			call(t, ours, settings, "enable")
-			for _, f := range archive.Files {
-				if !strings.HasSuffix(f.Name, ".nft") {
+			for _, section := range c.Names() {
+				if !strings.HasSuffix(section, ".nft") {
 					continue
 				}
-				path := filepath.Join(t.TempDir(), f.Name)
-				if err := os.WriteFile(path, f.Data, 0o600); err != nil {
+				path := filepath.Join(t.TempDir(), section)
+				if err := os.WriteFile(path, []byte(c.Section(section)), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				if out, err := theirs.Output(theirs.Command(nft, "-f", path)); err != nil {
@@ -187,33 +186,24 @@ func TestNetlinkSetsTheGoldenRules(t *testing.T) {
 // to be as they should.
 func TestIPTablesTakesTheGoldenRules(t *testing.T) {
 	t.Parallel()
-	for kind, env := range kinds(t) {
+	eachKind(t, func(t *testing.T, kind string, env []string) {
 		if kind == "nftables" {
-			continue
+			return
 		}
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			short := strings.TrimPrefix(kind, "iptables-")
-			need(t, "iptables-"+short+"-restore", "iptables")
-			h := host(t)
-			for name, archive := range goldens(t) {
-				settings := append(environ(archive), env...)
-				call(t, h, settings, "enable")
-				s := status(t, h, settings...)
-				if !s.Enabled || s.Backend != kind {
-					t.Errorf("%s: %+v", name, s)
-				}
-				for _, f := range archive.Files {
-					if f.Name != "ipv4.restore" {
-						continue
-					}
-					if want, got := strings.Count(string(f.Data), "FAIRLEAD_"), strings.Count(saved4(t, h, short), "FAIRLEAD_"); want != got {
-						t.Errorf("%s: %d times our names, want %d", name, got, want)
-					}
-				}
+		short := strings.TrimPrefix(kind, "iptables-")
+		h := host(t)
+		for name, c := range goldens(t) {
+			settings := append(environ(c), env...)
+			call(t, h, settings, "enable")
+			s := status(t, h, settings...)
+			if !s.Enabled || s.Backend != kind {
+				t.Errorf("%s: %+v", name, s)
 			}
-		})
-	}
+			if want, got := strings.Count(c.Section("ipv4.restore"), "FAIRLEAD_"), strings.Count(saved4(t, h, short), "FAIRLEAD_"); want != got {
+				t.Errorf("%s: %d times our names, want %d", name, got, want)
+			}
+		}
+	})
 }
 
 func saved4(t *testing.T, h *meshtest.Host, kind string) string {
@@ -283,44 +273,41 @@ table ip theirs {
 // family; and enabling twice changes nothing.
 func TestDisableLeavesWhatWasThere(t *testing.T) {
 	t.Parallel()
-	for kind, env := range kinds(t) {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			h := host(t)
-			foreign(t, h)
-			settings := append(env, everything...)
-			all := func() string { return ruleset(t, h) + saved(t, h, "legacy") + saved(t, h, "nft") }
-			before := all()
-			if s := status(t, h, settings...); s.Enabled || len(s.Others) != 8 {
-				t.Errorf("before: %+v, want 8 chains of others", s)
-			}
-			if out := call(t, h, settings, "enable"); out != "interception is on, by "+kind+"\n" {
-				t.Errorf("enable says %q", out)
-			}
-			once := all()
-			if once == before {
-				t.Fatal("nothing was set")
-			}
-			if s := status(t, h, settings...); !s.Enabled || s.Backend != kind || len(s.Others) != 8 {
-				t.Errorf("enabled: %+v", s)
-			}
-			if out := call(t, h, settings, "enable"); out != "interception was on already, by "+kind+"\n" {
-				t.Errorf("enabling a second time says %q", out)
-			}
-			if diff := cmp.Diff(once, all()); diff != "" {
-				t.Errorf("enabling a second time changes (-once +twice):\n%s", diff)
-			}
-			if out := call(t, h, env[1:], "disable"); out != "interception is off\n" { // whatever the backend
-				t.Errorf("disable says %q", out)
-			}
-			if diff := cmp.Diff(before, all()); diff != "" {
-				t.Errorf("disabling does not leave what was there (-before +after):\n%s", diff)
-			}
-			if out := call(t, h, nil, "disable"); out != "interception was off already\n" {
-				t.Errorf("disabling a second time says %q", out)
-			}
-		})
-	}
+	eachKind(t, func(t *testing.T, kind string, env []string) {
+		h := host(t)
+		foreign(t, h)
+		settings := append(env, everything...)
+		all := func() string { return ruleset(t, h) + saved(t, h, "legacy") + saved(t, h, "nft") }
+		before := all()
+		if s := status(t, h, settings...); s.Enabled || len(s.Others) != 8 {
+			t.Errorf("before: %+v, want 8 chains of others", s)
+		}
+		if out := call(t, h, settings, "enable"); out != "interception is on, by "+kind+"\n" {
+			t.Errorf("enable says %q", out)
+		}
+		once := all()
+		if once == before {
+			t.Fatal("nothing was set")
+		}
+		if s := status(t, h, settings...); !s.Enabled || s.Backend != kind || len(s.Others) != 8 {
+			t.Errorf("enabled: %+v", s)
+		}
+		if out := call(t, h, settings, "enable"); out != "interception was on already, by "+kind+"\n" {
+			t.Errorf("enabling a second time says %q", out)
+		}
+		if diff := cmp.Diff(once, all()); diff != "" {
+			t.Errorf("enabling a second time changes (-once +twice):\n%s", diff)
+		}
+		if out := call(t, h, env[1:], "disable"); out != "interception is off\n" { // whatever the backend
+			t.Errorf("disable says %q", out)
+		}
+		if diff := cmp.Diff(before, all()); diff != "" {
+			t.Errorf("disabling does not leave what was there (-before +after):\n%s", diff)
+		}
+		if out := call(t, h, nil, "disable"); out != "interception was off already\n" {
+			t.Errorf("disabling a second time says %q", out)
+		}
+	})
 }
 
 // Other settings take the place of those before, by whatever these were set.

@@ -17,7 +17,7 @@ const noNFTables = "FAIRLEAD_TEST_WITHOUT_NFTABLES"
 
 // runWithoutNFTables refuses this process sockets of the kind that nftables is reached by,
 // with the error of a kernel that has none of them, and then runs a command.
-func runWithoutNFTables() {
+func runWithoutNFTables(string) error {
 	runtime.LockOSThread()
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -38,12 +38,12 @@ func runWithoutNFTables() {
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		panic(err)
+		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
-		panic(err)
+		return err
 	}
-	panic(syscall.Exec(os.Args[1], os.Args[1:], os.Environ()))
+	return syscall.Exec(os.Args[1], os.Args[1:], os.Environ())
 }
 
 // Where the kernel has no nftables, iptables is used without being asked for, and where

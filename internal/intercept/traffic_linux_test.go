@@ -61,84 +61,78 @@ func ask(h *meshtest.Host, network string, to netip.Addr, port int) string {
 // in the place of Envoy.
 func TestTraffic(t *testing.T) {
 	t.Parallel()
-	for kind, env := range kinds(t) {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			if kind != "nftables" {
-				need(t, kind+"-restore", "iptables")
+	eachKind(t, func(t *testing.T, kind string, env []string) {
+		hosts := meshtest.NewHosts(t)
+		h, far, ignored := hosts.Add("host"), hosts.Add("far"), hosts.Add("ignored")
+		for port, word := range map[int]string{15000: "ingress", 15001: "egress", 15053: "dns", 8080: "own", 9999: "own"} {
+			answer(h, port, word)
+		}
+		for _, port := range []int{22, 53, 80, 2049} {
+			answer(far, port, "far")
+			answer(ignored, port, "ignored")
+		}
+		for _, a := range []netip.Addr{h.V4, h.V6} {
+			network := "127.0.0.1"
+			if a.Is6() {
+				network = "[::1]"
 			}
-			hosts := meshtest.NewHosts(t)
-			h, far, ignored := hosts.Add("host"), hosts.Add("far"), hosts.Add("ignored")
-			for port, word := range map[int]string{15000: "ingress", 15001: "egress", 15053: "dns", 8080: "own", 9999: "own"} {
-				answer(h, port, word)
+			answerUDP(t, h, network+":15053", "dns")
+		}
+		answerUDP(t, h, "127.0.0.53:53", "stub")
+		answerUDP(t, h, "[::1]:53", "stub")
+		for _, a := range []netip.Addr{far.V4, far.V6} {
+			answerUDP(t, far, netip.AddrPortFrom(a, 53).String(), "far")
+			answerUDP(t, far, netip.AddrPortFrom(a, 9999).String(), "far")
+		}
+		base := append([]string{
+			"APPMESH_APP_PORTS=8080", "APPMESH_ENABLE_IPV6=1", "APPMESH_EGRESS_IGNORED_PORTS=2049",
+			fmt.Sprintf("APPMESH_EGRESS_IGNORED_IP=%s,%s", ignored.V4, ignored.V6),
+			fmt.Sprintf("FAIRLEAD_INGRESS_IGNORED_IPS=%s,%s", ignored.V4, ignored.V6),
+		}, env...)
+		for _, step := range []struct {
+			name     string
+			settings []string
+			want     map[string]string // other than below
+		}{
+			{"no more", nil, nil},
+			{"DNS", []string{"FAIRLEAD_DNS_PORT=15053"}, map[string]string{"udp far 53": "dns", "tcp far 53": "dns"}},
+			{"DNS, TCP ignored", []string{"FAIRLEAD_DNS_PORT=15053", "APPMESH_EGRESS_IGNORED_PORTS=2049,53"}, map[string]string{"udp far 53": "dns", "tcp far 53": "far"}},
+			{"another name server", []string{"FAIRLEAD_DNS_PORT=15053", "FAIRLEAD_DNS_SERVERS=10.99.0.1,fd99::1"}, nil},
+			{"one name server", []string{"FAIRLEAD_DNS_PORT=15053", fmt.Sprintf("FAIRLEAD_DNS_SERVERS=%s,%s", far.V4, far.V6)}, map[string]string{"udp far 53": "dns", "tcp far 53": "dns"}},
+			{"name servers on loopback", []string{"FAIRLEAD_DNS_PORT=15053", "FAIRLEAD_DNS_SERVERS=127.0.0.53,::1"}, map[string]string{"udp loopback 53": "dns"}},
+			{"our user", []string{"FAIRLEAD_DNS_PORT=15053", "FAIRLEAD_IGNORE_UIDS=5,0"}, map[string]string{"tcp far 80": "far", "tcp far 53": "far"}},
+			{"our group", []string{"FAIRLEAD_DNS_PORT=15053", "APPMESH_IGNORE_GID=0"}, map[string]string{"tcp far 80": "far", "tcp far 53": "far"}},
+			{"no ports", []string{"APPMESH_APP_PORTS="}, map[string]string{"in 8080": "own"}},
+		} {
+			settings := append(base, step.settings...)
+			call(t, h, settings, "enable")
+			if s := status(t, h, settings...); !s.Enabled || s.Backend != kind {
+				t.Errorf("%s: %+v", step.name, s)
 			}
-			for _, port := range []int{22, 53, 80, 2049} {
-				answer(far, port, "far")
-				answer(ignored, port, "ignored")
-			}
-			for _, a := range []netip.Addr{h.V4, h.V6} {
-				network := "127.0.0.1"
-				if a.Is6() {
-					network = "[::1]"
-				}
-				answerUDP(t, h, network+":15053", "dns")
-			}
-			answerUDP(t, h, "127.0.0.53:53", "stub")
-			answerUDP(t, h, "[::1]:53", "stub")
-			for _, a := range []netip.Addr{far.V4, far.V6} {
-				answerUDP(t, far, netip.AddrPortFrom(a, 53).String(), "far")
-				answerUDP(t, far, netip.AddrPortFrom(a, 9999).String(), "far")
-			}
-			base := append([]string{
-				"APPMESH_APP_PORTS=8080", "APPMESH_ENABLE_IPV6=1", "APPMESH_EGRESS_IGNORED_PORTS=2049",
-				fmt.Sprintf("APPMESH_EGRESS_IGNORED_IP=%s,%s", ignored.V4, ignored.V6),
-				fmt.Sprintf("FAIRLEAD_INGRESS_IGNORED_IPS=%s,%s", ignored.V4, ignored.V6),
-			}, env...)
-			for _, step := range []struct {
-				name     string
-				settings []string
-				want     map[string]string // other than below
-			}{
-				{"no more", nil, nil},
-				{"DNS", []string{"FAIRLEAD_DNS_PORT=15053"}, map[string]string{"udp far 53": "dns", "tcp far 53": "dns"}},
-				{"DNS, TCP ignored", []string{"FAIRLEAD_DNS_PORT=15053", "APPMESH_EGRESS_IGNORED_PORTS=2049,53"}, map[string]string{"udp far 53": "dns", "tcp far 53": "far"}},
-				{"another name server", []string{"FAIRLEAD_DNS_PORT=15053", "FAIRLEAD_DNS_SERVERS=10.99.0.1,fd99::1"}, nil},
-				{"one name server", []string{"FAIRLEAD_DNS_PORT=15053", fmt.Sprintf("FAIRLEAD_DNS_SERVERS=%s,%s", far.V4, far.V6)}, map[string]string{"udp far 53": "dns", "tcp far 53": "dns"}},
-				{"name servers on loopback", []string{"FAIRLEAD_DNS_PORT=15053", "FAIRLEAD_DNS_SERVERS=127.0.0.53,::1"}, map[string]string{"udp loopback 53": "dns"}},
-				{"our user", []string{"FAIRLEAD_DNS_PORT=15053", "FAIRLEAD_IGNORE_UIDS=5,0"}, map[string]string{"tcp far 80": "far", "tcp far 53": "far"}},
-				{"our group", []string{"FAIRLEAD_DNS_PORT=15053", "APPMESH_IGNORE_GID=0"}, map[string]string{"tcp far 80": "far", "tcp far 53": "far"}},
-				{"no ports", []string{"APPMESH_APP_PORTS="}, map[string]string{"in 8080": "own"}},
+			got := traffic(h, far, ignored)
+			for question, word := range map[string]string{
+				"tcp far 80": "egress", "tcp far 22": "far", "tcp far 2049": "far", "tcp far 53": "egress", "tcp ignored 80": "ignored",
+				"udp far 53": "far", "udp far 9999": "far",
+				"udp loopback 53": "stub", "own 8080": "own", "loopback 8080": "own",
+				"in 8080": "ingress", "in 9999": "own", "in ignored 8080": "own",
 			} {
-				settings := append(base, step.settings...)
-				call(t, h, settings, "enable")
-				if s := status(t, h, settings...); !s.Enabled || s.Backend != kind {
-					t.Errorf("%s: %+v", step.name, s)
+				if other, ok := step.want[question]; ok {
+					word = other
 				}
-				got := traffic(h, far, ignored)
-				for question, word := range map[string]string{
-					"tcp far 80": "egress", "tcp far 22": "far", "tcp far 2049": "far", "tcp far 53": "egress", "tcp ignored 80": "ignored",
-					"udp far 53": "far", "udp far 9999": "far",
-					"udp loopback 53": "stub", "own 8080": "own", "loopback 8080": "own",
-					"in 8080": "ingress", "in 9999": "own", "in ignored 8080": "own",
-				} {
-					if other, ok := step.want[question]; ok {
-						word = other
-					}
-					for _, family := range []string{"4 ", "6 "} {
-						if got[family+question] != word {
-							t.Errorf("%s: %s%s is answered %q, want %q", step.name, family, question, got[family+question], word)
-						}
+				for _, family := range []string{"4 ", "6 "} {
+					if got[family+question] != word {
+						t.Errorf("%s: %s%s is answered %q, want %q", step.name, family, question, got[family+question], word)
 					}
 				}
 			}
-			call(t, h, nil, "disable")
-			for question, word := range traffic(h, far, ignored) {
-				if word == "egress" || word == "ingress" || word == "dns" {
-					t.Errorf("disabled: %s is answered %q", question, word)
-				}
+		}
+		call(t, h, nil, "disable")
+		for question, word := range traffic(h, far, ignored) {
+			if word == "egress" || word == "ingress" || word == "dns" {
+				t.Errorf("disabled: %s is answered %q", question, word)
 			}
-		})
-	}
+		}
+	})
 }
 
 // traffic asks everything, and returns the answers.

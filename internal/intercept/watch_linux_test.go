@@ -20,12 +20,13 @@ import (
 // squat has the test program take the name by which commands reach a watching process.
 const squat = "FAIRLEAD_TEST_SQUAT"
 
-func runSquatter() {
+func runSquatter(string) error {
 	l, err := net.Listen("unix", "@fairlead-intercept")
 	if err != nil {
-		panic(err)
+		return err
 	}
 	meshtest.HandleConns(l, func(c net.Conn) { _, _ = c.Write([]byte("ok\n")) })
+	return nil
 }
 
 // running is a process that ends with the test.
@@ -75,61 +76,58 @@ func eventually(t *testing.T, h *meshtest.Host, on, watched bool, settings ...st
 func TestRunKeepsWatch(t *testing.T) {
 	t.Parallel()
 	nft := need(t, "nft", "nftables")
-	for kind, env := range kinds(t) {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			h := host(t)
-			seconds := "3600"
-			remove := []string{nft, "delete table ip fairlead"}
-			switch kind {
-			case "iptables-legacy": // of which the kernel tells nothing
-				seconds = "1"
-				remove = []string{need(t, "iptables-legacy", "iptables"), "-t", "nat", "-F", "FAIRLEAD_EGRESS"}
-			case "iptables-nft":
-				remove = []string{need(t, "iptables-nft", "iptables"), "-t", "nat", "-F", "OUTPUT"}
-			}
-			settings := append(append([]string{"FAIRLEAD_INTERCEPT_CHECK_SECONDS=" + seconds}, everything...), env...)
-			run := start(t, h, h.Agent(settings, "intercept", "run"))
-			eventually(t, h, true, true, settings...)
-			for range 3 {
-				if out, err := h.Output(h.Command(remove[0], remove[1:]...)); err != nil {
-					t.Fatal(err, out)
-				}
-				eventually(t, h, true, true, settings...)
-			}
-
-			call(t, h, settings, "disable")
-			// The process is told of this change, and has nothing to do.
-			if out, err := h.Output(h.Command(nft, "add table ip other")); err != nil {
+	eachKind(t, func(t *testing.T, kind string, env []string) {
+		h := host(t)
+		seconds := "3600"
+		remove := []string{nft, "delete table ip fairlead"}
+		switch kind {
+		case "iptables-legacy": // of which the kernel tells nothing
+			seconds = "1"
+			remove = []string{need(t, "iptables-legacy", "iptables"), "-t", "nat", "-F", "FAIRLEAD_EGRESS"}
+		case "iptables-nft":
+			remove = []string{need(t, "iptables-nft", "iptables"), "-t", "nat", "-F", "OUTPUT"}
+		}
+		settings := append(append([]string{"FAIRLEAD_INTERCEPT_CHECK_SECONDS=" + seconds}, everything...), env...)
+		run := start(t, h, h.Agent(settings, "intercept", "run"))
+		eventually(t, h, true, true, settings...)
+		for range 3 {
+			if out, err := h.Output(h.Command(remove[0], remove[1:]...)); err != nil {
 				t.Fatal(err, out)
 			}
-			call(t, h, settings, "disable")
-			if s := status(t, h, settings...); s.Families[0].Installed || s.Families[1].Installed || !s.Watched {
-				t.Errorf("disabled: %+v", s)
-			}
+			eventually(t, h, true, true, settings...)
+		}
 
-			_, err := h.Output(h.Agent([]string{"APPMESH_APP_PORTS=1"}, "intercept", "enable"))
-			if err == nil || !strings.Contains(err.Error(), "has other settings") {
-				t.Errorf("enabling with other settings: %v", err)
-			}
-			call(t, h, settings, "enable")
-			if s := status(t, h, settings...); !s.Enabled {
-				t.Errorf("enabled: %+v", s)
-			}
-			_, err = h.Output(h.Agent(settings, "intercept", "run"))
-			if err == nil || !strings.Contains(err.Error(), "another process watches") {
-				t.Errorf("running a second time: %v", err)
-			}
-			_, err = h.Output(h.AgentAs(1000, settings, "intercept", "disable"))
-			if err == nil || !strings.Contains(err.Error(), "only root and the user of this process") {
-				t.Errorf("disabling as another user: %v", err)
-			}
-			if code := run.end(syscall.SIGTERM); code != 0 {
-				t.Errorf("run ended with %d", code)
-			}
-			eventually(t, h, true, false, settings...)
-		})
-	}
+		call(t, h, settings, "disable")
+		// The process is told of this change, and has nothing to do.
+		if out, err := h.Output(h.Command(nft, "add table ip other")); err != nil {
+			t.Fatal(err, out)
+		}
+		call(t, h, settings, "disable")
+		if s := status(t, h, settings...); s.Families[0].Installed || s.Families[1].Installed || !s.Watched {
+			t.Errorf("disabled: %+v", s)
+		}
+
+		_, err := h.Output(h.Agent([]string{"APPMESH_APP_PORTS=1"}, "intercept", "enable"))
+		if err == nil || !strings.Contains(err.Error(), "has other settings") {
+			t.Errorf("enabling with other settings: %v", err)
+		}
+		call(t, h, settings, "enable")
+		if s := status(t, h, settings...); !s.Enabled {
+			t.Errorf("enabled: %+v", s)
+		}
+		_, err = h.Output(h.Agent(settings, "intercept", "run"))
+		if err == nil || !strings.Contains(err.Error(), "another process watches") {
+			t.Errorf("running a second time: %v", err)
+		}
+		_, err = h.Output(h.AgentAs(1000, settings, "intercept", "disable"))
+		if err == nil || !strings.Contains(err.Error(), "only root and the user of this process") {
+			t.Errorf("disabling as another user: %v", err)
+		}
+		if code := run.end(syscall.SIGTERM); code != 0 {
+			t.Errorf("run ended with %d", code)
+		}
+		eventually(t, h, true, false, settings...)
+	})
 }
 
 // Told to wait, run does so until the command; rules that it finds when it starts again it
@@ -204,49 +202,43 @@ func TestANameTakenByAnother(t *testing.T) {
 // nobody at Envoy's port each is refused, though a server is there.
 func TestNoMomentWithoutRules(t *testing.T) {
 	t.Parallel()
-	for kind, env := range kinds(t) {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			if kind != "nftables" {
-				need(t, kind+"-restore", "iptables")
-			}
-			hosts := meshtest.NewHosts(t)
-			h, far := hosts.Add("host"), hosts.Add("far")
-			far.Serve(80, http.NotFoundHandler())
-			one, other := append([]string{"APPMESH_APP_PORTS=80"}, env...), append([]string{"FAIRLEAD_DNS_PORT=15053"}, env...)
-			call(t, h, one, "enable")
-			ctx, cancel := context.WithCancel(t.Context())
-			var calls int
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					attempt, done := context.WithTimeout(context.Background(), 20*time.Second)
-					c, err := h.Dial(attempt, "tcp4", "far:80")
-					done()
-					calls++
-					if !errors.Is(err, syscall.ECONNREFUSED) {
-						t.Errorf("a connection was not refused: %v", err)
-						if err == nil {
-							_ = c.Close()
-						}
+	eachKind(t, func(t *testing.T, _ string, env []string) {
+		hosts := meshtest.NewHosts(t)
+		h, far := hosts.Add("host"), hosts.Add("far")
+		far.Serve(80, http.NotFoundHandler())
+		one, other := append([]string{"APPMESH_APP_PORTS=80"}, env...), append([]string{"FAIRLEAD_DNS_PORT=15053"}, env...)
+		call(t, h, one, "enable")
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls int
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				attempt, done := context.WithTimeout(context.Background(), 20*time.Second)
+				c, err := h.Dial(attempt, "tcp4", "far:80")
+				done()
+				calls++
+				if !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("a connection was not refused: %v", err)
+					if err == nil {
+						_ = c.Close()
 					}
 				}
-			})
-			for i := range 30 {
-				call(t, h, [][]string{other, one}[i%2], "enable")
 			}
-			cancel()
-			wg.Wait()
-			t.Logf("%d connections while the rules were replaced 30 times", calls)
-			if calls < 30 {
-				t.Errorf("only %d connections were tried", calls)
-			}
-			call(t, h, nil, "disable")
-			c, err := h.Dial(t.Context(), "tcp4", "far:80")
-			if err != nil {
-				t.Fatalf("without rules: %v", err)
-			}
-			_ = c.Close()
 		})
-	}
+		for i := range 30 {
+			call(t, h, [][]string{other, one}[i%2], "enable")
+		}
+		cancel()
+		wg.Wait()
+		t.Logf("%d connections while the rules were replaced 30 times", calls)
+		if calls < 30 {
+			t.Errorf("only %d connections were tried", calls)
+		}
+		call(t, h, nil, "disable")
+		c, err := h.Dial(t.Context(), "tcp4", "far:80")
+		if err != nil {
+			t.Fatalf("without rules: %v", err)
+		}
+		_ = c.Close()
+	})
 }

@@ -17,13 +17,9 @@ const (
 	firstCallProxy    = "FAIRLEAD_TEST_FIRST_CALL_PROXY"
 )
 
-// FirstCallMain makes this process the application of FirstCall, if it was started as that;
-// it does not return then. TestMain calls it first of all.
-func FirstCallMain() {
-	target := os.Getenv(firstCallVariable)
-	if target == "" {
-		return
-	}
+// firstCallMain is the application of FirstCall: a process of the test's program, as Main
+// tells. It does not return.
+func firstCallMain(target string) error {
 	transport := &http.Transport{}
 	if at := os.Getenv(firstCallProxy); at != "" {
 		transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: at})
@@ -34,6 +30,7 @@ func FirstCallMain() {
 	<-end
 	fmt.Fprintln(os.Stdout, firstCall(&http.Client{Timeout: wait, Transport: transport}, target))
 	os.Exit(7)
+	return nil
 }
 
 func firstCall(c *http.Client, target string) string {

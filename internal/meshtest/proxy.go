@@ -17,7 +17,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -97,41 +96,6 @@ func OlderEnvoys(t testing.TB) map[int]string {
 		t.Skip("no older Envoy is here; \"make test-versions\" fetches them")
 	}
 	return out
-}
-
-// AgentVariable names a fairlead-agent for this package to use, in place of one that it
-// builds: for a test that runs many tests.
-const AgentVariable = "FAIRLEAD_TEST_AGENT"
-
-var agentBinary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv(AgentVariable); path != "" {
-		return path, nil
-	}
-	root, err := Root()
-	if err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp("", "fairlead-agent-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "fairlead-agent")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/fairlead-agent")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the agent: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// Cleanup removes what all tests of a process share. Call it in TestMain.
-func Cleanup() {
-	if os.Getenv(AgentVariable) != "" {
-		return
-	}
-	if path, err := agentBinary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
 }
 
 // Address returns a loopback address that nothing else of the tests uses.

@@ -3,22 +3,18 @@ package restapi_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
-
-var update = flag.Bool("update", false, "write the answers to testdata instead of comparing")
 
 // TestContract does the request of each file in testdata/contract, on top of the
 // base, and compares status, headers and body with the answer in the file. What
@@ -29,40 +25,22 @@ var update = flag.Bool("update", false, "write the answers to testdata instead o
 func TestContract(t *testing.T) {
 	t.Parallel()
 	srv, _ := newServer(t)
-	files, err := filepath.Glob("testdata/contract/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
-	for i, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			account := fmt.Sprintf("%012d", 100+i)
-			createBase(t, srv, account)
-			runContract(t, srv, account, file)
-		})
-	}
+	var accounts atomic.Int64
+	golden.Run(t, "testdata/contract/*.txtar", func(t *testing.T, c *golden.Case) {
+		account := fmt.Sprintf("%012d", 100+accounts.Add(1))
+		createBase(t, srv, account)
+		exchanges(t, c, func(request string) string { return exchange(t, srv, account, request) })
+	})
 }
 
-func runContract(t *testing.T, srv *httptest.Server, account, file string) {
-	archive, err := txtar.ParseFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := txtar.Format(archive)
-	for i := 0; i+1 < len(archive.Files); i += 2 {
-		got := exchange(t, srv, account, string(archive.Files[i].Data))
-		want := &archive.Files[i+1]
-		if *update {
-			want.Data = []byte(got)
-			continue
-		}
-		if diff := cmp.Diff(string(want.Data), got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", want.Name, diff)
-		}
-	}
-	if after := txtar.Format(archive); *update && !bytes.Equal(before, after) {
-		if err := os.WriteFile(file, after, 0o644); err != nil {
-			t.Fatal(err)
+// exchanges does the requests of a file in their order and compares the answers with those in
+// the file. A request may say behind a colon what it shows: "request2: once more".
+func exchanges(t *testing.T, c *golden.Case, do func(request string) string) {
+	t.Helper()
+	for _, name := range c.Names() {
+		if number, ok := strings.CutPrefix(name, "request"); ok {
+			number, _, _ = strings.Cut(number, ":")
+			c.Equal(t, "response"+number, do(c.Section(name)))
 		}
 	}
 }

@@ -5,19 +5,16 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	jose "github.com/go-jose/go-jose/v4"
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 
 	"github.com/fairlead-mesh/fairlead/api/client"
 	"github.com/fairlead-mesh/fairlead/internal/access"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest/standin"
 )
 
@@ -33,34 +30,10 @@ import (
 // another issuer, for another audience, and of an issuer that cannot be asked.
 func TestSTS(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/sts/*.txtar")
-	if err != nil || len(files) != 5 {
-		t.Fatalf("%d files: %v", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := newSTSScript(t)
-			for i := 0; i+1 < len(archive.Files); i += 2 {
-				got := s.exchange(t, string(archive.Files[i].Data))
-				want := &archive.Files[i+1]
-				if *update {
-					want.Data = []byte(got)
-				} else if diff := cmp.Diff(string(want.Data), got); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", want.Name, diff)
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	golden.Run(t, "testdata/sts/*.txtar", func(t *testing.T, c *golden.Case) {
+		s := newSTSScript(t)
+		exchanges(t, c, func(request string) string { return s.exchange(t, request) })
+	})
 }
 
 // stsScript runs one file.

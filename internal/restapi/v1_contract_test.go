@@ -8,21 +8,19 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
-	"golang.org/x/tools/txtar"
 
 	contract "github.com/fairlead-mesh/fairlead/api"
 	"github.com/fairlead-mesh/fairlead/internal/access"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 	"github.com/fairlead-mesh/fairlead/internal/replica"
 	"github.com/fairlead-mesh/fairlead/internal/restapi"
 	v1 "github.com/fairlead-mesh/fairlead/internal/restapi/v1"
@@ -41,22 +39,15 @@ import (
 // {certificate} and {privateKey} are an authority's.
 func TestOwnContract(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/v1/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
 	check := newOpenAPICheck(t)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			p := newPlane(t, knownProxies)
-			s := &ownScript{plane: p, check: check, who: map[string]access.Credentials{"": p.admin}}
-			if strings.HasPrefix(filepath.Base(file), "AssumeRoleWith") {
-				s.vouched = vouch(t, p)
-			}
-			s.run(t, file)
-		})
-	}
+	golden.Run(t, "testdata/v1/*.txtar", func(t *testing.T, c *golden.Case) {
+		p := newPlane(t, knownProxies)
+		s := &ownScript{plane: p, check: check, who: map[string]access.Credentials{"": p.admin}}
+		if strings.HasPrefix(c.Name, "AssumeRoleWith") {
+			s.vouched = vouch(t, p)
+		}
+		exchanges(t, c, func(request string) string { return s.exchange(t, request) })
+	})
 }
 
 // TestOwnContractIsWhole holds that each operation has a golden answer. That each succeeds
@@ -175,33 +166,6 @@ type ownScript struct {
 	vouched *vouched
 	// serial is that of the certificate issued last.
 	serial string
-}
-
-func (s *ownScript) run(t *testing.T, file string) {
-	archive, err := txtar.ParseFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := txtar.Format(archive)
-	for i := 0; i < len(archive.Files); i += 2 {
-		if i+1 == len(archive.Files) {
-			archive.Files = append(archive.Files, txtar.File{Name: strings.Replace(archive.Files[i].Name, "request", "response", 1)})
-		}
-		got := s.exchange(t, string(archive.Files[i].Data))
-		want := &archive.Files[i+1]
-		if *update {
-			want.Data = []byte(got)
-			continue
-		}
-		if diff := cmp.Diff(string(want.Data), got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", want.Name, diff)
-		}
-	}
-	if after := txtar.Format(archive); *update && !bytes.Equal(before, after) {
-		if err := os.WriteFile(file, after, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // exchange does one request and returns the masked answer.

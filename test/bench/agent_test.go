@@ -64,11 +64,7 @@ func newAgentBench(b *testing.B) *agentBench {
 	b.Helper()
 	envoy := meshtest.EnvoyPath(b)
 	dir := b.TempDir()
-	agent := filepath.Join(dir, "fairlead-agent")
-	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", agent, "github.com/fairlead-mesh/fairlead/cmd/fairlead-agent")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("building the agent: %v\n%s", err, out)
-	}
+	agent := meshtest.AgentPath(b)
 	p := meshtest.Start(b)
 	p.Put(b, "/meshes", `{"meshName":"bench"}`)
 	p.Node(b, "bench", "app", "127.0.0.1", 8080)

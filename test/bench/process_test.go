@@ -33,23 +33,7 @@ import (
 const etcdVariable = "FAIRLEAD_BENCH_ETCD"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(etcdVariable); dir != "" {
-		if err := serveEtcd(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	if settings := os.Getenv(proxiesVariable); settings != "" {
-		if err := runProxies(settings); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, map[string]func(string) error{etcdVariable: serveEtcd, proxiesVariable: runProxies})
 }
 
 // process is a server under test.
@@ -64,13 +48,11 @@ var listening = regexp.MustCompile(`(?:listening .*api|endpoint)=(\S+)`)
 // startServer builds and starts bin/fairlead as users do, until the benchmark ends.
 func startServer(b *testing.B) *process {
 	b.Helper()
-	dir := b.TempDir()
-	program := filepath.Join(dir, "fairlead")
-	build := exec.CommandContext(b.Context(), "go", "build", "-ldflags", "-s -w", "-o", program, "github.com/fairlead-mesh/fairlead/cmd/fairlead")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("building fairlead: %v\n%s", err, out)
+	program, err := meshtest.Program("cmd/fairlead")
+	if err != nil {
+		b.Fatal(err)
 	}
-	data := filepath.Join(dir, "data")
+	data := filepath.Join(b.TempDir(), "data")
 	addr := start(b, exec.Command(program, "server", "--data-dir", data,
 		"--api-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"))
 	return &process{url: "http://" + addr, creds: meshtest.ReadCredentials(b, filepath.Join(data, "credentials"))}

@@ -8,10 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/tools/txtar"
-
 	"github.com/fairlead-mesh/fairlead/internal/agent/ecs"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // definition is what the stand-in reads of a task definition.
@@ -61,17 +60,8 @@ func original(t *testing.T, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive, err := txtar.ParseFile(filepath.Join(root, "cmd", "fairlead-agent", "testdata", "ecs", name+".txtar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range archive.Files {
-		if f.Name == "input.json" {
-			return strings.NewReplacer("111122223333", meshtest.Account, "eu-west-1", meshtest.Region).Replace(string(f.Data))
-		}
-	}
-	t.Fatalf("%s has no input.json", name)
-	return ""
+	c := golden.Read(t, filepath.Join(root, "cmd", "fairlead-agent", "testdata", "ecs", name+".txtar"))
+	return strings.NewReplacer("111122223333", meshtest.Account, "eu-west-1", meshtest.Region).Replace(c.Section("input.json"))
 }
 
 // converted returns it as it runs with Fairlead.

@@ -16,10 +16,5 @@ import (
 const programVariable = "FAIRLEAD_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if name := os.Getenv(programVariable); name != "" {
-		os.Exit(program(name, os.Args[1:]))
-	}
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, map[string]func(string) error{programVariable: func(name string) error { return program(name, os.Args[1:]) }})
 }

@@ -16,7 +16,7 @@ import (
 
 // program is what the containers beside Envoy run. Each program knows its environment and
 // nothing of the mesh.
-func program(name string, args []string) int {
+func program(name string, args []string) error {
 	var err error
 	switch {
 	case name == "storefront":
@@ -33,10 +33,9 @@ func program(name string, args []string) int {
 		err = fmt.Errorf("there is no program %q", name)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, name+":", err)
-		return 1
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	return 0
+	return nil
 }
 
 // listenAddress is empty but where containers have no network of their own.

@@ -16,10 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	meshtest.FirstCallMain()
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, nil)
 }
 
 // port is the listener port of every application here; each has an address of its own.

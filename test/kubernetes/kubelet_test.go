@@ -25,10 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	meshtest.FirstCallMain()
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, nil)
 }
 
 // deployment is what the stand-in knows of a Deployment. What it does not know it refuses.

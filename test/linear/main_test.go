@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -35,15 +34,7 @@ var howLong = flag.Duration("linear.time", 4*time.Second, "how long the writers 
 const dataVariable = "FAIRLEAD_LINEAR_DATA"
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if dir := os.Getenv(dataVariable); dir != "" {
-		if err := serve(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
+	meshtest.Main(m, map[string]func(string) error{dataVariable: serve})
 }
 
 // serve runs a server as users run it, and writes where it listens to DIR/addrs.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -17,10 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	meshtest.FirstCallMain()
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, nil)
 }
 
 const (

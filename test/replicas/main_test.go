@@ -30,16 +30,7 @@ import (
 const serverVariable = "FAIRLEAD_REPLICAS_SERVER"
 
 func TestMain(m *testing.M) {
-	if file := os.Getenv(serverVariable); file != "" {
-		if err := serve(file); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, map[string]func(string) error{serverVariable: serve})
 }
 
 // lease is how long a replica that fell silent is waited for.

@@ -5,14 +5,11 @@
 package spire
 
 import (
-	"os"
 	"testing"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	meshtest.Cleanup()
-	os.Exit(code)
+	meshtest.Main(m, nil)
 }

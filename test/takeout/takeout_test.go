@@ -79,6 +79,8 @@ func TestWithoutAField(t *testing.T) {
 	}
 }
 
+func TestMain(m *testing.M) { meshtest.Main(m, nil) }
+
 // builds builds what is run, once.
 type builds struct {
 	t         *testing.T
@@ -100,8 +102,10 @@ func (b *builds) test(dir string) string {
 
 func (b *builds) agent() string {
 	b.t.Helper()
-	path := filepath.Join(b.dir, "fairlead-agent")
-	b.build("build", "-o", path, "./cmd/fairlead-agent")
+	path, err := meshtest.Program("cmd/fairlead-agent")
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	return path
 }
 

@@ -7,19 +7,13 @@ package telemetry
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"testing"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	meshtest.Cleanup()
-	if path, err := receiversBinary(); receiversBuilt && err == nil {
-		_ = os.Remove(path)
-	}
-	os.Exit(code)
+	meshtest.Main(m, nil)
 }
 
 const (

@@ -6,35 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
-
-// receiversBuilt is set once the program was asked for.
-var receiversBuilt bool
-
-var receiversBinary = sync.OnceValues(func() (string, error) {
-	receiversBuilt = true
-	root, err := meshtest.Root()
-	if err != nil {
-		return "", err
-	}
-	f, err := os.CreateTemp("", "receivers-")
-	if err != nil {
-		return "", err
-	}
-	f.Close()
-	cmd := exec.Command("go", "build", "-o", f.Name(), ".")
-	cmd.Dir = filepath.Join(root, "test", "telemetry", "receivers")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the receivers: %w\n%s", err, out)
-	}
-	return f.Name(), nil
-})
 
 // received is what the collector and Prometheus got.
 type received struct {
@@ -48,7 +25,7 @@ type received struct {
 func receive(t *testing.T, address, target string) *received {
 	t.Helper()
 	meshtest.EnvoyPath(t)
-	binary, err := receiversBinary()
+	binary, err := meshtest.Program("test/telemetry/receivers")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,82 +3,34 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"maps"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden records anew")
 
 // TestRecords: each txtar has an "event.json", and the record that all see ("record.json")
 // and that a shared mesh's owner sees ("owner.json"). "request" holds a request's
 // parameters that are no JSON.
 func TestRecords(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/records/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden records: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in := members(archive)
-			var e Event
-			if err := json.Unmarshal(in["event.json"], &e); err != nil {
-				t.Fatal(err)
-			}
-			if in["request"] != nil {
-				e.Request = in["request"]
-			}
-			l := openLog(t, Config{})
-			l.Write(e)
-			got := map[string][]byte{"record.json": readable(t, one(t, l, Query{All: true}))}
-			if e.Owner != "" {
-				got["owner.json"] = readable(t, one(t, l, Query{Account: e.Owner}))
-			}
-			if *update {
-				rewrite(t, file, archive, got)
-				return
-			}
-			for name, text := range got {
-				if diff := cmp.Diff(string(in[name]), string(text)); diff != "" {
-					t.Errorf("%s differs (-want +got; go test -update writes it anew):\n%s", name, diff)
-				}
-			}
-		})
-	}
-}
-
-func members(a *txtar.Archive) map[string][]byte {
-	out := map[string][]byte{}
-	for _, f := range a.Files {
-		out[f.Name] = f.Data
-	}
-	return out
-}
-
-func rewrite(t *testing.T, file string, a *txtar.Archive, got map[string][]byte) {
-	t.Helper()
-	a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool { return got[f.Name] != nil })
-	for _, name := range slices.Sorted(maps.Keys(got)) {
-		a.Files = append(a.Files, txtar.File{Name: name, Data: got[name]})
-	}
-	if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	golden.Run(t, "testdata/records/*.txtar", func(t *testing.T, c *golden.Case) {
+		var e Event
+		if err := json.Unmarshal([]byte(c.Section("event.json")), &e); err != nil {
+			t.Fatal(err)
+		}
+		if request := c.Section("request"); request != "" {
+			e.Request = []byte(request)
+		}
+		l := openLog(t, Config{})
+		l.Write(e)
+		c.Equal(t, "record.json", readable(t, one(t, l, Query{All: true})))
+		if e.Owner != "" {
+			c.Equal(t, "owner.json", readable(t, one(t, l, Query{Account: e.Owner})))
+		}
+	})
 }
 
 // one returns the only event that a query finds.
@@ -92,7 +44,7 @@ func one(t *testing.T, l *Log, q Query) json.RawMessage {
 }
 
 // readable indents a record and takes out what is different in each run.
-func readable(t *testing.T, raw json.RawMessage) []byte {
+func readable(t *testing.T, raw json.RawMessage) string {
 	t.Helper()
 	var r record
 	if err := json.Unmarshal(raw, &r); err != nil {
@@ -107,7 +59,7 @@ func readable(t *testing.T, raw json.RawMessage) []byte {
 	if err := json.Indent(&b, raw, "", "  "); err != nil {
 		t.Fatal(err)
 	}
-	return append(b.Bytes(), '\n')
+	return b.String() + "\n"
 }
 
 func TestLongThingsAreBounded(t *testing.T) {

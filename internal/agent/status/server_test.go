@@ -18,7 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
+
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/golden"
 )
 
 // envoy stands in for Envoy's admin interface.
@@ -196,14 +197,10 @@ func TestRate(t *testing.T) {
 // TestDelta shows what is made of two looks at Envoy's statistics.
 func TestDelta(t *testing.T) {
 	t.Parallel()
-	archive, err := txtar.ParseFile("testdata/delta.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := map[string]string{}
-	for _, f := range archive.Files {
-		page[f.Name] = string(f.Data)
-	}
+	golden.Run(t, "testdata/delta.txtar", testDelta)
+}
+
+func testDelta(t *testing.T, c *golden.Case) {
 	e := &envoy{}
 	s := newServer(t, e)
 	const path = "/stats/prometheus?delta&usedonly&filter=metrics_extension"
@@ -211,13 +208,11 @@ func TestDelta(t *testing.T) {
 		if look == "third" {
 			s.EnvoyStarted() // it counts anew
 		}
-		e.page = page[look]
+		e.page = c.Section(look)
 		s.snapshot(t.Context())
-		if diff := cmp.Diff(page[look+" delta"], s.try(t, "GET", path, "").Body.String()); diff != "" {
-			t.Errorf("%s delta differs (-want +got):\n%s", look, diff)
-		}
+		c.Equal(t, look+" delta", s.try(t, "GET", path, "").Body.String())
 	}
-	if got := s.try(t, "GET", "/stats/prometheus?filter=metrics_extension", "").Body.String(); got != page["third delta"] {
+	if got := s.try(t, "GET", "/stats/prometheus?filter=metrics_extension", "").Body.String(); got != c.Section("third delta") {
 		t.Errorf("without delta: %s", got)
 	}
 }
