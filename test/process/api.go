@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -19,36 +19,41 @@ import (
 )
 
 const (
-	region  = "us-east-1"
-	account = "000000000001"
-	// writers is how many calls are under way when a world is made.
-	writers = 64
+	// Region is where everything is.
+	Region = "us-east-1"
+	// Account is the first account, which manages the others.
+	Account = "000000000001"
+	// Writers is how many calls Each has under way.
+	Writers = 64
 )
 
-// api is a client of Fairlead's APIs that does no more than it must. It may be used by
+// API is a client of Fairlead's APIs that does no more than it must. It may be used by
 // several goroutines.
-type api struct {
-	endpoint string
-	creds    aws.Credentials
-	client   *http.Client
-	signer   *v4.Signer
+type API struct {
+	// Endpoint is the server's URL, Creds what calls are signed with.
+	Endpoint string
+	Creds    aws.Credentials
+
+	client *http.Client
+	signer *v4.Signer
 }
 
-func newAPI(endpoint string, creds aws.Credentials) *api {
-	return &api{
-		endpoint: endpoint, creds: creds, signer: v4.NewSigner(),
-		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: writers}},
+// NewAPI returns a client of the server at a URL.
+func NewAPI(endpoint string, creds aws.Credentials) *API {
+	return &API{
+		Endpoint: endpoint, Creds: creds, signer: v4.NewSigner(),
+		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: Writers}},
 	}
 }
 
-// call makes a call of the App Mesh API or of /v1, and reads the answer into out unless
+// Call makes a call of the App Mesh API or of /v1, and reads the answer into out unless
 // that is nil.
-func (a *api) call(ctx context.Context, method, path, body string, out any) error {
+func (a *API) Call(ctx context.Context, method, path, body string, out any) error {
 	return a.do(ctx, "appmesh", "", method, path, body, out)
 }
 
-// cloudMap makes a call of the Cloud Map API.
-func (a *api) cloudMap(ctx context.Context, operation string, in, out any) error {
+// CloudMap makes a call of the Cloud Map API.
+func (a *API) CloudMap(ctx context.Context, operation string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -56,8 +61,8 @@ func (a *api) cloudMap(ctx context.Context, operation string, in, out any) error
 	return a.do(ctx, "servicediscovery", "Route53AutoNaming_v20170314."+operation, http.MethodPost, "/", string(body), out)
 }
 
-func (a *api) do(ctx context.Context, service, target, method, path, body string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, a.endpoint+path, strings.NewReader(body))
+func (a *API) do(ctx context.Context, service, target, method, path, body string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, a.Endpoint+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -67,7 +72,7 @@ func (a *api) do(ctx context.Context, service, target, method, path, body string
 		req.Header.Set("X-Amz-Target", target)
 	}
 	sum := sha256.Sum256([]byte(body))
-	if err := a.signer.SignHTTP(ctx, a.creds, req, hex.EncodeToString(sum[:]), service, region, time.Now()); err != nil {
+	if err := a.signer.SignHTTP(ctx, a.Creds, req, hex.EncodeToString(sum[:]), service, Region, time.Now()); err != nil {
 		return err
 	}
 	resp, err := a.client.Do(req)
@@ -88,10 +93,10 @@ func (a *api) do(ctx context.Context, service, target, method, path, body string
 	return json.Unmarshal(answer, out)
 }
 
-// each calls f for 0 to n-1, some at once.
-func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+// Each calls f for 0 to n-1, some at once.
+func Each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(writers)
+	g.SetLimit(Writers)
 	for i := range n {
 		if ctx.Err() != nil {
 			break
@@ -101,29 +106,29 @@ func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) 
 	return g.Wait()
 }
 
-// raiseQuotas lets an account have what a world needs, as an operator would.
-func (a *api) raiseQuotas(ctx context.Context, of string) error {
+// RaiseQuotas lets an account have what a world needs, as an operator would.
+func (a *API) RaiseQuotas(ctx context.Context, of string) error {
 	for quota, value := range map[string]int{
 		"meshes": 100_000, "virtual-nodes": 1_000_000, "virtual-routers": 1_000_000, "routes": 1_000_000, "virtual-services": 1_000_000,
 		"backends": 10_000, "node-proxies": 1_000_000, "read-rate": 1_000_000, "write-rate": 1_000_000,
 	} {
-		if err := a.call(ctx, http.MethodPut, "/v1/quotas/"+quota+"?accountId="+of, fmt.Sprintf(`{"value":%d}`, value), nil); err != nil {
+		if err := a.Call(ctx, http.MethodPut, "/v1/quotas/"+quota+"?accountId="+of, fmt.Sprintf(`{"value":%d}`, value), nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// newAccount makes an account and returns a client of its administrator.
-func (a *api) newAccount(ctx context.Context, id string) (*api, error) {
+// NewAccount makes an account and returns a client of its administrator.
+func (a *API) NewAccount(ctx context.Context, id string) (*API, error) {
 	var made struct {
 		Credentials struct{ AccessKeyID, SecretAccessKey string }
 	}
-	if err := a.call(ctx, http.MethodPut, "/v1/accounts", fmt.Sprintf(`{"accountId":%q,"accountName":"other"}`, id), &made); err != nil {
+	if err := a.Call(ctx, http.MethodPut, "/v1/accounts", fmt.Sprintf(`{"accountId":%q,"accountName":"other"}`, id), &made); err != nil {
 		return nil, err
 	}
 	c := made.Credentials
-	return newAPI(a.endpoint, aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey}), a.raiseQuotas(ctx, id)
+	return NewAPI(a.Endpoint, aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey}), a.RaiseQuotas(ctx, id)
 }
 
 var credentialsLine = regexp.MustCompile(`(?m)^aws_(access_key_id|secret_access_key)\s*=\s*(\S+)$`)
