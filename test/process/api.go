@@ -49,7 +49,15 @@ func NewAPI(endpoint string, creds aws.Credentials) *API {
 // Call makes a call of the App Mesh API or of /v1, and reads the answer into out unless
 // that is nil.
 func (a *API) Call(ctx context.Context, method, path, body string, out any) error {
-	return a.do(ctx, "appmesh", "", method, path, body, out)
+	_, err := a.do(ctx, "appmesh", "", method, path, body, out)
+	return err
+}
+
+// Edit makes a call that writes, and returns the revision of the change, by which the
+// proxies that have it can be asked for.
+func (a *API) Edit(ctx context.Context, method, path, body string) (revision string, err error) {
+	h, err := a.do(ctx, "appmesh", "", method, path, body, nil)
+	return h.Get("X-Fairlead-Revision"), err
 }
 
 // CloudMap makes a call of the Cloud Map API.
@@ -58,13 +66,14 @@ func (a *API) CloudMap(ctx context.Context, operation string, in, out any) error
 	if err != nil {
 		return err
 	}
-	return a.do(ctx, "servicediscovery", "Route53AutoNaming_v20170314."+operation, http.MethodPost, "/", string(body), out)
+	_, err = a.do(ctx, "servicediscovery", "Route53AutoNaming_v20170314."+operation, http.MethodPost, "/", string(body), out)
+	return err
 }
 
-func (a *API) do(ctx context.Context, service, target, method, path, body string, out any) error {
+func (a *API) do(ctx context.Context, service, target, method, path, body string, out any) (http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, method, a.Endpoint+path, strings.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if target != "" {
@@ -73,25 +82,28 @@ func (a *API) do(ctx context.Context, service, target, method, path, body string
 	}
 	sum := sha256.Sum256([]byte(body))
 	if err := a.signer.SignHTTP(ctx, a.Creds, req, hex.EncodeToString(sum[:]), service, Region, time.Now()); err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s %s: %s %s", method, path, target, resp.Status, answer)
+		return nil, fmt.Errorf("%s %s %s: %s %s", method, path, target, resp.Status, answer)
 	}
 	if out == nil {
-		return nil
+		return resp.Header, nil
 	}
-	return json.Unmarshal(answer, out)
+	return resp.Header, json.Unmarshal(answer, out)
 }
+
+// Close gives up the connections that wait for the next call.
+func (a *API) Close() { a.client.CloseIdleConnections() }
 
 // Each calls f for 0 to n-1, some at once.
 func Each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {

@@ -62,7 +62,9 @@ func Start(program, data string, flags ...string) (*Server, error) {
 		go func() { // ends with the process
 			defer close(s.done)
 			for lines.Scan() {
-				s.errors.add(lines.Text())
+				if !strings.Contains(lines.Text(), " level=INFO ") { // of each stream there is a line
+					s.errors.add(lines.Text())
+				}
 			}
 			_, _ = io.Copy(io.Discard, out)
 		}()
