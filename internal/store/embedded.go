@@ -73,6 +73,9 @@ func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(s.log))
 	// History serves watches that fell behind; feeds that fell further list again.
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, cmp.Or(cfg.History, defaultHistory).String()
+	// etcd holds its log's newest entries in memory for members that are behind, 5,000 to
+	// 15,000 by default, each as large as the object that it writes. There is no such member.
+	e.SnapshotCount, e.SnapshotCatchUpEntries = 1000, 100
 	e.QuotaBackendBytes = cmp.Or(cfg.MaxBytes, defaultQuota)
 	if !cfg.NoDefragment {
 		e.BootstrapDefragThresholdMegabytes = 512 // nobody is kept waiting who was served
