@@ -12,7 +12,8 @@ REQUESTS ?= 1000000
 MESHES ?= 2000
 EDITS ?= 200
 RECONNECTS ?= 1000
-SOAKTIME ?= 60s
+SOAKTIME ?= 30m
+LINEARTIME ?= 60s
 BENCH ?= .
 SCALE ?= .
 SCALE_OUT ?= bin/scale
@@ -109,8 +110,9 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 240m ./test/takeout -all
 
-soak: need-go ## 16 writers for SOAKTIME (60s), then with the server killed five times; every answer is checked
-	$(GO) test -count=1 -v -timeout 30m ./test/linear -parallel 1 -linear.time $(SOAKTIME)
+soak: need envoy ## everything comes and goes for SOAKTIME (30m), and nothing grows; before it, 16 writers for LINEARTIME (60s), with the server killed
+	$(GO) test -count=1 -v -timeout 30m ./test/linear -parallel 1 -linear.time $(LINEARTIME)
+	$(GO) run ./test/soak -time $(SOAKTIME) -out bin/soak
 
 lock: need ## write tools/clients.txt anew, after a change of versions.yaml
 	@$(PYTHON) tools/fetch.py lock

@@ -51,6 +51,7 @@ func TestWrongUsage(t *testing.T) {
 		{"server --data-dir x --audit-max-files 0", 2, "--audit-max-files 0 is not allowed"},
 		{"server --data-dir x --quota-set mine", 2, `--quota-set "mine" is not allowed: default or app-mesh`},
 		{"server --data-dir x --shutdown-wait 0s", 2, "--shutdown-wait 0s is not allowed"},
+		{"server --data-dir x --store-history 10ms", 2, "--store-history 10ms is not allowed: at least 1s"},
 		{"server --data-dir x --drain-time 20s", 2, "--drain-time 20s is not allowed: more than 0 and less than --shutdown-wait, which is 20s"},
 		{"server --data-dir x --drain-time -1s", 2, "--drain-time -1s is not allowed"},
 		{"server --data-dir x --max-stream-age -1s", 2, "--max-stream-age -1s is not allowed"},

@@ -29,6 +29,7 @@ type serverFlags struct {
 	quotaSet  string
 	storeMax  byteSize
 	noDefrag  bool
+	history   time.Duration
 	cfg       server.Config
 }
 
@@ -63,6 +64,9 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.StringSliceVar(&f.cfg.VaultAddresses, "vault-address", nil, "URL of a HashiCorp Vault that may hold the authorities of meshes; may be given more than once")
 	fl.Var(&f.storeMax, "store-quota", "size that the file of the embedded store may have; nothing new is taken from nine tenths of it on")
 	fl.BoolVar(&f.noDefrag, "no-defragment", false, "leave the file of the embedded store as large as it was once")
+	// For tests that watch the file's size and cannot wait for tens of minutes.
+	fl.DurationVar(&f.history, "store-history", 0, "how long the embedded store keeps what was replaced (default 10m)")
+	_ = fl.MarkHidden("store-history") // it is there
 	fl.StringVar(&f.quotaSet, "quota-set", "default", "quotas of accounts without values of their own: default, app-mesh")
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
@@ -111,8 +115,10 @@ func (f *serverFlags) fill() error {
 	if f.cfg.Store, err = f.store.config(); err != nil {
 		return err
 	}
-	f.cfg.Store.MaxBytes, f.cfg.Store.NoDefragment = int64(f.storeMax), f.noDefrag
+	f.cfg.Store.MaxBytes, f.cfg.Store.NoDefragment, f.cfg.Store.History = int64(f.storeMax), f.noDefrag, f.history
 	switch {
+	case f.history != 0 && f.history < time.Second:
+		return fmt.Errorf("--store-history %s is not allowed: at least 1s", f.history)
 	case f.storeMax < minStore || f.storeMax > maxStore:
 		return fmt.Errorf("--store-quota %s is not allowed: 64MiB to 100GiB", f.storeMax.String())
 	case !mesh.ValidAccount(f.cfg.AccountID):

@@ -88,7 +88,7 @@ func (a *Service) openToken(token string) (s *session, ok bool) {
 		return nil, false
 	}
 	hash := sha256.Sum256([]byte(token))
-	if s := a.sessions.get(hash); s != nil {
+	if s := a.sessions.get(hash, a.now()); s != nil {
 		return s, true
 	}
 	sealed, err := tokenEncoding.DecodeString(token)
@@ -103,7 +103,7 @@ func (a *Service) openToken(token string) (s *session, ok bool) {
 		a.log.Error("a session token that was sealed here cannot be read", "error", err)
 		return nil, false
 	}
-	a.sessions.put(hash, s)
+	a.sessions.put(hash, s, a.now())
 	return s, true
 }
 
@@ -168,12 +168,17 @@ func badPolicy(format string, args ...any) error {
 	return marked{mesh.Errorf(mesh.ErrBadRequest, format, args...), ErrSessionPolicy}
 }
 
+// sessionTime is how often what a sessionCache has not been asked for is forgotten.
+const sessionTime = 3 * time.Minute
+
 // sessionCache remembers unsealed tokens by their hashes. When half of its room is
-// full, what has not been used since the last time that this happened goes.
+// full, and after a while, what has not been used since the last time that this happened
+// goes: those who had most tokens are gone long before these end.
 type sessionCache struct {
 	half int
 
 	mu    sync.RWMutex
+	since time.Time // when young was begun
 	young map[[sha256.Size]byte]*session
 	old   map[[sha256.Size]byte]*session
 }
@@ -182,7 +187,7 @@ func newSessionCache(most int) *sessionCache {
 	return &sessionCache{half: most / 2, young: map[[sha256.Size]byte]*session{}}
 }
 
-func (c *sessionCache) get(hash [sha256.Size]byte) *session {
+func (c *sessionCache) get(hash [sha256.Size]byte, now time.Time) *session {
 	c.mu.RLock()
 	s := c.young[hash]
 	var aged *session
@@ -191,17 +196,17 @@ func (c *sessionCache) get(hash [sha256.Size]byte) *session {
 	}
 	c.mu.RUnlock()
 	if aged != nil {
-		c.put(hash, aged)
+		c.put(hash, aged, now)
 		return aged
 	}
 	return s
 }
 
-func (c *sessionCache) put(hash [sha256.Size]byte, s *session) {
+func (c *sessionCache) put(hash [sha256.Size]byte, s *session, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.young) >= c.half {
-		c.old, c.young = c.young, make(map[[sha256.Size]byte]*session, c.half)
+	if len(c.young) >= c.half || now.Sub(c.since) >= sessionTime {
+		c.old, c.young, c.since = c.young, map[[sha256.Size]byte]*session{}, now
 	}
 	c.young[hash] = s
 }

@@ -401,21 +401,40 @@ func TestSessionPolicy(t *testing.T) {
 
 func TestSessionCache(t *testing.T) {
 	t.Parallel()
-	c := newSessionCache(8)
+	c, now := newSessionCache(8), testNow
 	key := func(i int) (h [32]byte) { h[0] = byte(i); return h }
 	sessions := make([]*session, 40)
 	for i := range sessions {
 		sessions[i] = &session{era: i}
-		c.put(key(i), sessions[i])
-		if c.get(key(0)) != sessions[0] {
+		c.put(key(i), sessions[i], now)
+		if c.get(key(0), now) != sessions[0] {
 			t.Fatalf("what is in use was forgotten after %d", i)
 		}
 		if n := len(c.young) + len(c.old); n > 8 {
 			t.Fatalf("remembers %d", n)
 		}
 	}
-	if c.get(key(39)) != sessions[39] || c.get(key(20)) != nil {
+	if c.get(key(39), now) != sessions[39] || c.get(key(20), now) != nil {
 		t.Error("remembers the wrong ones")
+	}
+}
+
+// What nobody asks for is forgotten in time, though there is room.
+func TestSessionsAreForgotten(t *testing.T) {
+	t.Parallel()
+	c, now := newSessionCache(1000), testNow
+	key := func(i int) (h [32]byte) { h[0] = byte(i); return h }
+	used := &session{era: 1}
+	c.put(key(0), used, now)
+	for i := range 200 {
+		now = now.Add(sessionTime / 20)
+		c.put(key(i+1), &session{}, now)
+		if c.get(key(0), now) != used {
+			t.Fatalf("what is in use was forgotten after %d", i)
+		}
+		if n := len(c.young) + len(c.old); n > 45 {
+			t.Fatalf("remembers %d, most of them unused for %s", n, sessionTime)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
@@ -55,6 +56,9 @@ func (s *Store) runEtcd(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
+// defaultHistory is how long an embedded etcd keeps what was replaced.
+const defaultHistory = 10 * time.Minute
+
 // etcdConfig describes an etcd of one member without a listener.
 func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	e := embed.NewConfig()
@@ -68,7 +72,10 @@ func (s *Store) etcdConfig(cfg Config) *embed.Config {
 	e.ListenPeerUrls, e.ListenClientUrls, e.AdvertiseClientUrls = nil, nil, nil
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(s.log))
 	// History serves watches that fell behind; feeds that fell further list again.
-	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, "10m"
+	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, cmp.Or(cfg.History, defaultHistory).String()
+	// etcd holds its log's newest entries in memory for members that are behind, 5,000 to
+	// 15,000 by default, each as large as the object that it writes. There is no such member.
+	e.SnapshotCount, e.SnapshotCatchUpEntries = 1000, 100
 	e.QuotaBackendBytes = cmp.Or(cfg.MaxBytes, defaultQuota)
 	if !cfg.NoDefragment {
 		e.BootstrapDefragThresholdMegabytes = 512 // nobody is kept waiting who was served

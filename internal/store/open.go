@@ -56,6 +56,9 @@ type Config struct {
 	MaxBytes int64
 	// NoDefragment leaves an embedded etcd's file as large as it was once.
 	NoDefragment bool
+	// History is how long an embedded etcd keeps what was replaced, at least 1 second; 0 for
+	// 10 minutes. Watches that fell behind further read everything again.
+	History time.Duration
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 // sizes say how large everything is.
@@ -158,50 +159,50 @@ func (b *bench) listening(name string, f func() error) error {
 
 // mesh starts a server with a world in it. The server has been started anew since the
 // world was made, so that its memory is that of a server that serves.
-func (b *bench) mesh(ctx context.Context, w *world) (*fairlead, error) {
+func (b *bench) mesh(ctx context.Context, w *world) (*process.Server, error) {
 	b.count++
 	data := filepath.Join(b.dir, fmt.Sprintf("data-%d", b.count))
-	s, err := startFairlead(b.fairlead, data)
+	s, err := process.Start(b.fairlead, data)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	w.api, w.account = s.api, account
-	err = s.raiseQuotas(ctx, account)
+	w.api, w.account = s.API, process.Account
+	err = s.RaiseQuotas(ctx, process.Account)
 	if err == nil {
 		err = w.fill(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.stop())
+		return nil, errors.Join(err, s.Stop())
 	}
 	b.say("mesh %s of %d services was made in %s", w.mesh, w.services, time.Since(began).Round(time.Millisecond))
 	return b.restart(ctx, s, w)
 }
 
 // restart ends a server and starts it on the same data.
-func (b *bench) restart(ctx context.Context, s *fairlead, w *world) (*fairlead, error) {
-	if err := s.stop(); err != nil {
+func (b *bench) restart(ctx context.Context, s *process.Server, w *world) (*process.Server, error) {
+	if err := s.Stop(); err != nil {
 		return nil, err
 	}
-	s, err := startFairlead(b.fairlead, s.data)
+	s, err := process.Start(b.fairlead, s.Data)
 	if err != nil {
 		return nil, err
 	}
-	w.api = s.api
-	if err := s.awaitReady(ctx); err != nil {
-		return nil, errors.Join(err, s.stop())
+	w.api = s.API
+	if err := s.AwaitReady(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
 	}
-	_, err = settled(ctx, s.pid())
+	_, err = process.Settled(ctx, s.Pid())
 	return s, err
 }
 
 // discard ends a server and removes its data. A server that could not be started again is
 // nil: its data goes with the run's.
-func (b *bench) discard(s *fairlead) error {
+func (b *bench) discard(s *process.Server) error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(s.stop(), os.RemoveAll(s.data))
+	return errors.Join(s.Stop(), os.RemoveAll(s.Data))
 }
 
 // withClients runs f with a load client, which ends with it or with ctx.
@@ -261,12 +262,12 @@ func (b *bench) verify(c *load.Process, name string, cfg load.Config) error {
 }
 
 // profiling runs f again and again while a profile of the server is taken.
-func (b *bench) profiling(ctx context.Context, s *fairlead, name string, f func() error) error {
+func (b *bench) profiling(ctx context.Context, s *process.Server, name string, f func() error) error {
 	if b.profiles == "" {
 		return nil
 	}
 	const length = 10 // seconds
-	wait := s.profile(ctx, b.profiles, name, length)
+	wait := s.Profile(ctx, b.profiles, name, length)
 	began := time.Now()
 	for time.Since(began) < length*time.Second {
 		if err := f(); err != nil {

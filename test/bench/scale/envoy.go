@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 // Where the real Envoy and the application are. The addresses are unlikely to be taken.
@@ -58,7 +59,7 @@ func application(addr string) (stop func(), err error) {
 	return func() { _ = srv.Close() }, nil
 }
 
-func (b *bench) askEnvoy(ctx context.Context, s *fairlead, w *world, envoy string) error {
+func (b *bench) askEnvoy(ctx context.Context, s *process.Server, w *world, envoy string) error {
 	logs, err := os.Create(filepath.Join(b.dir, "agent.log"))
 	if err != nil {
 		return err
@@ -67,9 +68,9 @@ func (b *bench) askEnvoy(ctx context.Context, s *fairlead, w *world, envoy strin
 	agent := exec.CommandContext(ctx, b.agent, "run")
 	agent.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + b.dir, "ENVOY_PATH=" + envoy, "APPMESH_RESOURCE_ARN=" + w.arn("front"),
-		"FAIRLEAD_XDS_ENDPOINT=" + s.xds, "FAIRLEAD_XDS_PLAINTEXT=1", "FAIRLEAD_BIND_ADDRESS=" + envoyAddress,
-		"FAIRLEAD_APPLICATION_ADDRESS=" + appAddress, "AWS_REGION=" + region, "AWS_ACCESS_KEY_ID=" + s.creds.AccessKeyID,
-		"AWS_SECRET_ACCESS_KEY=" + s.creds.SecretAccessKey, "AWS_EC2_METADATA_DISABLED=true", "ENVOY_CONCURRENCY=1",
+		"FAIRLEAD_XDS_ENDPOINT=" + s.XDS, "FAIRLEAD_XDS_PLAINTEXT=1", "FAIRLEAD_BIND_ADDRESS=" + envoyAddress,
+		"FAIRLEAD_APPLICATION_ADDRESS=" + appAddress, "AWS_REGION=" + process.Region, "AWS_ACCESS_KEY_ID=" + s.Creds.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY=" + s.Creds.SecretAccessKey, "AWS_EC2_METADATA_DISABLED=true", "ENVOY_CONCURRENCY=1",
 	}
 	agent.Stdout, agent.Stderr = logs, logs
 	agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -81,7 +82,7 @@ func (b *bench) askEnvoy(ctx context.Context, s *fairlead, w *world, envoy strin
 		_ = agent.Wait()                                      // how does not matter
 	}()
 	admin := &http.Client{Timeout: 5 * time.Second}
-	if err := poll(ctx, 2*time.Minute, 50*time.Millisecond, func() error { return expect(ctx, admin, "http://"+envoyAddress+adminPort+"/ready", http.StatusOK) }); err != nil {
+	if err := process.Poll(ctx, 2*time.Minute, 50*time.Millisecond, func() error { return expect(ctx, admin, "http://"+envoyAddress+adminPort+"/ready", http.StatusOK) }); err != nil {
 		return fmt.Errorf("envoy: %w", err)
 	}
 	through := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: envoyAddress + egressPort})}}
@@ -94,7 +95,7 @@ func (b *bench) askEnvoy(ctx context.Context, s *fairlead, w *world, envoy strin
 				return err
 			}
 			took = append(took, one)
-			if _, err := settled(ctx, s.pid()); err != nil {
+			if _, err := process.Settled(ctx, s.Pid()); err != nil {
 				return err
 			}
 		}
@@ -114,12 +115,12 @@ func (b *bench) newRoute(ctx context.Context, w *world, through *http.Client, se
 		return 0, err
 	}
 	began := load.Now()
-	err := w.api.call(ctx, http.MethodPut, w.path("/virtualRouter/r-", fmt.Sprint(service), "/routes"),
+	err := w.api.Call(ctx, http.MethodPut, w.path("/virtualRouter/r-", fmt.Sprint(service), "/routes"),
 		fmt.Sprintf(`{"routeName":"new-%d","spec":%s}`, mark, w.route(service, load.RouteMark(mark))), nil)
 	if err != nil {
 		return 0, err
 	}
-	err = poll(ctx, b.patience, time.Millisecond, func() error { return expect(ctx, through, target, http.StatusOK) })
+	err = process.Poll(ctx, b.patience, time.Millisecond, func() error { return expect(ctx, through, target, http.StatusOK) })
 	return ms(load.Now() - began), err
 }
 

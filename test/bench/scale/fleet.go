@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 // otherAccount is another tenant of the server.
@@ -59,7 +60,7 @@ func (b *bench) smallCost(ctx context.Context) (out cost, err error) {
 	return out, errors.Join(err, b.discard(s))
 }
 
-func (b *bench) larger(ctx context.Context, c *load.Process, s *fairlead, w *world, small cost) error {
+func (b *bench) larger(ctx context.Context, c *load.Process, s *process.Server, w *world, small cost) error {
 	if err := b.connect(ctx, c, s, w, b.narrow); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (b *bench) larger(ctx context.Context, c *load.Process, s *fairlead, w *wor
 }
 
 // fleet measures many proxies at once.
-func (b *bench) fleet(ctx context.Context, c *load.Process, s *fairlead, w *world) error {
+func (b *bench) fleet(ctx context.Context, c *load.Process, s *process.Server, w *world) error {
 	n := w.services
 	began, err := c.Open(group, narrowProxies(s, w, n))
 	if err != nil {
@@ -108,10 +109,10 @@ func (b *bench) fleet(ctx context.Context, c *load.Process, s *fairlead, w *worl
 }
 
 // fleetEdits measures edits at a rate.
-func (b *bench) fleetEdits(ctx context.Context, c *load.Process, s *fairlead, w *world) error {
+func (b *bench) fleetEdits(ctx context.Context, c *load.Process, s *process.Server, w *world) error {
 	what := fmt.Sprintf("%d proxies, %d edits a second: ", w.services, b.rate)
 	for range b.rounds {
-		ran, err := cpu(s.pid())
+		ran, err := process.CPU(s.Pid())
 		if err != nil {
 			return err
 		}
@@ -120,11 +121,11 @@ func (b *bench) fleetEdits(ctx context.Context, c *load.Process, s *fairlead, w 
 		if err != nil {
 			return err
 		}
-		took, err := cpu(s.pid())
+		took, err := process.CPU(s.Pid())
 		if err != nil {
 			return err
 		}
-		mem, err := resident(s.pid())
+		mem, err := process.Resident(s.Pid())
 		if err != nil {
 			return err
 		}
@@ -137,7 +138,7 @@ func (b *bench) fleetEdits(ctx context.Context, c *load.Process, s *fairlead, w 
 	if err := noneDropped(c, group); err != nil {
 		return err
 	}
-	heap, err := s.collected(ctx)
+	heap, err := s.Collected(ctx)
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (b *bench) fleetEdits(ctx context.Context, c *load.Process, s *fairlead, w 
 }
 
 // churning measures many routes that change at a higher rate.
-func (b *bench) churning(ctx context.Context, c *load.Process, s *fairlead, w *world) error {
+func (b *bench) churning(ctx context.Context, c *load.Process, s *process.Server, w *world) error {
 	what := fmt.Sprintf("%d routes that change at %d a second, %d proxies: ", b.churned, b.churn, w.services)
 	for range b.rounds {
 		r, err := b.atRate(ctx, c, w, b.churn, b.seconds, b.churned)
@@ -231,8 +232,8 @@ func paced(ctx context.Context, rate, n int, f func(i int) error) error {
 }
 
 // other makes a small mesh of another account with proxies of its own.
-func (b *bench) other(ctx context.Context, c *load.Process, s *fairlead) (*world, error) {
-	client, err := s.newAccount(ctx, otherAccount)
+func (b *bench) other(ctx context.Context, c *load.Process, s *process.Server) (*world, error) {
+	client, err := s.NewAccount(ctx, otherAccount)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +251,7 @@ func (b *bench) other(ctx context.Context, c *load.Process, s *fairlead) (*world
 
 // reconnects measures how long it takes until all proxies are back after all have lost
 // their connections at once, and how late another account's edits are meanwhile.
-func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) error {
+func (b *bench) reconnects(ctx context.Context, c *load.Process, s *process.Server) error {
 	w, err := b.other(ctx, c, s)
 	if err != nil {
 		return err
@@ -262,7 +263,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 	what := fmt.Sprintf("all %d reconnect at once: ", st.Streams)
 	reconnect := func(tell bool) error {
 		// It is never quite idle with so many: they ping it.
-		ran, err := cpu(s.pid())
+		ran, err := process.CPU(s.Pid())
 		if err != nil {
 			return err
 		}
@@ -286,7 +287,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *fairlead) er
 		if err != nil || !tell {
 			return err
 		}
-		took, err := cpu(s.pid())
+		took, err := process.CPU(s.Pid())
 		if err != nil {
 			return err
 		}
@@ -345,25 +346,25 @@ func (b *bench) starts(ctx context.Context) error {
 		return err
 	}
 	for range b.rounds {
-		if err := s.stop(); err != nil {
+		if err := s.Stop(); err != nil {
 			return err
 		}
 		began := load.Now()
-		if s, err = startFairlead(b.fairlead, s.data); err != nil {
+		if s, err = process.Start(b.fairlead, s.Data); err != nil {
 			return err
 		}
-		if err := s.awaitReady(ctx); err != nil {
-			return errors.Join(err, s.stop())
+		if err := s.AwaitReady(ctx); err != nil {
+			return errors.Join(err, s.Stop())
 		}
 		b.table.add(fmt.Sprintf("start on a store of %d objects, until ready", b.stored), seconds, 3, ours, ms(load.Now()-began)/1000)
-		mem, err := resident(s.pid())
+		mem, err := process.Resident(s.Pid())
 		if err != nil {
 			return err
 		}
 		b.table.add(fmt.Sprintf("start on a store of %d objects, resident memory", b.stored), megabytes, 0, ours, mem/1e6)
-		w.api = s.api
-		if err := w.api.call(ctx, http.MethodGet, w.path("/virtualNodes/n-0"), "", nil); err != nil {
-			return errors.Join(err, s.stop())
+		w.api = s.API
+		if err := w.api.Call(ctx, http.MethodGet, w.path("/virtualNodes/n-0"), "", nil); err != nil {
+			return errors.Join(err, s.Stop())
 		}
 	}
 	return b.discard(s)

@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 // dependents is how many nodes of a narrow mesh depend on a route.
 const dependents = 10
 
 // narrowProxies are one proxy for each of the first nodes of a narrow mesh.
-func narrowProxies(s *fairlead, w *world, n int) load.Config {
-	c := load.Config{Address: s.xds, Streams: n, Ping: pingInterval, KeyID: w.api.creds.AccessKeyID, Secret: w.api.creds.SecretAccessKey, Region: region}
+func narrowProxies(s *process.Server, w *world, n int) load.Config {
+	c := load.Config{Address: s.XDS, Streams: n, Ping: pingInterval, KeyID: w.api.Creds.AccessKeyID, Secret: w.api.Creds.SecretAccessKey, Region: process.Region}
 	for i := range n {
 		c.Nodes = append(c.Nodes, w.arn(fmt.Sprintf("n-%d", i)))
 	}
@@ -22,7 +23,7 @@ func narrowProxies(s *fairlead, w *world, n int) load.Config {
 }
 
 // narrowMesh starts a server with a narrow mesh.
-func (b *bench) narrowMesh(ctx context.Context, name string, nodes int) (*fairlead, *world, error) {
+func (b *bench) narrowMesh(ctx context.Context, name string, nodes int) (*process.Server, *world, error) {
 	w := &world{mesh: name, services: nodes, instances: 1, backends: narrow(nodes), prefix: "/"}
 	s, err := b.mesh(ctx, w)
 	return s, w, err
@@ -53,23 +54,23 @@ func (b *bench) narrowWorld(ctx context.Context) error {
 }
 
 // connect opens one stream for each of the first nodes and waits until all have all.
-func (b *bench) connect(ctx context.Context, c *load.Process, s *fairlead, w *world, n int) error {
+func (b *bench) connect(ctx context.Context, c *load.Process, s *process.Server, w *world, n int) error {
 	if _, err := c.Open(group, narrowProxies(s, w, n)); err != nil {
 		return err
 	}
 	if _, err := c.Synced(group, b.patience); err != nil {
 		return err
 	}
-	if _, err := settled(ctx, s.pid()); err != nil {
+	if _, err := process.Settled(ctx, s.Pid()); err != nil {
 		return err
 	}
 	return noneDropped(c, group)
 }
 
 // idle measures what a server takes that has a number of proxies and nothing to do.
-func (b *bench) idle(ctx context.Context, s *fairlead, proxies int, asked float64) error {
+func (b *bench) idle(ctx context.Context, s *process.Server, proxies int, asked float64) error {
 	for range b.rounds {
-		before, err := cpu(s.pid())
+		before, err := process.CPU(s.Pid())
 		if err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (b *bench) idle(ctx context.Context, s *fairlead, proxies int, asked float6
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		after, err := cpu(s.pid())
+		after, err := process.CPU(s.Pid())
 		if err != nil {
 			return err
 		}
@@ -93,17 +94,17 @@ func (b *bench) idle(ctx context.Context, s *fairlead, proxies int, asked float6
 type cost struct{ took, bytes, objects float64 }
 
 // narrowChanges measures route changes, each of which concerns ten proxies.
-func (b *bench) narrowChanges(ctx context.Context, c *load.Process, s *fairlead, w *world, what, profile string, p50, p99 float64) (cost, error) {
+func (b *bench) narrowChanges(ctx context.Context, c *load.Process, s *process.Server, w *world, what, profile string, p50, p99 float64) (cost, error) {
 	var all struct{ took, bytes, objects []float64 }
 	for range b.rounds {
-		before, err := s.metrics(ctx)
+		before, err := s.Metrics(ctx)
 		if err != nil {
 			return cost{}, err
 		}
 		var last, calls, used []float64
 		n := 5 * b.changes
 		for i := range n {
-			ran, err := settled(ctx, s.pid())
+			ran, err := process.Settled(ctx, s.Pid())
 			if err != nil {
 				return cost{}, err
 			}
@@ -112,13 +113,13 @@ func (b *bench) narrowChanges(ctx context.Context, c *load.Process, s *fairlead,
 			if err != nil {
 				return cost{}, err
 			}
-			took, err := settled(ctx, s.pid())
+			took, err := process.Settled(ctx, s.Pid())
 			if err != nil {
 				return cost{}, err
 			}
 			last, calls, used = append(last, ms(at-began)), append(calls, ms(ended-began)), append(used, (took-ran).Seconds())
 		}
-		after, err := s.metrics(ctx)
+		after, err := s.Metrics(ctx)
 		if err != nil {
 			return cost{}, err
 		}

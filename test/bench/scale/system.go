@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 // system is what is measured: Fairlead, or one of the peers with the same resources.
 type system interface {
-	pid() int
+	Pid() int
 	// proxies says how a number of proxies that see everything reach it.
 	proxies(n int) load.Config
 	// change changes count services from one on, one after the other, each with the next
@@ -41,12 +42,12 @@ const pingInterval = 10 * time.Second
 
 // meshSystem is Fairlead with a world whose extra nodes see everything.
 type meshSystem struct {
-	*fairlead
+	*process.Server
 	world *world
 }
 
 func (s *meshSystem) proxies(n int) load.Config {
-	c := load.Config{Address: s.xds, Streams: n, Ping: pingInterval, KeyID: s.creds.AccessKeyID, Secret: s.creds.SecretAccessKey, Region: region}
+	c := load.Config{Address: s.XDS, Streams: n, Ping: pingInterval, KeyID: s.Creds.AccessKeyID, Secret: s.Creds.SecretAccessKey, Region: process.Region}
 	for _, node := range s.world.extra {
 		c.Nodes = append(c.Nodes, s.world.arn(node))
 	}
@@ -67,7 +68,7 @@ func (s *meshSystem) change(ctx context.Context, kind changeKind, service, count
 	return began, load.Now(), nil
 }
 
-func (s *meshSystem) heap(ctx context.Context) (float64, error) { return s.collected(ctx) }
+func (s *meshSystem) heap(ctx context.Context) (float64, error) { return s.Collected(ctx) }
 
 // peer is one of go-control-plane's caches in a process of its own.
 type peer struct {
@@ -109,7 +110,7 @@ func (p *peer) stop() error {
 	return p.cmd.Wait()
 }
 
-func (p *peer) pid() int { return p.cmd.Process.Pid }
+func (p *peer) Pid() int { return p.cmd.Process.Pid }
 
 func (p *peer) proxies(n int) load.Config {
 	c := load.Config{Address: p.addr, Streams: n, Ping: pingInterval}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 // wideWorld measures proxies that see every service: of one virtual node, or spread over
@@ -40,7 +41,7 @@ func (b *bench) wideMesh(ctx context.Context, name string, nodes int, resources 
 	err = b.withClients(ctx, func(c *load.Process) error { return b.dump(sys, c, resources) })
 	if err == nil { // without what the dump has left
 		s, err = b.restart(ctx, s, w)
-		sys.fairlead = s
+		sys.Server = s
 	}
 	if err == nil {
 		err = b.withClients(ctx, func(c *load.Process) error {
@@ -156,7 +157,7 @@ func (m *wideRun) sync(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ran, err := settled(ctx, m.sys.pid())
+		ran, err := process.Settled(ctx, m.sys.Pid())
 		if err != nil {
 			return err
 		}
@@ -168,7 +169,7 @@ func (m *wideRun) sync(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		took, err := settled(ctx, m.sys.pid())
+		took, err := process.Settled(ctx, m.sys.Pid())
 		if err != nil {
 			return err
 		}
@@ -187,7 +188,7 @@ func (m *wideRun) sync(ctx context.Context) error {
 			m.add("heap for each proxy", kilobytes, 60, (after.heap-before.heap)/n/1000)
 			m.add("resident memory for each proxy", kilobytes, 150, (after.resident-before.resident)/n/1000)
 			if s, ok := m.sys.(*meshSystem); ok {
-				if err := m.profiling(ctx, s.fairlead, m.name+"-memory", func() error { _, err := settled(ctx, s.pid()); return err }); err != nil {
+				if err := m.profiling(ctx, s.Server, m.name+"-memory", func() error { _, err := process.Settled(ctx, s.Pid()); return err }); err != nil {
 					return err
 				}
 			}
@@ -205,10 +206,10 @@ func (m *wideRun) sync(ctx context.Context) error {
 type memory struct{ heap, resident float64 }
 
 func (m *wideRun) memory(ctx context.Context) (memory, error) {
-	if _, err := settled(ctx, m.sys.pid()); err != nil {
+	if _, err := process.Settled(ctx, m.sys.Pid()); err != nil {
 		return memory{}, err
 	}
-	r, err := resident(m.sys.pid()) // first: a collection needs memory too
+	r, err := process.Resident(m.sys.Pid()) // first: a collection needs memory too
 	if err != nil {
 		return memory{}, err
 	}
@@ -220,7 +221,7 @@ func (m *wideRun) memory(ctx context.Context) (memory, error) {
 func (m *wideRun) change(ctx context.Context, kind changeKind, p50, p99, cpuAsked, bytesAsked float64) error {
 	var first, last, calls, used, sent []float64
 	for i := range m.changes {
-		ran, err := settled(ctx, m.sys.pid())
+		ran, err := process.Settled(ctx, m.sys.Pid())
 		if err != nil {
 			return err
 		}
@@ -237,7 +238,7 @@ func (m *wideRun) change(ctx context.Context, kind changeKind, p50, p99, cpuAske
 		if err != nil {
 			return err
 		}
-		took, err := settled(ctx, m.sys.pid())
+		took, err := process.Settled(ctx, m.sys.Pid())
 		if err != nil {
 			return err
 		}
@@ -264,7 +265,7 @@ func (m *wideRun) change(ctx context.Context, kind changeKind, p50, p99, cpuAske
 
 // back2back measures writes one after the other, without a pause.
 func (m *wideRun) back2back(ctx context.Context) error {
-	ran, err := settled(ctx, m.sys.pid())
+	ran, err := process.Settled(ctx, m.sys.Pid())
 	if err != nil {
 		return err
 	}
@@ -281,7 +282,7 @@ func (m *wideRun) back2back(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took, err := settled(ctx, m.sys.pid())
+	took, err := process.Settled(ctx, m.sys.Pid())
 	if err != nil {
 		return err
 	}
@@ -324,7 +325,7 @@ func (m *wideRun) stalled(ctx context.Context) error {
 			return err
 		}
 		last = append(last, ms(times[0][m.proxies-1]-began))
-		if _, err := settled(ctx, m.sys.pid()); err != nil {
+		if _, err := process.Settled(ctx, m.sys.Pid()); err != nil {
 			return err
 		}
 	}
@@ -341,7 +342,7 @@ func (m *wideRun) profileChanges(ctx context.Context, kind changeKind) error {
 	if !ok {
 		return nil
 	}
-	return m.profiling(ctx, s.fairlead, m.name+"-"+string(kind), func() error {
+	return m.profiling(ctx, s.Server, m.name+"-"+string(kind), func() error {
 		mark := m.marks(1)
 		if _, _, err := s.change(ctx, kind, int(mark), 1, mark); err != nil {
 			return err
@@ -357,7 +358,7 @@ func (m *wideRun) profileSync(ctx context.Context) error {
 	if !ok || !m.wants(m.name+"/sync") {
 		return nil
 	}
-	return m.profiling(ctx, s.fairlead, m.name+"-sync", func() error {
+	return m.profiling(ctx, s.Server, m.name+"-sync", func() error {
 		if err := m.clients.CloseGroup(group); err != nil {
 			return err
 		}

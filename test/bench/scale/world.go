@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 // router r-i with one route, which sends to node n-i (90) and to node n-(i+1) (10), as a
 // canary does. Its instances are registered with Fairlead's own registry.
 type world struct {
-	api       *api
+	api       *process.API
 	account   string
 	mesh      string
 	services  int
@@ -36,7 +37,7 @@ type world struct {
 func (w *world) path(parts ...string) string { return root + "/" + w.mesh + strings.Join(parts, "") }
 
 func (w *world) arn(node string) string {
-	return fmt.Sprintf("arn:aws:appmesh:%s:%s:mesh/%s/virtualNode/%s", region, w.account, w.mesh, node)
+	return fmt.Sprintf("arn:aws:appmesh:%s:%s:mesh/%s/virtualNode/%s", process.Region, w.account, w.mesh, node)
 }
 
 // narrow are the backends of a node that calls the ten services after its own.
@@ -54,7 +55,7 @@ func none(int) []int { return nil }
 
 // fill makes the world by the API.
 func (w *world) fill(ctx context.Context) error {
-	if err := w.api.call(ctx, http.MethodPut, root, fmt.Sprintf(`{"meshName":%q}`, w.mesh), nil); err != nil {
+	if err := w.api.Call(ctx, http.MethodPut, root, fmt.Sprintf(`{"meshName":%q}`, w.mesh), nil); err != nil {
 		return err
 	}
 	if err := w.register(ctx); err != nil {
@@ -76,9 +77,9 @@ func (w *world) fill(ctx context.Context) error {
 		},
 	}
 	for _, step := range steps {
-		err := each(ctx, w.services, func(ctx context.Context, i int) error {
+		err := process.Each(ctx, w.services, func(ctx context.Context, i int) error {
 			path, body := step(i)
-			return w.api.call(ctx, http.MethodPut, path, body, nil)
+			return w.api.Call(ctx, http.MethodPut, path, body, nil)
 		})
 		if err != nil {
 			return fmt.Errorf("making mesh %s: %w", w.mesh, err)
@@ -89,8 +90,8 @@ func (w *world) fill(ctx context.Context) error {
 		all[i] = i
 	}
 	list := w.backendList(all)
-	return each(ctx, len(w.extra), func(ctx context.Context, i int) error {
-		return w.api.call(ctx, http.MethodPut, w.path("/virtualNodes"), fmt.Sprintf(`{"virtualNodeName":%q,"spec":{"backends":[%s]}}`, w.extra[i], list), nil)
+	return process.Each(ctx, len(w.extra), func(ctx context.Context, i int) error {
+		return w.api.Call(ctx, http.MethodPut, w.path("/virtualNodes"), fmt.Sprintf(`{"virtualNodeName":%q,"spec":{"backends":[%s]}}`, w.extra[i], list), nil)
 	})
 }
 
@@ -131,22 +132,22 @@ func (w *world) register(ctx context.Context) error {
 	ids := map[string]string{} // of namespaces
 	for i := 0; i < w.services; i += namespaceSize {
 		var made struct{ OperationID string }
-		if err := w.api.cloudMap(ctx, "CreateHttpNamespace", map[string]string{"Name": w.namespace(i)}, &made); err != nil {
+		if err := w.api.CloudMap(ctx, "CreateHttpNamespace", map[string]string{"Name": w.namespace(i)}, &made); err != nil {
 			return err
 		}
 		var op struct {
 			Operation struct{ Targets map[string]string }
 		}
-		if err := w.api.cloudMap(ctx, "GetOperation", map[string]string{"OperationId": made.OperationID}, &op); err != nil {
+		if err := w.api.CloudMap(ctx, "GetOperation", map[string]string{"OperationId": made.OperationID}, &op); err != nil {
 			return err
 		}
 		ids[w.namespace(i)] = op.Operation.Targets["NAMESPACE"]
 	}
 	w.ids = make([]string, w.services)
-	return each(ctx, w.services, func(ctx context.Context, i int) error {
+	return process.Each(ctx, w.services, func(ctx context.Context, i int) error {
 		var service struct{ Service struct{ ID string } }
 		in := map[string]string{"Name": fmt.Sprintf("s-%d", i), "NamespaceId": ids[w.namespace(i)]}
-		if err := w.api.cloudMap(ctx, "CreateService", in, &service); err != nil {
+		if err := w.api.CloudMap(ctx, "CreateService", in, &service); err != nil {
 			return err
 		}
 		w.ids[i] = service.Service.ID
@@ -160,7 +161,7 @@ func (w *world) register(ctx context.Context) error {
 }
 
 func (w *world) registerInstance(ctx context.Context, service, instance int, address string) error {
-	return w.api.cloudMap(ctx, "RegisterInstance", struct {
+	return w.api.CloudMap(ctx, "RegisterInstance", struct {
 		ServiceID  string `json:"ServiceId"`
 		InstanceID string `json:"InstanceId"`
 		Attributes map[string]string
@@ -175,12 +176,12 @@ func (w *world) changeEndpoint(ctx context.Context, service int, mark uint32) er
 // changeRoute gives the route of a service another prefix.
 func (w *world) changeRoute(ctx context.Context, service int, mark uint32) error {
 	service %= w.services
-	return w.api.call(ctx, http.MethodPut, w.path("/virtualRouter/r-", fmt.Sprint(service), "/routes/all"),
+	return w.api.Call(ctx, http.MethodPut, w.path("/virtualRouter/r-", fmt.Sprint(service), "/routes/all"),
 		fmt.Sprintf(`{"spec":%s}`, w.route(service, load.RouteMark(mark))), nil)
 }
 
 // describe reads a route.
 func (w *world) describe(ctx context.Context, service int) error {
 	var out json.RawMessage
-	return w.api.call(ctx, http.MethodGet, w.path("/virtualRouter/r-", fmt.Sprint(service%w.services), "/routes/all"), "", &out)
+	return w.api.Call(ctx, http.MethodGet, w.path("/virtualRouter/r-", fmt.Sprint(service%w.services), "/routes/all"), "", &out)
 }

@@ -394,3 +394,24 @@ func (c *conn) pings(every time.Duration) (stop func()) {
 }
 
 func (c *conn) close() { _ = c.net.Close() }
+
+// leaveTime is how long a stream that ends its call waits for the server to end it too.
+const leaveTime = 2 * time.Second
+
+// leave ends the connection, or has it ended by who reads it. It may be called while the
+// connection is read: each frame is one write.
+func (c *conn) leave(how Leave) {
+	switch how {
+	case LeaveSaying:
+		over := appendFrame(nil, http2.FrameData, http2.FlagDataEndStream, 1, nil)
+		over = appendFrame(over, http2.FrameGoAway, 0, 0, make([]byte, 8))
+		if _, err := c.net.Write(over); err == nil && c.net.SetReadDeadline(time.Now().Add(leaveTime)) == nil {
+			return // the reader closes it, once the server's answer is there or late
+		}
+	case LeaveResetting:
+		if t, ok := c.net.(*net.TCPConn); ok {
+			_ = t.SetLinger(0) // then it is closed as any other
+		}
+	}
+	c.close()
+}

@@ -32,15 +32,34 @@ type Config struct {
 	Streams int
 	// Full is set for state-of-the-world, else the streams are delta.
 	Full bool
-	// KeyID, Secret and Region sign the streams; with an empty KeyID none is signed.
-	KeyID, Secret, Region string
+	// KeyID, Secret and Region sign the streams; with an empty KeyID none is signed. Token
+	// is that of temporary credentials.
+	KeyID, Secret, Token, Region string
 	// Receive is the size of the sockets' receive buffers in bytes, 0 for the system's choice.
 	Receive int
 	// Ping is how often connections are pinged, give or take a tenth; 0 for never.
 	Ping time.Duration
 	// Keep keeps the resources as they came, for a dump.
 	Keep bool
+	// Extensions is how many extensions the first request says that the proxy has. An Envoy
+	// names 300 to 500, some tens of kilobytes.
+	Extensions int
+	// Leave is how streams go when they are told to.
+	Leave Leave
 }
+
+// Leave is how a stream goes.
+type Leave string
+
+const (
+	// LeaveClosing closes the connection, as the system does for a process that was killed.
+	LeaveClosing Leave = ""
+	// LeaveSaying ends the call first, waits for the server to end it too and says that the
+	// connection goes, as an Envoy that drains does.
+	LeaveSaying Leave = "saying"
+	// LeaveResetting resets the connection, as the system does where something was unread.
+	LeaveResetting Leave = "resetting"
+)
 
 // Back-off of a proxy whose stream ended, as fairlead-agent's bootstrap has it.
 const (
@@ -104,6 +123,7 @@ func newGroup(cfg Config, f *facts, c *changes, first int32) (*group, error) {
 			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
 				Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40},
 			}},
+			Extensions: extensions(cfg.Extensions),
 		})
 		if err != nil {
 			return nil, err
@@ -111,6 +131,33 @@ func newGroup(cfg Config, f *facts, c *changes, first int32) (*group, error) {
 		g.streams = append(g.streams, &stream{group: g, index: first + int32(i), node: node}) //nolint:gosec // far fewer than 2^31
 	}
 	return g, nil
+}
+
+// stock are the extensions of a stock Envoy that the server looks for.
+var stock = []string{
+	"envoy.access_loggers.file", "envoy.access_loggers.http_grpc", "envoy.access_loggers.open_telemetry", "envoy.access_loggers.stats",
+	"envoy.access_loggers.extension_filters.cel", "envoy.bootstrap.internal_listener", "envoy.filters.http.router",
+	"envoy.filters.listener.original_dst", "envoy.filters.listener.tls_inspector", "envoy.filters.network.connection_limit",
+	"envoy.filters.network.direct_response", "envoy.filters.network.http_connection_manager", "envoy.filters.network.tcp_proxy",
+	"envoy.retry_host_predicates.previous_hosts", "envoy.tracers.opentelemetry.resource_detectors.environment",
+	"envoy.transport_sockets.internal_upstream", "envoy.transport_sockets.raw_buffer", "envoy.transport_sockets.tls",
+}
+
+// extensions are those that the server looks for, and as many more of no Envoy's as are
+// wanted in all; none if none are wanted.
+func extensions(n int) []*corev3.Extension {
+	var out []*corev3.Extension
+	for i := range n {
+		name := fmt.Sprintf("envoy.filters.http.of_the_load_client_%d", i)
+		if i < len(stock) {
+			name = stock[i]
+		}
+		out = append(out, &corev3.Extension{
+			Name: name, Category: "envoy.filters.http",
+			TypeUrls: []string{"envoy.extensions.filters.http.of_the_load_client.v3.Config" + fmt.Sprint(i)},
+		})
+	}
+	return out
 }
 
 // open begins all streams at once.
@@ -199,7 +246,7 @@ func (s *stream) once(ctx context.Context) (served bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer context.AfterFunc(ctx, c.close)()
+	defer context.AfterFunc(ctx, func() { c.leave(s.group.cfg.Leave) })()
 	defer c.close()
 	s.mu.Lock()
 	s.conn = c
@@ -346,15 +393,19 @@ func (c *Config) sign(scheme, method string, now time.Time) ([][2]string, error)
 	}
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("X-Amz-Content-Sha256", unsigned)
-	creds := aws.Credentials{AccessKeyID: c.KeyID, SecretAccessKey: c.Secret}
+	creds := aws.Credentials{AccessKeyID: c.KeyID, SecretAccessKey: c.Secret, SessionToken: c.Token}
 	if err := v4.NewSigner().SignHTTP(req.Context(), creds, req, unsigned, "appmesh", c.Region, now); err != nil {
 		return nil, err
 	}
-	return [][2]string{
+	headers := [][2]string{
 		{"authorization", req.Header.Get("Authorization")},
 		{"x-amz-date", req.Header.Get("X-Amz-Date")},
 		{"x-amz-content-sha256", unsigned},
-	}, nil
+	}
+	if c.Token != "" {
+		headers = append(headers, [2]string{"x-amz-security-token", c.Token})
+	}
+	return headers, nil
 }
 
 // dump writes what the first stream holds as an encoded DiscoveryResponse to a file.

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/test/process"
 )
 
 func TestMarks(t *testing.T) {
@@ -229,4 +231,41 @@ func TestPings(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A stream goes as it is told to, and the server has none of it any more. One with a first
+// request as long as an Envoy's, and temporary credentials, is served as any other.
+func TestLeaving(t *testing.T) {
+	t.Parallel()
+	p, _ := plane(t, false)
+	api := process.NewAPI(p.URL(), p.Creds)
+	var session struct {
+		Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
+	}
+	if err := api.Call(t.Context(), http.MethodPut, "/v1/sessions", `{"durationSeconds":900}`, &session); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []Leave{LeaveClosing, LeaveSaying, LeaveResetting} {
+		cfg := config(p, 3)
+		cfg.KeyID, cfg.Secret, cfg.Token = session.Credentials.AccessKeyID, session.Credentials.SecretAccessKey, session.Credentials.SessionToken
+		cfg.Extensions, cfg.Leave = 400, how
+		g := opened(t, cfg)
+		if n := len(g.streams[0].node); n < 30_000 {
+			t.Errorf("the first request says %d bytes of its node, fewer than an Envoy's", n)
+		}
+		awaitAll(t, g)
+		began := time.Now()
+		g.close()
+		if took := time.Since(began); took >= leaveTime {
+			t.Errorf("leaving by %q took %s: the server did not answer", how, took)
+		}
+		meshtest.Eventually(t, "the server has no streams", func() error {
+			var has struct{ Proxies []json.RawMessage }
+			err := api.Call(t.Context(), http.MethodGet, "/v1/meshes/test/proxies", "", &has)
+			if err == nil && len(has.Proxies) > 0 {
+				err = fmt.Errorf("after leaving by %q it has %d", how, len(has.Proxies))
+			}
+			return err
+		})
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bufio"
@@ -19,23 +19,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fairlead is a server as users start it: a process of its own, its store embedded and
+// Server is a server as users start it: a process of its own, its store embedded and
 // forced to the disk.
-type fairlead struct {
-	cmd  *exec.Cmd
-	data string
-	*api
-	xds, ops string
-	errors   *tail
+type Server struct {
+	// API calls it as the administrator of its first account.
+	*API
+	// Data is its data directory.
+	Data string
+	// XDS and Ops are the addresses that it listens on, beside that of the API.
+	XDS, Ops string
+
+	cmd    *exec.Cmd
+	errors *tail
+	done   chan struct{} // closed once the process has ended and all it wrote was read
 }
 
 var listening = regexp.MustCompile(`listening .*api=(\S+) xds=(\S+) ops=(\S+)`)
 
-// startFairlead starts a server on a data directory and waits until it listens.
-func startFairlead(program, data string) (*fairlead, error) {
-	s := &fairlead{data: data, errors: &tail{}}
-	s.cmd = exec.Command(program, "server", "--data-dir", data, "--pprof",
-		"--api-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+// Start starts a server on a data directory, on ports of its own and with profiles, and
+// waits until it listens. More flags may be given.
+func Start(program, data string, flags ...string) (*Server, error) {
+	s := &Server{Data: data, errors: &tail{}, done: make(chan struct{})}
+	s.cmd = exec.Command(program, append([]string{
+		"server", "--data-dir", data, "--pprof",
+		"--api-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
+	}, flags...)...)
 	out, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -52,41 +60,51 @@ func startFairlead(program, data string) (*fairlead, error) {
 			continue
 		}
 		go func() { // ends with the process
+			defer close(s.done)
 			for lines.Scan() {
-				s.errors.add(lines.Text())
+				if !strings.Contains(lines.Text(), " level=INFO ") { // of each stream there is a line
+					s.errors.add(lines.Text())
+				}
 			}
 			_, _ = io.Copy(io.Discard, out)
 		}()
 		creds, err := readCredentials(filepath.Join(data, "credentials"))
 		if err != nil {
-			return nil, errors.Join(err, s.stop())
+			return nil, errors.Join(err, s.Stop())
 		}
-		s.api, s.xds, s.ops = newAPI("http://"+m[1], creds), m[2], m[3]
+		s.API, s.XDS, s.Ops = NewAPI("http://"+m[1], creds), m[2], m[3]
 		return s, nil
 	}
 	_ = s.cmd.Wait() // what it wrote says more
 	return nil, fmt.Errorf("fairlead has ended: %s", s.errors)
 }
 
-// stop tells the server to end and waits for it.
-func (s *fairlead) stop() error {
+// Stop tells the server to end and waits for it.
+func (s *Server) Stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
+	<-s.done
 	return s.cmd.Wait()
 }
 
-// awaitReady waits until the server says that it serves.
-func (s *fairlead) awaitReady(ctx context.Context) error {
-	return poll(ctx, time.Minute, 2*time.Millisecond, func() error {
-		_, err := s.get(ctx, "/readyz")
+// Ended is closed when the process has ended.
+func (s *Server) Ended() <-chan struct{} { return s.done }
+
+// Wrote returns the last lines that it wrote.
+func (s *Server) Wrote() string { return s.errors.String() }
+
+// AwaitReady waits until the server says that it serves.
+func (s *Server) AwaitReady(ctx context.Context) error {
+	return Poll(ctx, time.Minute, 2*time.Millisecond, func() error {
+		_, err := s.Get(ctx, "/readyz")
 		return err
 	})
 }
 
-// get reads a page of the ops address.
-func (s *fairlead) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.ops+path, nil)
+// Get reads a page of the ops address.
+func (s *Server) Get(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Ops+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +121,9 @@ func (s *fairlead) get(ctx context.Context, path string) ([]byte, error) {
 	return b, err
 }
 
-// metrics returns the values of metrics without labels.
-func (s *fairlead) metrics(ctx context.Context) (map[string]float64, error) {
-	b, err := s.get(ctx, "/metrics")
+// Metrics returns the values of metrics without labels.
+func (s *Server) Metrics(ctx context.Context) (map[string]float64, error) {
+	b, err := s.Get(ctx, "/metrics")
 	if err != nil {
 		return nil, err
 	}
@@ -119,26 +137,26 @@ func (s *fairlead) metrics(ctx context.Context) (map[string]float64, error) {
 	return out, nil
 }
 
-// collected returns the bytes in use on the heap after a collection.
-func (s *fairlead) collected(ctx context.Context) (float64, error) {
+// Collected returns the bytes in use on the heap after a collection.
+func (s *Server) Collected(ctx context.Context) (float64, error) {
 	for range 2 { // what has a finalizer goes with the second
-		if _, err := s.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+		if _, err := s.Get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
 			return 0, err
 		}
 	}
-	m, err := s.metrics(ctx)
+	m, err := s.Metrics(ctx)
 	return m["go_memstats_heap_alloc_bytes"], err
 }
 
-// profile keeps a profile of the server for as long as f runs, and one of its heap
+// Profile keeps a profile of the server for as long as f runs, and one of its heap
 // afterwards, in files of a directory; "" for none.
-func (s *fairlead) profile(ctx context.Context, dir, name string, seconds int) (wait func() error) {
+func (s *Server) Profile(ctx context.Context, dir, name string, seconds int) (wait func() error) {
 	if dir == "" {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)
 	go func() {
-		b, err := s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds))
+		b, err := s.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name+".cpu.pprof"), b, 0o600)
 		}
@@ -149,7 +167,7 @@ func (s *fairlead) profile(ctx context.Context, dir, name string, seconds int) (
 		if err != nil {
 			return err
 		}
-		b, err := s.get(ctx, "/debug/pprof/heap")
+		b, err := s.Get(ctx, "/debug/pprof/heap")
 		if err != nil {
 			return err
 		}
@@ -157,10 +175,11 @@ func (s *fairlead) profile(ctx context.Context, dir, name string, seconds int) (
 	}
 }
 
-func (s *fairlead) pid() int { return s.cmd.Process.Pid }
+// Pid returns the id of the process.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
-// cpu returns how long a process has run.
-func cpu(pid int) (time.Duration, error) {
+// CPU returns how long a process has run.
+func CPU(pid int) (time.Duration, error) {
 	// The clock of another process's CPU time, as clock_getcpuclockid makes it.
 	const sched = 2
 	var t unix.Timespec
@@ -170,13 +189,13 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// settled waits until a process has little to do, and returns how long it has run.
-func settled(ctx context.Context, pid int) (time.Duration, error) {
+// Settled waits until a process has little to do, and returns how long it has run.
+func Settled(ctx context.Context, pid int) (time.Duration, error) {
 	var last time.Duration
 	var bad error
 	calm := 0
-	err := poll(ctx, 2*time.Minute, 25*time.Millisecond, func() error {
-		now, err := cpu(pid)
+	err := Poll(ctx, 2*time.Minute, 25*time.Millisecond, func() error {
+		now, err := CPU(pid)
 		if err != nil {
 			bad = err
 			return nil
@@ -196,8 +215,8 @@ func settled(ctx context.Context, pid int) (time.Duration, error) {
 	return last, err
 }
 
-// resident returns the resident memory of a process in bytes.
-func resident(pid int) (float64, error) {
+// Resident returns the resident memory of a process in bytes.
+func Resident(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
@@ -211,8 +230,8 @@ func resident(pid int) (float64, error) {
 	return 0, fmt.Errorf("process %d does not say how much memory it has", pid)
 }
 
-// poll tries until f returns nil.
-func poll(ctx context.Context, most, every time.Duration, f func() error) error {
+// Poll tries until f returns nil.
+func Poll(ctx context.Context, most, every time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	tick := time.NewTicker(every)
