@@ -29,6 +29,7 @@ type serverFlags struct {
 	quotaSet  string
 	storeMax  byteSize
 	noDefrag  bool
+	compact   string
 	cfg       server.Config
 }
 
@@ -63,6 +64,7 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.StringSliceVar(&f.cfg.VaultAddresses, "vault-address", nil, "URL of a HashiCorp Vault that may hold the authorities of meshes; may be given more than once")
 	fl.Var(&f.storeMax, "store-quota", "size that the file of the embedded store may have; nothing new is taken from nine tenths of it on")
 	fl.BoolVar(&f.noDefrag, "no-defragment", false, "leave the file of the embedded store as large as it was once")
+	fl.StringVar(&f.compact, "etcd-compaction", "auto", "how long an external etcd keeps its history, which the leading server compacts: for example 30m; \"auto\" for 30m if etcd holds nothing of others, \"off\" for never")
 	fl.StringVar(&f.quotaSet, "quota-set", "default", "quotas of accounts without values of their own: default, app-mesh")
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
@@ -128,6 +130,9 @@ func (f *serverFlags) fill() error {
 	case f.cfg.MaxStreamAge < 0:
 		return fmt.Errorf("--max-stream-age %s is not allowed: more than 0, for example 30m", f.cfg.MaxStreamAge)
 	}
+	if err := f.fillCompaction(); err != nil {
+		return err
+	}
 	if f.cfg.Timeouts.Drain == 0 && len(f.store.etcdEndpoints) > 0 { // there are other servers to go to
 		f.cfg.Timeouts.Drain = min(10*time.Second, f.cfg.Timeouts.Shutdown/2)
 	}
@@ -158,6 +163,28 @@ func (f *serverFlags) fill() error {
 		return err
 	}
 	return f.fillAudit()
+}
+
+// autoHistory is how long an etcd of Fairlead's own keeps its history: for servers that were
+// cut off and for backups. minHistory and maxHistory bound what may be asked for.
+const autoHistory, minHistory, maxHistory = 30 * time.Minute, 5 * time.Minute, 30 * 24 * time.Hour
+
+// fillCompaction decides what is done about the history of an external etcd.
+func (f *serverFlags) fillCompaction() error {
+	to := &f.cfg.Store
+	switch f.compact {
+	case "auto":
+		to.History, to.OwnEtcdOnly = autoHistory, true
+		return nil
+	case off:
+		return nil
+	}
+	d, err := time.ParseDuration(f.compact)
+	if err != nil || d < minHistory || d > maxHistory {
+		return fmt.Errorf("--etcd-compaction %q is not allowed: auto, off, or 5m to 720h", f.compact)
+	}
+	to.History = d
+	return nil
 }
 
 // defaultPeers is where the servers over one etcd ask each other.

@@ -81,9 +81,6 @@ func (s *Store) startMember(ctx context.Context) error {
 	}
 	s.background.Go(s.tend)
 	s.background.Go(s.watchSize)
-	if s.formats.newest > firstFormat {
-		s.background.Go(s.migrate)
-	}
 	return nil
 }
 
@@ -144,29 +141,9 @@ func (s *Store) join(ctx context.Context) error {
 	return nil
 }
 
-// tend renews the membership, and raises the format of documents when nobody is there who
-// could not read it.
+// tend renews the membership.
 func (s *Store) tend() {
-	every := time.NewTicker(s.times.memberLife / 4)
-	defer every.Stop()
-	older := time.Now() // when a member was last seen that does not read the newest format
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-every.C:
-		}
-		if err := s.renew(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("this server could not say that it is there, it tries again", "error", err)
-			continue
-		}
-		if s.formats.newest == firstFormat || s.level.Load().writes >= s.formats.newest {
-			continue
-		}
-		if err := s.raise(s.ctx, &older); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("the format of documents could not be raised, it is tried again", "error", err)
-		}
-	}
+	s.repeat(s.ctx, s.times.memberLife/4, "this server could not say that it is there, it tries again", s.renew)
 }
 
 func (s *Store) renew(ctx context.Context) error {
@@ -186,6 +163,9 @@ func (s *Store) renew(ctx context.Context) error {
 // able to read it for some time.
 func (s *Store) raise(ctx context.Context, older *time.Time) error {
 	l := s.level.Load()
+	if l.writes >= s.formats.newest {
+		return nil
+	}
 	revision, all, err := s.listAll(ctx, memberPrefix)
 	if err != nil {
 		return s.fault(ctx, err)

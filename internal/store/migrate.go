@@ -33,23 +33,9 @@ type migrationProgress struct {
 	seen, rewritten, failed, total atomic.Int64
 }
 
-// migrate brings documents to the format that the store is written in, whenever that has
-// been raised. One member does it at a time, and another goes on where it ended.
-func (s *Store) migrate() {
-	every := time.NewTicker(s.times.memberLife / 4)
-	defer every.Stop()
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-every.C:
-		}
-		if err := s.migrateOnce(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("bringing documents to a new format was broken off, it is taken up again", "error", err)
-		}
-	}
-}
-
+// migrateOnce brings documents to the format that the store is written in, if that has been
+// raised. It goes on where another server ended. That two do it at once does no harm: each
+// write is compared.
 func (s *Store) migrateOnce(ctx context.Context) error {
 	l := s.level.Load()
 	if l.writes == firstFormat || !s.formats.reads(l.writes) {
@@ -57,16 +43,6 @@ func (s *Store) migrateOnce(ctx context.Context) error {
 	}
 	m, err := s.migration(ctx, l.writes)
 	if err != nil || m.Done {
-		return err
-	}
-	mine, err := s.claimMigration(ctx)
-	if err != nil || !mine {
-		return err
-	}
-	defer func() {
-		_, _ = s.commit(ctx, nil, []*pb.RequestOp{deleteKey(migratorKey)}) // else it goes with the lease
-	}()
-	if m, err = s.migration(ctx, l.writes); err != nil { // another may have ended meanwhile
 		return err
 	}
 	s.log.Info("documents are being brought to a new format", "format", l.writes, "behind", m.After)
@@ -96,24 +72,6 @@ func (s *Store) migration(ctx context.Context, to int) (*migrationDocument, erro
 	}
 	m.Format = migrationFormat
 	return m, nil
-}
-
-// claimMigration makes this member the one that works, for as long as it is one.
-func (s *Store) claimMigration(ctx context.Context) (bool, error) {
-	s.member.mu.Lock()
-	lease := s.member.lease
-	s.member.mu.Unlock()
-	if lease == 0 {
-		return false, nil
-	}
-	taken := errors.New("another member works")
-	put := putKey(migratorKey, []byte(s.member.id))
-	put.GetRequestPut().Lease = lease
-	_, err := s.commit(ctx, []condition{absent(migratorKey, func(*mvccpb.KeyValue) error { return taken })}, []*pb.RequestOp{put})
-	if errors.Is(err, taken) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // migratePage does the next documents, notes how far it is, and waits as long as the rate

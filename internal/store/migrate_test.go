@@ -43,6 +43,7 @@ func openVersion(t testing.TB, endpoint, key string, next bool, raiseAfter time.
 	s, err := Open(t.Context(), cfg)
 	if err == nil {
 		t.Cleanup(func() { _ = s.Close() })
+		lead(t, s)
 	}
 	return s, err
 }

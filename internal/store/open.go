@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -56,6 +57,13 @@ type Config struct {
 	MaxBytes int64
 	// NoDefragment leaves an embedded etcd's file as large as it was once.
 	NoDefragment bool
+	// History is for how long an external etcd keeps what was overwritten and deleted: what
+	// is older is compacted away by Lead. 0 leaves that to etcd and its operator. An embedded
+	// one keeps ten minutes.
+	History time.Duration
+	// OwnEtcdOnly leaves the history of an external etcd alone as long as that holds keys of
+	// others, whose history it is too.
+	OwnEtcdOnly bool
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -93,6 +101,7 @@ type Store struct {
 	sizing  sizing
 	// keepFile says that etcd's file is never defragmented by itself.
 	keepFile bool
+	history  history
 	times    times
 
 	quotas   mesh.Quotas // of accounts without values of their own
@@ -136,6 +145,7 @@ func newRaw(cfg Config) *Store {
 	}
 	s.level.Store(&written{writes: firstFormat})
 	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
+	s.history.keep, s.history.ownOnly = cfg.History, cfg.OwnEtcdOnly
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -157,6 +167,24 @@ func (cfg Config) check() error {
 			cfg.DataDir, strings.Join(cfg.Endpoints, ","))
 	case len(cfg.Endpoints) > 0 && cfg.SealKeyFile == "":
 		return errors.New("an external etcd (--etcd-endpoints) needs a seal key file (--seal-key) that all replicas share; " + makeKeyHint)
+	}
+	return nil
+}
+
+// Present refuses a data directory that no server has been started on. Commands ask first:
+// Open would make a store there, and a mistyped name be taken for success.
+func (cfg Config) Present() error {
+	if cfg.DataDir == "" {
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(cfg.DataDir, etcdDir))
+	if errors.Is(err, fs.ErrNotExist) { // a restore may have been cut off in its last step
+		if _, ready := os.Stat(filepath.Join(cfg.DataDir, readyDir)); ready == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("--data-dir %s holds no store: %w", cfg.DataDir, err)
 	}
 	return nil
 }
@@ -183,12 +211,7 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 // dial makes the client of an external cluster, and reads from it once.
 func (s *Store) dial(ctx context.Context, cfg Config) error {
 	var err error
-	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
-		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
-		Logger:      zapLogger(s.log),
-	})
+	s.client, err = s.newClient(cfg, cfg.Endpoints...)
 	if err == nil {
 		s.kv, s.leases = clientv3.RetryKVClient(s.client), clientv3.RetryLeaseClient(s.client)
 		err = s.try(ctx, s.ping)
@@ -200,6 +223,16 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("reaching etcd at %s (--etcd-endpoints): %w", strings.Join(cfg.Endpoints, ","), err)
 	}
 	return nil
+}
+
+// newClient returns a client of some of an external etcd's members.
+func (s *Store) newClient(cfg Config, endpoints ...string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints: endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
+		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		Logger:      zapLogger(s.log),
+	})
 }
 
 // Close ends feeds and calls, and stops an embedded etcd. What was answered before
