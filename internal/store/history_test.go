@@ -45,15 +45,15 @@ func TestHistoryIsDropped(t *testing.T) {
 	lead(t, first)
 	eventually(t, "old revisions to be gone", func() bool {
 		w.update(n0, specNode)
-		return errors.Is(readAt(t, first, old), rpctypes.ErrCompacted)
+		return errors.Is(readAt(t, first, old), rpctypes.ErrCompacted) && first.Compactions() > 0
 	})
 	newest := w.update(n0, specNode).Revision
 	if err := readAt(t, first, newest); err != nil {
 		t.Errorf("what was just written is forgotten: %v", err)
 	}
 	f.wantSame(t, second, newest)
-	if n := second.Compactions(); n != 0 || first.Compactions() == 0 {
-		t.Errorf("the leader compacted %d times, the other %d times", first.Compactions(), n)
+	if n := second.Compactions(); n != 0 {
+		t.Errorf("the server that does not lead compacted %d times", n)
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	// them. It is in no backup.
 	processPrefix = rootPrefix + "process/"
 	memberPrefix  = processPrefix + "member/" // ID, with a lease
+	leaderKey     = processPrefix + "leader"  // the member that does what one is enough for, with its lease
 	historyKey    = processPrefix + "history" // revisions that an external etcd was at
 
 	// What every replica keeps in memory has a family of its own, so that one watch

@@ -25,11 +25,11 @@ func (s *Store) Lead(ctx context.Context) error {
 	if s.formats.newest > firstFormat {
 		older := time.Now() // when a server was last seen that does not read the newest format
 		work.Go(func() {
-			s.repeat(ctx, s.times.memberLife/4, "the format of documents could not be raised, it is tried again",
+			s.repeat(ctx, s.member.life/renewals, "the format of documents could not be raised, it is tried again",
 				func(ctx context.Context) error { return s.raise(ctx, &older) })
 		})
 		work.Go(func() {
-			s.repeat(ctx, s.times.memberLife/4, "bringing documents to a new format was broken off, it is taken up again", s.migrateOnce)
+			s.repeat(ctx, s.member.life/renewals, "bringing documents to a new format was broken off, it is taken up again", s.migrateOnce)
 		})
 	}
 	<-ctx.Done()

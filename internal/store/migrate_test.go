@@ -36,7 +36,7 @@ func nextFormats() formats {
 // openVersion opens a store as a server of this build, or of the next one.
 func openVersion(t testing.TB, endpoint, key string, next bool, raiseAfter time.Duration) (*Store, error) {
 	t.Helper()
-	cfg := Config{Endpoints: []string{endpoint}, SealKeyFile: key, times: times{memberLife: time.Second, raiseAfter: raiseAfter}}
+	cfg := Config{Endpoints: []string{endpoint}, SealKeyFile: key, MemberLease: 3 * time.Second, times: times{raiseAfter: raiseAfter}}
 	if next {
 		cfg.formats = nextFormats()
 	}

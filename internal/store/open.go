@@ -64,6 +64,9 @@ type Config struct {
 	// OwnEtcdOnly leaves the history of an external etcd alone as long as that holds keys of
 	// others, whose history it is too.
 	OwnEtcdOnly bool
+	// MemberLease is how long a server that fell silent counts as one that is there: whole
+	// seconds, 0 for 10 s. etcd has a least value, of 2 s with its own settings.
+	MemberLease time.Duration
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -140,6 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 func newRaw(cfg Config) *Store {
 	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
 	s.timeout.Store(int64(callTimeout))
+	s.member.life = cmp.Or(cfg.MemberLease, memberLife)
 	if s.formats.newest == 0 {
 		s.formats = knownFormats()
 	}
@@ -167,6 +171,8 @@ func (cfg Config) check() error {
 			cfg.DataDir, strings.Join(cfg.Endpoints, ","))
 	case len(cfg.Endpoints) > 0 && cfg.SealKeyFile == "":
 		return errors.New("an external etcd (--etcd-endpoints) needs a seal key file (--seal-key) that all replicas share; " + makeKeyHint)
+	case cfg.MemberLease < 0 || cfg.MemberLease%time.Second != 0:
+		return fmt.Errorf("a lease of %s is not allowed: whole seconds", cfg.MemberLease)
 	}
 	return nil
 }

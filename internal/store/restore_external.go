@@ -123,7 +123,7 @@ func (r *restoration) mark(ctx context.Context, s *Store) error {
 		return err
 	}
 	_, err = s.commit(ctx, []condition{empty(memberPrefix, func(ids []string) error {
-		return fmt.Errorf("%d servers are using the store: stop them first (one that was killed counts for %s more)", len(ids), memberLife)
+		return fmt.Errorf("%d servers are using the store: stop them first (one that was killed counts for %s more)", len(ids), s.member.life)
 	})}, []*pb.RequestOp{putKey(restoringKey, value)})
 	return err
 }

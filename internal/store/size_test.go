@@ -113,7 +113,7 @@ func TestAlarm(t *testing.T) {
 // what to delete.
 func TestStartsWhenFull(t *testing.T) {
 	t.Parallel()
-	cfg := Config{times: times{look: time.Hour, memberLife: time.Second}}
+	cfg := Config{MemberLease: time.Second, times: times{look: time.Hour}}
 	s := openSmall(t, 24, cfg)
 	cfg.DataDir, cfg.Unsafe, cfg.MaxBytes = strings.TrimSuffix(s.lock.Name(), "/lock"), true, 24<<20
 	keys, err := fill(t, s, AnyRevision)
