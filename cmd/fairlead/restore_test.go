@@ -152,8 +152,11 @@ func (x *stopped) killed(when func() bool, args ...string) {
 	if err := cmd.Start(); err != nil {
 		x.t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // it is killed
+	}()
 	meshtest.Eventually(x.t, "the moment to kill the command", func() error {
 		if when() {
 			return nil
@@ -163,7 +166,7 @@ func (x *stopped) killed(when func() bool, args ...string) {
 	if err := cmd.Process.Kill(); err != nil {
 		x.t.Fatal(err)
 	}
-	_ = <-ended // it was killed
+	<-ended
 	if cmd.ProcessState.Exited() {
 		x.t.Fatalf("fairlead %s ended before it was killed: %s", strings.Join(args, " "), out.String())
 	}

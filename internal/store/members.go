@@ -20,10 +20,6 @@ import (
 
 // times are what a store waits for; zero values stand for the defaults.
 type times struct {
-	// raiseAfter is how long no server may have been there that does not read a new
-	// format before documents are written in it: longer than the restart of all of them
-	// takes, and long enough to find out that the old version was better.
-	raiseAfter time.Duration
 	// look is how often the size of etcd is looked at.
 	look time.Duration
 	// relieve is how often history is dropped while etcd is filling up.
@@ -34,8 +30,7 @@ type times struct {
 
 func (t times) withDefaults() times {
 	return times{
-		raiseAfter: cmp.Or(t.raiseAfter, time.Hour),
-		look:       cmp.Or(t.look, 15*time.Second), relieve: cmp.Or(t.relieve, 10*time.Minute), migrateRate: cmp.Or(t.migrateRate, 200),
+		look: cmp.Or(t.look, 15*time.Second), relieve: cmp.Or(t.relieve, 10*time.Minute), migrateRate: cmp.Or(t.migrateRate, 200),
 	}
 }
 
@@ -352,7 +347,7 @@ func (s *Store) raise(ctx context.Context, older *time.Time) error {
 			return nil
 		}
 	}
-	if time.Since(*older) < s.times.raiseAfter {
+	if time.Since(*older) < s.formatWait {
 		return nil
 	}
 	value, err := marshal(levelDocument{Format: levelFormat, Writes: s.formats.newest, At: s.timestamp()})

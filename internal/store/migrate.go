@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // migrationDocument says how far documents have been brought to a format.
@@ -78,13 +80,20 @@ func (s *Store) migration(ctx context.Context, to int) (*migrationDocument, erro
 // asks for.
 func (s *Store) migratePage(ctx context.Context, l *written, m *migrationDocument) error {
 	began := time.Now()
-	resp, err := s.keysOf(ctx, max(objectPrefix, next(m.After)), objectPrefix)
+	kinds := s.formats.kinds()
+	at := slices.IndexFunc(kinds, func(k kind) bool { return clientv3.GetPrefixRangeEnd(k.prefix) > m.After })
+	if at < 0 {
+		m.Done = true
+		return s.noteMigration(ctx, l, m)
+	}
+	k := kinds[at]
+	resp, err := s.keysOf(ctx, max(k.prefix, next(m.After)), k.prefix)
 	if err != nil {
 		return s.fault(ctx, err)
 	}
 	rewritten := 0
 	for _, kv := range resp.Kvs {
-		did, err := s.migrateOne(ctx, l, kv)
+		did, err := s.migrateOne(ctx, l, k, kv)
 		if err != nil {
 			return err
 		}
@@ -98,21 +107,30 @@ func (s *Store) migratePage(ctx context.Context, l *written, m *migrationDocumen
 		}
 		m.After = string(kv.Key)
 	}
-	m.Done = !resp.More || len(resp.Kvs) == 0
-	s.moved.seen.Store(m.Seen)
-	s.moved.rewritten.Store(m.Rewritten)
-	s.moved.failed.Store(m.Failed)
-	s.moved.total.Store(m.Seen + max(resp.Count-int64(len(resp.Kvs)), 0))
-	value, err := marshal(m)
-	if err != nil {
-		return err
+	if !resp.More || len(resp.Kvs) == 0 {
+		m.After = clientv3.GetPrefixRangeEnd(k.prefix)
 	}
-	if _, err := s.commit(ctx, []condition{s.holdLevel(l)}, []*pb.RequestOp{putKey(migrationKey, value)}); err != nil {
+	m.Done = m.After >= clientv3.GetPrefixRangeEnd(kinds[len(kinds)-1].prefix)
+	s.moved.total.Store(m.Seen + max(resp.Count-int64(len(resp.Kvs)), 0))
+	if err := s.noteMigration(ctx, l, m); err != nil {
 		return err
 	}
 	due := time.Duration(float64(rewritten) / s.times.migrateRate * float64(time.Second))
 	s.pause(ctx, due-time.Since(began))
 	return ctx.Err()
+}
+
+// noteMigration writes down how far it is.
+func (s *Store) noteMigration(ctx context.Context, l *written, m *migrationDocument) error {
+	s.moved.seen.Store(m.Seen)
+	s.moved.rewritten.Store(m.Rewritten)
+	s.moved.failed.Store(m.Failed)
+	value, err := marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = s.commit(ctx, []condition{s.holdLevel(l)}, []*pb.RequestOp{putKey(migrationKey, value)})
+	return err
 }
 
 // What became of a document.
@@ -124,17 +142,13 @@ const (
 
 // migrateOne writes one document anew if it has another format. If somebody else changes
 // it at the same time they write it in the new one, as every write compares the format.
-func (s *Store) migrateOne(ctx context.Context, l *written, kv *mvccpb.KeyValue) (did int, err error) {
-	format := formatOf(kv.Value)
-	if format == l.writes {
+func (s *Store) migrateOne(ctx context.Context, l *written, k kind, kv *mvccpb.KeyValue) (did int, err error) {
+	if format := formatOf(kv.Value); format == k.at(l.writes) || format == 0 && k.bare {
 		return didNothing, nil
 	}
-	value := kv.Value
-	if format != documentFormat {
-		value, err = s.formats.decode(format, value)
-	}
+	value, err := k.decode(kv.Value)
 	if err == nil {
-		value, err = s.formats.encode(l.writes, value)
+		value, err = k.encode(l.writes, value)
 	}
 	if err != nil {
 		s.unreadable(kv, err)
@@ -142,9 +156,11 @@ func (s *Store) migrateOne(ctx context.Context, l *written, kv *mvccpb.KeyValue)
 	}
 	changed := errors.New("the document has changed")
 	key := string(kv.Key)
-	_, err = s.commit(ctx, []condition{unchanged(key, kv.ModRevision, changed), s.holdLevel(l)}, []*pb.RequestOp{putKey(key, value)})
+	put := putKey(key, value)
+	put.GetRequestPut().Lease = kv.Lease
+	_, err = s.commit(ctx, []condition{unchanged(key, kv.ModRevision, changed), s.holdLevel(l)}, []*pb.RequestOp{put})
 	switch {
-	case errors.Is(err, changed):
+	case errors.Is(err, changed), kv.Lease != 0 && LeaseGone(err):
 		return didNothing, nil
 	case err != nil:
 		return didNothing, err

@@ -67,6 +67,12 @@ type Config struct {
 	// MemberLease is how long a server that fell silent counts as one that is there: whole
 	// seconds, 0 for 10 s. etcd has a least value, of 2 s with its own settings.
 	MemberLease time.Duration
+	// Records are the formats of records that have more than one.
+	Records []RecordForms
+	// FormatWait is how long no server may have been there that does not read a new format
+	// before documents are written in it, 0 for an hour: longer than the restart of all of
+	// them takes, and long enough to find out that the old version was better.
+	FormatWait time.Duration
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -100,8 +106,10 @@ type Store struct {
 	formats formats                 // that this build knows
 	level   atomic.Pointer[written] // the format that documents are written in
 	member  membership
-	moved   migrationProgress
-	sizing  sizing
+	// formatWait is Config.FormatWait.
+	formatWait time.Duration
+	moved      migrationProgress
+	sizing     sizing
 	// keepFile says that etcd's file is never defragmented by itself.
 	keepFile bool
 	history  history
@@ -141,17 +149,23 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // newRaw returns a store without settings and seal key, whose etcd is not there yet.
 func newRaw(cfg Config) *Store {
-	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.knownFormats(), times: cfg.times.withDefaults()}
 	s.timeout.Store(int64(callTimeout))
+	s.formatWait = cmp.Or(cfg.FormatWait, time.Hour)
 	s.member.life = cmp.Or(cfg.MemberLease, memberLife)
-	if s.formats.newest == 0 {
-		s.formats = knownFormats()
-	}
 	s.level.Store(&written{writes: firstFormat})
 	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
 	s.history.keep, s.history.ownOnly = cfg.History, cfg.OwnEtcdOnly
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
+}
+
+// knownFormats are those of this build, or a test's.
+func (cfg Config) knownFormats() formats {
+	if cfg.formats.newest > 0 {
+		return cfg.formats
+	}
+	return knownFormats(cfg.Records)
 }
 
 // logger returns one that can be used.
