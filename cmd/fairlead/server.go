@@ -113,12 +113,13 @@ func (f *serverFlags) fill() error {
 	if f.cfg.Store, err = f.store.config(); err != nil {
 		return err
 	}
+	if err := checkAccount(f.cfg.AccountID, false); err != nil {
+		return err
+	}
 	f.cfg.Store.MaxBytes, f.cfg.Store.NoDefragment = int64(f.storeMax), f.noDefrag
 	switch {
 	case f.storeMax < minStore || f.storeMax > maxStore:
 		return fmt.Errorf("--store-quota %s is not allowed: 64MiB to 100GiB", f.storeMax.String())
-	case !mesh.ValidAccount(f.cfg.AccountID):
-		return fmt.Errorf("--account-id %q is not allowed: twelve digits", f.cfg.AccountID)
 	case len(f.cfg.Regions) == 0 || slices.Contains(f.cfg.Regions, ""):
 		return errors.New("--region is empty: give a name, for example us-east-1")
 	case !audienceForm.MatchString(f.cfg.IdentityAudience):

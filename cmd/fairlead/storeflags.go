@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -89,6 +90,15 @@ func (f *storeFlags) credentialsFile() string {
 		return f.credentials
 	}
 	return filepath.Join(f.dataDir, "credentials")
+}
+
+// checkAccount says what is wrong with --account-id. "" stands for none where that is
+// allowed.
+func checkAccount(id string, optional bool) error {
+	if mesh.ValidAccount(id) || id == "" && optional {
+		return nil
+	}
+	return fmt.Errorf("--account-id %q is not allowed: twelve digits", id)
 }
 
 func (f *storeFlags) etcdPassword() (string, error) {

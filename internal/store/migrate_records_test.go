@@ -35,7 +35,6 @@ func openRecords(t testing.TB, endpoint, key string, forms ...RecordForms) (*Sto
 	})
 	if err == nil {
 		t.Cleanup(func() { _ = s.Close() })
-		lead(t, s)
 	}
 	return s, err
 }
@@ -53,6 +52,8 @@ func TestRecordFormatsSideBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lead(t, old)
+	lead(t, fresh)
 	c := System("test")
 	value := func(n int) string { return fmt.Sprintf(`{"format":1,"n":%d}`, n) }
 	put := func(s *Store, k string, n int, revision, lease int64) {
@@ -147,6 +148,7 @@ func TestRestoreKnowsFormats(t *testing.T) {
 		t.Fatal(err)
 	}
 	older2 := backUp(t, s, "000000000001", false)
+	lead(t, s)
 	eventually(t, "the new format", func() bool { m, err := s.migration(t.Context(), 2); return err == nil && m.Done })
 	newer := backUp(t, s, "000000000001", false)
 	all := backUp(t, s, "", false)
@@ -171,6 +173,7 @@ func TestRestoreKnowsFormats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lead(t, s)
 	eventually(t, "the restored record in the new format", func() bool {
 		return formatOf([]byte(keys(t, s)[recordPrefix+"iam/000000000001/x"].Value)) == 2
 	})
