@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-mesh/fairlead/internal/cli"
-	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/server"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
@@ -48,9 +47,10 @@ func newBackup() *cobra.Command {
 }
 
 func (f *backupFlags) run(cmd *cobra.Command, file string) error {
+	if err := checkAccount(f.account, true); err != nil {
+		return usageError{err}
+	}
 	switch {
-	case f.account != "" && !mesh.ValidAccount(f.account):
-		return usageError{fmt.Errorf("--account-id %q is not allowed: twelve digits", f.account)}
 	case f.withKey && !f.direct:
 		return usageError{errors.New("--with-seal-key needs --direct: a server gives its seal key to nobody")}
 	case !f.direct:
@@ -105,11 +105,11 @@ func newRestore() *cobra.Command {
 
 func (f *restoreFlags) run(cmd *cobra.Command, file string) error {
 	cfg, err := f.store.config()
-	switch {
-	case err != nil:
+	if err == nil {
+		err = checkAccount(f.account, true)
+	}
+	if err != nil {
 		return usageError{err}
-	case f.account != "" && !mesh.ValidAccount(f.account):
-		return usageError{fmt.Errorf("--account-id %q is not allowed: twelve digits", f.account)}
 	}
 	done, err := store.Restore(cmd.Context(), store.RestoreConfig{
 		Store: cfg, File: file, Account: f.account, Replace: f.replace, CheckOnly: f.dryRun,

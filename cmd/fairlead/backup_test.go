@@ -44,11 +44,7 @@ func TestBackupAndRestore(t *testing.T) {
 		return out.Mesh.Metadata
 	}
 	before := describe()
-	fairlead := func(args ...string) (int, string, string) {
-		var out, errs bytes.Buffer
-		code := run(t.Context(), args, &out, &errs)
-		return code, out.String(), errs.String()
-	}
+	fairlead := func(args ...string) (int, string, string) { return fairlead(t, args...) }
 	file := filepath.Join(t.TempDir(), "backup")
 	online := []string{"backup", file, "--endpoint", p.URL(), "--credentials-file", cfg.CredentialsFile}
 	if code, out, errs := fairlead(online...); code != 0 || out != "" || !strings.Contains(errs, "backup of all accounts at revision ") || !strings.Contains(errs, "2 of them objects") {

@@ -12,14 +12,19 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 )
 
+// cloudMapOf returns a client of the Cloud Map API.
+func cloudMapOf(p *meshtest.Plane) *servicediscovery.Client {
+	return servicediscovery.New(servicediscovery.Options{
+		Region: meshtest.Region, BaseEndpoint: aws.String(p.URL()), HTTPClient: p.HTTP(),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return p.Creds, nil }),
+	})
+}
+
 // registerInstances fills a plane's registry: a service with instances of all sources and
 // states, one without any, and one that was imported as a whole.
 func registerInstances(t *testing.T, p *meshtest.Plane) {
 	t.Helper()
-	c := servicediscovery.New(servicediscovery.Options{
-		Region: meshtest.Region, BaseEndpoint: aws.String(p.URL()), HTTPClient: p.HTTP(),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return p.Creds, nil }),
-	})
+	c := cloudMapOf(p)
 	made, err := c.CreateHttpNamespace(t.Context(), &servicediscovery.CreateHttpNamespaceInput{Name: aws.String("shop")})
 	if err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().String("config", "", "YAML file with settings: the flags' names without the dashes in front")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	addGroups(root)
-	for _, cmd := range []*cobra.Command{newServer(), newBackup(), newRestore(), newRecover(), newDemo()} {
+	for _, cmd := range []*cobra.Command{newServer(), newBackup(), newRestore(), newCompact(), newRecover(), newDemo()} {
 		cmd.GroupID = groupServer
 		root.AddCommand(cmd)
 	}

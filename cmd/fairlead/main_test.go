@@ -69,6 +69,8 @@ func TestWrongUsage(t *testing.T) {
 		{"server --data-dir x --peer-advertise a", 2, "--peer-advertise needs --peer-listen"},
 		{"server --etcd-endpoints y --seal-key z --audit-file off --peer-advertise a/b", 2, `--peer-advertise "a/b" is not allowed: a host or host:port`},
 		{"server --etcd-endpoints y --seal-key z --audit-file off --peer-listen nonsense --api-listen 127.0.0.1:0 --xds-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0", 1, `--peer-listen "nonsense": allowed is host:port`},
+		{"server --data-dir x --etcd-compaction 1m", 2, "--etcd-compaction \"1m\" is not allowed: auto, off, or 5m to 720h"},
+		{"server --data-dir x --etcd-compaction never", 2, "--etcd-compaction \"never\" is not allowed"},
 		{"server --data-dir x --store-quota 1MB", 2, "--store-quota 1MB is not allowed: 64MiB to 100GiB"},
 		{"backup", 2, "FILE is required"},
 		{"backup f --account-id 1", 2, `--account-id "1" is not allowed: twelve digits`},

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/server"
 )
 
@@ -37,11 +36,12 @@ func newRecover() *cobra.Command {
 
 func (f *recoverFlags) run(cmd *cobra.Command) error {
 	cfg, err := f.store.config()
+	if err == nil {
+		err = checkAccount(f.account, true)
+	}
 	switch {
 	case err != nil:
 		return usageError{err}
-	case f.account != "" && !mesh.ValidAccount(f.account):
-		return usageError{fmt.Errorf("--account-id %q is not allowed: twelve digits", f.account)}
 	case len(f.regions) == 0 || f.regions[0] == "":
 		return usageError{errors.New("--region is empty: give a name, for example us-east-1")}
 	case f.store.dataDir == "" && f.store.credentials == "":

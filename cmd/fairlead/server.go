@@ -30,6 +30,7 @@ type serverFlags struct {
 	storeMax  byteSize
 	noDefrag  bool
 	history   time.Duration
+	compact   string
 	cfg       server.Config
 }
 
@@ -67,6 +68,7 @@ func (f *serverFlags) command() *cobra.Command {
 	// For tests that watch the file's size and cannot wait for tens of minutes.
 	fl.DurationVar(&f.history, "store-history", 0, "how long the embedded store keeps what was replaced (default 10m)")
 	_ = fl.MarkHidden("store-history") // it is there
+	fl.StringVar(&f.compact, "etcd-compaction", "auto", "how long an external etcd keeps its history, which the leading server compacts: for example 30m; \"auto\" for 30m if etcd holds nothing of others, \"off\" for never")
 	fl.StringVar(&f.quotaSet, "quota-set", "default", "quotas of accounts without values of their own: default, app-mesh")
 	fl.BoolVar(&f.cfg.Plaintext, "insecure-plaintext", false, "allow listening off loopback without TLS: the network is secured elsewhere")
 	fl.BoolVar(&f.cfg.Pprof, "pprof", false, "serve /debug/pprof/ on the ops address")
@@ -115,14 +117,15 @@ func (f *serverFlags) fill() error {
 	if f.cfg.Store, err = f.store.config(); err != nil {
 		return err
 	}
-	f.cfg.Store.MaxBytes, f.cfg.Store.NoDefragment, f.cfg.Store.History = int64(f.storeMax), f.noDefrag, f.history
+	if err := checkAccount(f.cfg.AccountID, false); err != nil {
+		return err
+	}
+	f.cfg.Store.MaxBytes, f.cfg.Store.NoDefragment = int64(f.storeMax), f.noDefrag
 	switch {
 	case f.history != 0 && f.history < time.Second:
 		return fmt.Errorf("--store-history %s is not allowed: at least 1s", f.history)
 	case f.storeMax < minStore || f.storeMax > maxStore:
 		return fmt.Errorf("--store-quota %s is not allowed: 64MiB to 100GiB", f.storeMax.String())
-	case !mesh.ValidAccount(f.cfg.AccountID):
-		return fmt.Errorf("--account-id %q is not allowed: twelve digits", f.cfg.AccountID)
 	case len(f.cfg.Regions) == 0 || slices.Contains(f.cfg.Regions, ""):
 		return errors.New("--region is empty: give a name, for example us-east-1")
 	case !audienceForm.MatchString(f.cfg.IdentityAudience):
@@ -133,6 +136,9 @@ func (f *serverFlags) fill() error {
 		return fmt.Errorf("--drain-time %s is not allowed: more than 0 and less than --shutdown-wait, which is %s", f.cfg.Timeouts.Drain, f.cfg.Timeouts.Shutdown)
 	case f.cfg.MaxStreamAge < 0:
 		return fmt.Errorf("--max-stream-age %s is not allowed: more than 0, for example 30m", f.cfg.MaxStreamAge)
+	}
+	if err := f.fillHistory(); err != nil {
+		return err
 	}
 	if f.cfg.Timeouts.Drain == 0 && len(f.store.etcdEndpoints) > 0 { // there are other servers to go to
 		f.cfg.Timeouts.Drain = min(10*time.Second, f.cfg.Timeouts.Shutdown/2)
@@ -164,6 +170,31 @@ func (f *serverFlags) fill() error {
 		return err
 	}
 	return f.fillAudit()
+}
+
+// autoHistory is how long an etcd of Fairlead's own keeps its history: for servers that were
+// cut off and for backups. minHistory and maxHistory bound what may be asked for.
+const autoHistory, minHistory, maxHistory = 30 * time.Minute, 5 * time.Minute, 30 * 24 * time.Hour
+
+// fillHistory decides what becomes of the history of an etcd, external or embedded.
+func (f *serverFlags) fillHistory() error {
+	var keep time.Duration
+	switch f.compact {
+	case "auto":
+		keep = autoHistory
+	case off:
+	default:
+		var err error
+		if keep, err = time.ParseDuration(f.compact); err != nil || keep < minHistory || keep > maxHistory {
+			return fmt.Errorf("--etcd-compaction %q is not allowed: auto, off, or 5m to 720h", f.compact)
+		}
+	}
+	to := &f.cfg.Store
+	to.History, to.OwnEtcdOnly = keep, f.compact == "auto"
+	if len(f.store.etcdEndpoints) == 0 {
+		to.History = f.history
+	}
+	return nil
 }
 
 // defaultPeers is where the servers over one etcd ask each other.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
@@ -32,8 +33,13 @@ func (f *storeFlags) register(fl *pflag.FlagSet) {
 
 // registerPlace adds the flags that say where the store is, and how it is logged about.
 func (f *storeFlags) registerPlace(fl *pflag.FlagSet) {
-	fl.StringVar(&f.dataDir, "data-dir", "", "directory of the embedded store and of the first credentials")
 	fl.StringVar(&f.sealKey, "seal-key", "", "file with the key that secrets are sealed with (default DATA_DIR/seal.key)")
+	f.registerEtcd(fl)
+}
+
+// registerEtcd adds those of them that have nothing to do with secrets.
+func (f *storeFlags) registerEtcd(fl *pflag.FlagSet) {
+	fl.StringVar(&f.dataDir, "data-dir", "", "directory of the embedded store and of the first credentials")
 	fl.StringSliceVar(&f.etcdEndpoints, "etcd-endpoints", nil, "an external etcd instead of the embedded store: host:port or URLs")
 	fl.StringVar(&f.etcdCA, "etcd-ca-cert", "", "certificate authority of the external etcd, a PEM file")
 	fl.StringVar(&f.etcdCert, "etcd-cert", "", "client certificate for the external etcd, a PEM file")
@@ -46,6 +52,14 @@ func (f *storeFlags) registerPlace(fl *pflag.FlagSet) {
 
 // config checks the flags and returns what they say.
 func (f *storeFlags) config() (store.Config, error) {
+	if len(f.etcdEndpoints) > 0 && f.dataDir == "" && f.sealKey == "" {
+		return store.Config{}, errors.New("--seal-key is required with --etcd-endpoints: every replica needs the same key")
+	}
+	return f.place()
+}
+
+// place is config for what needs no seal key.
+func (f *storeFlags) place() (store.Config, error) {
 	log, err := newLogger(f.logLevel, f.logFormat)
 	if err != nil {
 		return store.Config{}, err
@@ -55,8 +69,6 @@ func (f *storeFlags) config() (store.Config, error) {
 		return store.Config{}, errors.New("--data-dir is required (or --etcd-endpoints for an external store)")
 	case f.dataDir != "" && len(f.etcdEndpoints) > 0:
 		return store.Config{}, errors.New("--data-dir and --etcd-endpoints exclude each other")
-	case len(f.etcdEndpoints) > 0 && f.sealKey == "":
-		return store.Config{}, errors.New("--seal-key is required with --etcd-endpoints: every replica needs the same key")
 	}
 	tlsConfig, err := f.etcdTLS()
 	if err != nil {
@@ -78,6 +90,15 @@ func (f *storeFlags) credentialsFile() string {
 		return f.credentials
 	}
 	return filepath.Join(f.dataDir, "credentials")
+}
+
+// checkAccount says what is wrong with --account-id. "" stands for none where that is
+// allowed.
+func checkAccount(id string, optional bool) error {
+	if mesh.ValidAccount(id) || id == "" && optional {
+		return nil
+	}
+	return fmt.Errorf("--account-id %q is not allowed: twelve digits", id)
 }
 
 func (f *storeFlags) etcdPassword() (string, error) {

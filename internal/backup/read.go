@@ -91,10 +91,14 @@ func (r *Reader) end(t Totals) error {
 	case t.Entries != r.totals.Entries || !maps.Equal(t.Families, r.totals.Families):
 		return r.damaged("the counts do not fit what is in it")
 	}
-	if _, err := r.lines.ReadByte(); err != io.EOF {
+	switch _, err := r.lines.ReadByte(); { // gzip's own end comes with it
+	case err == nil:
 		return r.damaged("there is something behind its end")
+	case errors.Is(err, io.EOF):
+		return io.EOF
+	default:
+		return r.broken(err)
 	}
-	return io.EOF
 }
 
 // line returns the next line with its end. It holds until the next call.
@@ -110,13 +114,20 @@ func (r *Reader) line() ([]byte, error) {
 			return nil, r.damaged("a line is too long")
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, r.damaged("it was cut off")
-		case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), isCorrupt(err):
-			return nil, r.damaged("it cannot be decompressed")
 		}
-		return nil, fmt.Errorf("reading a backup: %w", err)
+		return nil, r.broken(err)
 	}
+}
+
+// broken says why there is nothing more to read.
+func (r *Reader) broken(err error) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return r.damaged("it was cut off")
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), isCorrupt(err):
+		return r.damaged("it cannot be decompressed")
+	}
+	return fmt.Errorf("reading a backup: %w", err)
 }
 
 func (r *Reader) damaged(how string) error {

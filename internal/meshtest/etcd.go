@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -53,6 +54,18 @@ func StartEtcd(t testing.TB, n int) *Etcd {
 		}
 	}
 	return e
+}
+
+// RaiseAlarm has etcd take nothing but deletes, as a member does whose file has reached its
+// quota.
+func (e *Etcd) RaiseAlarm(t testing.TB, member uint64) {
+	t.Helper()
+	_, err := e.members[0].Server.Alarm(t.Context(), &etcdserverpb.AlarmRequest{
+		Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: member, Alarm: etcdserverpb.AlarmType_NOSPACE,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // freeAddress returns a loopback address with a port that is free now, for a program that

@@ -3,17 +3,7 @@ package replica
 import (
 	"cmp"
 	"slices"
-	"strings"
 )
-
-// memberID returns the id in a member's key, "" if it is another's key.
-func memberID(key string) string {
-	id, ok := strings.CutPrefix(key, memberPrefix)
-	if !ok {
-		return ""
-	}
-	return id
-}
 
 // Others returns the other replicas there are, in the order of their names.
 func (s *Service) Others() []Member {

@@ -2,8 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,10 +41,6 @@ type Config struct {
 	Handlers map[string]Handler
 	// Work is done by the replica that leads, by names for the log.
 	Work map[string]Work
-	// Lease is how long the others wait before they take a silent replica for gone, and
-	// its work over: whole seconds, 0 for 10 s. etcd has a least value, of 2 s with its own
-	// settings.
-	Lease time.Duration
 	// Timeout is how long a replica has to answer a question, 0 for 2 s.
 	Timeout time.Duration
 	// Metrics registers the figures; nil keeps them private. Logger must not be nil.
@@ -54,20 +48,10 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-const (
-	defaultLease   = 10 * time.Second
-	defaultTimeout = 2 * time.Second
-)
+const defaultTimeout = 2 * time.Second
 
 // Member is a replica as the others see it.
-type Member struct {
-	// ID is new with each start of a server.
-	ID string `json:"id"`
-	// Address is where it is asked, "" if it cannot be.
-	Address string    `json:"address,omitempty"`
-	Version string    `json:"version,omitempty"`
-	Since   time.Time `json:"since"`
-}
+type Member store.Member
 
 // Name names a replica for people: by its address, which stays when it is started again,
 // or its id.
@@ -99,31 +83,15 @@ type Service struct {
 // self is the caller of the store.
 var self = store.System("replica")
 
-// Keys of records.
-const (
-	prefix       = "replica/"
-	memberPrefix = prefix + "member/"
-	leaderKey    = prefix + "leader"
-)
-
 // New returns this replica. Run makes it one.
 func New(cfg Config) (*Service, error) {
-	if cfg.Lease == 0 {
-		cfg.Lease = defaultLease
-	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	if cfg.Lease < time.Second || cfg.Lease%time.Second != 0 {
-		return nil, fmt.Errorf("preparing the replica: a lease of %s is not allowed: whole seconds", cfg.Lease)
-	}
-	id := make([]byte, 8)
-	if _, err := rand.Read(id); err != nil {
-		return nil, fmt.Errorf("preparing the replica: %w", err)
-	}
+	is := cfg.Store.Self()
 	s := &Service{
 		cfg: cfg, log: cfg.Logger, members: map[string]Member{}, changed: make(chan struct{}), said: map[string]time.Time{},
-		self: Member{ID: hex.EncodeToString(id), Address: cfg.Address, Version: cfg.Version, Since: time.Now().UTC().Truncate(time.Second)},
+		self: Member{ID: is.ID, Address: cfg.Address, Version: cfg.Version, Since: is.Since},
 	}
 	s.met.register(cfg.Metrics, s)
 	if cfg.Alone {
@@ -153,7 +121,7 @@ func (s *Service) Run(ctx context.Context) error {
 		g.Go(func() error { return s.serve(ctx) })
 	}
 	g.Go(func() error {
-		err := s.cfg.Store.FollowRecords(ctx, self, prefix, s.apply)
+		err := s.cfg.Store.FollowMembers(ctx, self, s.apply)
 		if errors.Is(err, store.ErrClosed) {
 			return nil
 		}
@@ -164,30 +132,13 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // apply takes in what the store tells of the replicas.
-func (s *Service) apply(b store.RecordBatch) {
+func (s *Service) apply(all map[string]store.Member, leader string) {
 	s.set(func() {
-		if b.Reset {
-			clear(s.members)
-			s.leader = ""
+		clear(s.members)
+		for id, m := range all {
+			s.members[id] = Member(m)
 		}
-		for _, key := range b.Deletes {
-			if key == leaderKey {
-				s.leader = ""
-			}
-			delete(s.members, memberID(key))
-		}
-		for _, r := range b.Puts {
-			var m Member
-			if err := json.Unmarshal(r.Value, &m); err != nil || m.ID == "" {
-				s.log.Error("a replica's record cannot be used", "record", r.Key, "error", err)
-				continue
-			}
-			if r.Key == leaderKey {
-				s.leader = m.ID
-			} else if memberID(r.Key) == m.ID {
-				s.members[m.ID] = m
-			}
-		}
+		s.leader = leader
 	})
 }
 

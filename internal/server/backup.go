@@ -3,10 +3,7 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/fairlead-mesh/fairlead/internal/backup"
 	"github.com/fairlead-mesh/fairlead/internal/store"
@@ -29,8 +26,7 @@ type BackupConfig struct {
 // Backup writes a backup of a store that no server need run on, and says in one line what
 // is in it. It trusts whoever can open the store.
 func Backup(ctx context.Context, cfg BackupConfig) (says string, err error) {
-	// A store that is not there would be made, and a mistyped name be taken for success.
-	if err := holdsStore(cfg.Store.DataDir); err != nil {
+	if err := cfg.Store.Present(); err != nil {
 		return "", err
 	}
 	st, err := store.Open(ctx, cfg.Store)
@@ -49,15 +45,4 @@ func Backup(ctx context.Context, cfg BackupConfig) (says string, err error) {
 		err = backup.WriteFile(cfg.File, write)
 	}
 	return says, err
-}
-
-// holdsStore refuses a data directory that no server has been started on.
-func holdsStore(dir string) error {
-	if dir == "" {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(dir, "etcd")); err != nil {
-		return fmt.Errorf("--data-dir %s holds no store: %w", dir, err)
-	}
-	return nil
 }

@@ -29,8 +29,8 @@ func (s *Server) listenPeers() error {
 // openReplica prepares this server as one of the replicas over its store.
 func (s *Server) openReplica() (err error) {
 	cfg := replica.Config{
-		Store: s.store, Alone: s.cfg.Store.DataDir != "", Version: s.cfg.Version, Lease: s.cfg.ReplicaLease,
-		Work:     map[string]replica.Work{"certificates": s.ca.Run, "cloud map": s.wanted.follow},
+		Store: s.store, Alone: s.cfg.Store.DataDir != "", Version: s.cfg.Version,
+		Work:     map[string]replica.Work{"certificates": s.ca.Run, "cloud map": s.wanted.follow, "store": s.store.Lead},
 		Handlers: s.handlers(), Metrics: s.metrics, Logger: s.cfg.Log,
 	}
 	if s.peers != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/replica"
+	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
 func TestAdvertised(t *testing.T) {
@@ -52,7 +53,12 @@ func TestWantedOfOthers(t *testing.T) {
 	key := func(account, service string) mesh.InstancesKey {
 		return mesh.InstancesKey{Account: account, Region: "r", Namespace: "n", Service: service}
 	}
-	alone, err := replica.New(replica.Config{Alone: true})
+	st, err := store.Open(t.Context(), store.Config{DataDir: t.TempDir(), Unsafe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	alone, err := replica.New(replica.Config{Store: st, Alone: true})
 	if err != nil {
 		t.Fatal(err)
 	}

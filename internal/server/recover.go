@@ -29,8 +29,7 @@ type RecoverConfig struct {
 // id of its access key. It trusts whoever can open the store. The server of an embedded
 // store must have been stopped: the error says so.
 func Recover(ctx context.Context, cfg RecoverConfig) (keyID string, err error) {
-	// A store that is not there would be made, and a mistyped name be taken for success.
-	if err := holdsStore(cfg.Store.DataDir); err != nil {
+	if err := cfg.Store.Present(); err != nil {
 		return "", err
 	}
 	// Better to know before than to make a key that nobody has.

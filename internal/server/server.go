@@ -60,9 +60,6 @@ type Config struct {
 	// "": it cannot be asked. TLS is spoken there always, and needs no files. PeerAdvertise
 	// is how the others reach it, a host or host:port; "": it is found out.
 	PeerListen, PeerAdvertise string
-	// ReplicaLease is how long the others wait before they take a silent replica for gone:
-	// whole seconds, 0 for 10 s.
-	ReplicaLease time.Duration
 	// Version is the program's, for the other replicas.
 	Version string
 	// APIConnections, XDSConnections and OpsConnections bound how many connections are

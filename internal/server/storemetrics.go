@@ -11,7 +11,7 @@ import (
 type storeMetrics struct {
 	store                                    *store.Store
 	bytes, inUse, quota, level               *prometheus.Desc
-	defrags, stalled                         *prometheus.Desc
+	defrags, stalled, compactions            *prometheus.Desc
 	format, seen, rewritten, unreadable, all *prometheus.Desc
 }
 
@@ -28,6 +28,8 @@ func newStoreMetrics(s *store.Store) *storeMetrics {
 
 		defrags: desc("defragmentations_total", "How often this server has defragmented its embedded etcd."),
 		stalled: desc("defragmentation_last_seconds", "How long the last defragmentation held everything up."),
+
+		compactions: desc("compactions_total", "How often this server has compacted the history of an external etcd."),
 
 		format:     desc("document_format", "Format that documents are written in."),
 		seen:       desc("migration_seen", "Documents that this server has looked at to bring them to a new format."),
@@ -53,6 +55,7 @@ func (m *storeMetrics) Collect(to chan<- prometheus.Metric) {
 	n, last := m.store.Defragmentations()
 	to <- prometheus.MustNewConstMetric(m.defrags, prometheus.CounterValue, float64(n))
 	gauge(m.stalled, last.Seconds())
+	to <- prometheus.MustNewConstMetric(m.compactions, prometheus.CounterValue, float64(m.store.Compactions()))
 	gauge(m.format, float64(m.store.DocumentFormat()))
 	seen, rewritten, unreadable, all := m.store.Migration()
 	gauge(m.seen, float64(seen))

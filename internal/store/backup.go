@@ -45,6 +45,8 @@ type keyRange struct {
 	prefix string
 	// of is the account whose keys are meant, where the prefix does not say it; "" for all.
 	of string
+	// formats are those that the value may have then.
+	formats formats
 }
 
 // has reports whether a key is in the range, as its value may be needed to tell.
@@ -58,6 +60,12 @@ func (r keyRange) has(key string, value []byte) bool {
 		var mark struct {
 			Mesh string `json:"mesh"`
 		}
+		if k, ok := r.formats.kindOf(key); ok {
+			var err error
+			if value, err = k.decode(value); err != nil {
+				return false
+			}
+		}
 		return json.Unmarshal(value, &mark) == nil && strings.HasPrefix(mark.Mesh, r.of+"/")
 	}
 	m, _, ok := parseSharedKey(key)
@@ -69,28 +77,28 @@ func (r keyRange) has(key string, value []byte) bool {
 func transient(key string) bool { return strings.HasPrefix(key, processPrefix) }
 
 // scope is all keys that a backup is of, in the order of the keys.
-func scope(account string) []keyRange {
+func (f formats) scope(account string) []keyRange {
 	if account == "" {
 		return []keyRange{{prefix: rootPrefix}}
 	}
 	var out []keyRange
-	for _, f := range accountFamilies {
-		if f == sharedPrefix || f == anchorPrefix {
-			out = append(out, keyRange{prefix: f, of: account})
+	for _, family := range accountFamilies {
+		if family == sharedPrefix || family == anchorPrefix {
+			out = append(out, keyRange{prefix: family, of: account, formats: f})
 			continue
 		}
 		end := "/"
-		if f == gonePrefix || f == quotaPrefix { // the account is all of the rest
+		if family == gonePrefix || family == quotaPrefix { // the account is all of the rest
 			end = ""
 		}
-		out = append(out, keyRange{prefix: f + account + end})
+		out = append(out, keyRange{prefix: family + account + end})
 	}
 	return out
 }
 
 // inScope reports whether a key belongs to an account, or to any if that is "".
-func inScope(key string, value []byte, account string) bool {
-	for _, r := range scope(account) {
+func (f formats) inScope(key string, value []byte, account string) bool {
+	for _, r := range f.scope(account) {
 		if r.has(key, value) {
 			return true
 		}
@@ -120,7 +128,7 @@ type BackupPage struct {
 // System callers may. Errors are *mesh.Error: ErrBadRequest if the revision is not there
 // any more (etcd has compacted it) or not yet, ErrForbidden, ErrServiceUnavailable.
 func (s *Store) Backup(ctx context.Context, c Caller, account string, revision int64, after string) (BackupPage, error) {
-	page := BackupPage{SealKeyID: s.sealID.String(), StoreFormat: documentFormat, Revision: revision}
+	page := BackupPage{SealKeyID: s.sealID.String(), StoreFormat: s.level.Load().writes, Revision: revision}
 	if err := c.internal("backups"); err != nil {
 		return page, err
 	}
@@ -128,7 +136,7 @@ func (s *Store) Backup(ctx context.Context, c Caller, account string, revision i
 		return page, mesh.Errorf(mesh.ErrBadRequest, "account %q is not allowed: twelve digits", account)
 	}
 	page.After = after
-	ranges := scope(account)
+	ranges := s.formats.scope(account)
 	first := sort.Search(len(ranges), func(i int) bool { return clientv3.GetPrefixRangeEnd(ranges[i].prefix) > after })
 	leases := map[int64]int64{}
 	left := int64(backupBytes)
@@ -280,16 +288,30 @@ func leaseOf(e backup.Entry) (int64, error) {
 
 // readable refuses an entry of the store's own whose format is newer than this
 // build reads.
-func readable(e backup.Entry, value []byte) error {
-	if e.Key != storeKey {
-		return nil
-	}
-	var doc storeDocument
-	if err := json.Unmarshal(value, &doc); err != nil {
-		return fmt.Errorf("reading key %q of the backup: %w", e.Key, err)
-	}
-	if doc.Format > storeFormat {
-		return fmt.Errorf("the backup is of a store of format %d, this build of Fairlead reads up to %d: use a newer one", doc.Format, storeFormat)
+func (f formats) readable(e backup.Entry, value []byte) error {
+	switch e.Key {
+	case storeKey:
+		var doc storeDocument
+		if err := json.Unmarshal(value, &doc); err != nil {
+			return fmt.Errorf("reading key %q of the backup: %w", e.Key, err)
+		}
+		if doc.Format > storeFormat {
+			return fmt.Errorf("the backup is of a store of format %d, this build of Fairlead reads up to %d: use a newer one", doc.Format, storeFormat)
+		}
+	case formatKey:
+		var doc levelDocument
+		if err := json.Unmarshal(value, &doc); err != nil {
+			return fmt.Errorf("reading key %q of the backup: %w", e.Key, err)
+		}
+		return f.mayRestore(doc.Writes)
 	}
 	return nil
+}
+
+// mayRestore refuses a backup of a store with a format that this build does not read.
+func (f formats) mayRestore(format int) error {
+	if f.reads(format) {
+		return nil
+	}
+	return fmt.Errorf("its documents have formats up to %d, this build of Fairlead reads %s: use a newer one", format, f)
 }

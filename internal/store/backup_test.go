@@ -278,7 +278,7 @@ func TestRestoreOneAccount(t *testing.T) {
 				t.Error("the store before was not kept")
 			}
 			for key, value := range now {
-				if !inScope(key, []byte(value.Value), "000000000001") {
+				if !(formats{}).inScope(key, []byte(value.Value), "000000000001") {
 					want[key] = value
 				}
 			}

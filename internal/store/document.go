@@ -71,10 +71,7 @@ func readDocument[T any](s *Store, value []byte, to *T, format func(*T) int) ([]
 	if err == nil && format(to) == documentFormat {
 		return value, nil
 	}
-	if n := formatOf(value); n != documentFormat {
-		value, err = s.formats.decode(n, value)
-	}
-	if err != nil {
+	if value, err = s.formats.objects().decode(value); err != nil {
 		return nil, fmt.Errorf("reading a stored object: %w", err)
 	}
 	*to = *new(T)

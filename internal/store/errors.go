@@ -43,7 +43,10 @@ func (s *Store) fault(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
 		return fmt.Errorf("calling etcd: %w", cause)
 	}
+	var refusal *mesh.Error
 	switch {
+	case errors.As(err, &refusal):
+		return refusal // by admit
 	case errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return mesh.Errorf(mesh.ErrBadRequest, "the object is too large for etcd")
 	case errors.Is(err, rpctypes.ErrNoSpace):

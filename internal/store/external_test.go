@@ -125,6 +125,7 @@ type link struct {
 	addr, to string
 	mu       sync.Mutex
 	broken   bool
+	held     chan struct{} // nothing passes until it is closed; nil: all does
 	conns    []net.Conn
 }
 
@@ -147,6 +148,7 @@ func newLink(t testing.TB, to string) *link {
 	t.Cleanup(func() {
 		_ = listener.Close()
 		l.cut()
+		l.mend()
 	})
 	return l
 }
@@ -166,7 +168,7 @@ func (l *link) relay(c net.Conn) {
 	l.conns = append(l.conns, c, up)
 	for _, pair := range [][2]net.Conn{{c, up}, {up, c}} {
 		go func() {
-			_, _ = io.Copy(pair[0], pair[1])
+			_, _ = io.Copy(heldWriter{l, pair[0]}, pair[1])
 			_ = c.Close()
 			_ = up.Close()
 		}()
@@ -184,9 +186,37 @@ func (l *link) cut() {
 	l.conns = nil
 }
 
-// mend lets connections through again.
+// mend lets connections, and what they were to carry, through again.
 func (l *link) mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.broken = false
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
+}
+
+// hang keeps what is sent from now on, as a network does that has broken off: nobody is
+// told.
+func (l *link) hang() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = make(chan struct{})
+}
+
+// heldWriter writes through a link.
+type heldWriter struct {
+	l  *link
+	to io.Writer
+}
+
+func (w heldWriter) Write(b []byte) (int, error) {
+	w.l.mu.Lock()
+	held := w.l.held
+	w.l.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	return w.to.Write(b)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -159,16 +160,24 @@ func (s *Store) pause(ctx context.Context, d time.Duration) {
 
 // listAndWatch lists all keys and then watches. It returns when the watch breaks.
 func (s *Store) listAndWatch(ctx context.Context, f feed) error {
+	epoch := s.epoch()
 	revision, err := s.list(ctx, f)
 	if err != nil {
 		return err
 	}
-	return s.watch(ctx, f, revision+1)
+	return s.watch(ctx, f, revision+1, epoch)
 }
+
+// errEpoch says that this process ceased to be a member: what etcd has kept for a feed of
+// it may be a restore, step by step.
+var errEpoch = errors.New("this server was away for too long")
 
 // list hands on all keys, and returns the revision that they were read at.
 func (s *Store) list(ctx context.Context, f feed) (int64, error) {
 	revision, all, err := s.listAll(ctx, f.prefix)
+	if err == nil {
+		err = s.admit(ctx)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -201,9 +210,9 @@ func (s *Store) listAll(ctx context.Context, prefix string) (revision int64, all
 }
 
 // watch hands on what changes from a revision on, until the watch breaks: when etcd
-// has compacted what it would have to send, when it has no leader, when ctx ends or
-// the store is closed.
-func (s *Store) watch(ctx context.Context, f feed, from int64) error {
+// has compacted what it would have to send, when it has no leader, when this process has
+// ceased to be a member since an epoch, when ctx ends or the store is closed.
+func (s *Store) watch(ctx context.Context, f feed, from int64, epoch int) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -212,6 +221,12 @@ func (s *Store) watch(ctx context.Context, f feed, from int64) error {
 	changes := s.client.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	for {
 		events, err := gather(changes)
+		if err := s.admit(ctx); err != nil {
+			return err
+		}
+		if s.epoch() != epoch {
+			return errEpoch
+		}
 		if n := len(events); n > 0 {
 			f.change(events[n-1].Kv.ModRevision, events)
 		}

@@ -197,7 +197,7 @@ func TestWatchFromCompacted(t *testing.T) {
 	if _, err := w.s.client.Compact(t.Context(), o.Revision); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, w.s.watch(t.Context(), feed{prefix: objectPrefix}, 2), "compacted")
+	wantError(t, w.s.watch(t.Context(), feed{prefix: objectPrefix}, 2, 0), "compacted")
 }
 
 // TestFollowPassesOverBadObjects checks that what cannot be read is logged and does

@@ -62,6 +62,20 @@ func caller(account string) Caller {
 	}
 }
 
+// lead has a store do what one server is enough for, until the test ends or the store is
+// closed.
+func lead(t testing.TB, s *Store) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := s.Lead(t.Context()); !errors.Is(err, context.Canceled) {
+			t.Errorf("leading ended with %v", err)
+		}
+	}()
+	t.Cleanup(func() { <-ended }) // the test's context has ended by then
+}
+
 // world makes objects in a store on behalf of a caller.
 type world struct {
 	t testing.TB

@@ -28,8 +28,9 @@ const (
 	// What is about the processes that serve the store now, and means nothing without
 	// them. It is in no backup.
 	processPrefix = rootPrefix + "process/"
-	memberPrefix  = processPrefix + "member/"  // ID, with a lease
-	migratorKey   = processPrefix + "migrator" // with a lease: who brings documents to a new format
+	memberPrefix  = processPrefix + "member/" // ID, with a lease
+	leaderKey     = processPrefix + "leader"  // the member that does what one is enough for, with its lease
+	historyKey    = processPrefix + "history" // revisions that an external etcd was at
 
 	// What every replica keeps in memory has a family of its own, so that one watch
 	// brings it.

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // migrationDocument says how far documents have been brought to a format.
@@ -33,23 +35,9 @@ type migrationProgress struct {
 	seen, rewritten, failed, total atomic.Int64
 }
 
-// migrate brings documents to the format that the store is written in, whenever that has
-// been raised. One member does it at a time, and another goes on where it ended.
-func (s *Store) migrate() {
-	every := time.NewTicker(s.times.memberLife / 4)
-	defer every.Stop()
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-every.C:
-		}
-		if err := s.migrateOnce(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("bringing documents to a new format was broken off, it is taken up again", "error", err)
-		}
-	}
-}
-
+// migrateOnce brings documents to the format that the store is written in, if that has been
+// raised. It goes on where another server ended. That two do it at once does no harm: each
+// write is compared.
 func (s *Store) migrateOnce(ctx context.Context) error {
 	l := s.level.Load()
 	if l.writes == firstFormat || !s.formats.reads(l.writes) {
@@ -57,16 +45,6 @@ func (s *Store) migrateOnce(ctx context.Context) error {
 	}
 	m, err := s.migration(ctx, l.writes)
 	if err != nil || m.Done {
-		return err
-	}
-	mine, err := s.claimMigration(ctx)
-	if err != nil || !mine {
-		return err
-	}
-	defer func() {
-		_, _ = s.commit(ctx, nil, []*pb.RequestOp{deleteKey(migratorKey)}) // else it goes with the lease
-	}()
-	if m, err = s.migration(ctx, l.writes); err != nil { // another may have ended meanwhile
 		return err
 	}
 	s.log.Info("documents are being brought to a new format", "format", l.writes, "behind", m.After)
@@ -98,35 +76,24 @@ func (s *Store) migration(ctx context.Context, to int) (*migrationDocument, erro
 	return m, nil
 }
 
-// claimMigration makes this member the one that works, for as long as it is one.
-func (s *Store) claimMigration(ctx context.Context) (bool, error) {
-	s.member.mu.Lock()
-	lease := s.member.lease
-	s.member.mu.Unlock()
-	if lease == 0 {
-		return false, nil
-	}
-	taken := errors.New("another member works")
-	put := putKey(migratorKey, []byte(s.member.id))
-	put.GetRequestPut().Lease = lease
-	_, err := s.commit(ctx, []condition{absent(migratorKey, func(*mvccpb.KeyValue) error { return taken })}, []*pb.RequestOp{put})
-	if errors.Is(err, taken) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // migratePage does the next documents, notes how far it is, and waits as long as the rate
 // asks for.
 func (s *Store) migratePage(ctx context.Context, l *written, m *migrationDocument) error {
 	began := time.Now()
-	resp, err := s.keysOf(ctx, max(objectPrefix, next(m.After)), objectPrefix)
+	kinds := s.formats.kinds()
+	at := slices.IndexFunc(kinds, func(k kind) bool { return clientv3.GetPrefixRangeEnd(k.prefix) > m.After })
+	if at < 0 {
+		m.Done = true
+		return s.noteMigration(ctx, l, m)
+	}
+	k := kinds[at]
+	resp, err := s.keysOf(ctx, max(k.prefix, next(m.After)), k.prefix)
 	if err != nil {
 		return s.fault(ctx, err)
 	}
 	rewritten := 0
 	for _, kv := range resp.Kvs {
-		did, err := s.migrateOne(ctx, l, kv)
+		did, err := s.migrateOne(ctx, l, k, kv)
 		if err != nil {
 			return err
 		}
@@ -140,21 +107,30 @@ func (s *Store) migratePage(ctx context.Context, l *written, m *migrationDocumen
 		}
 		m.After = string(kv.Key)
 	}
-	m.Done = !resp.More || len(resp.Kvs) == 0
-	s.moved.seen.Store(m.Seen)
-	s.moved.rewritten.Store(m.Rewritten)
-	s.moved.failed.Store(m.Failed)
-	s.moved.total.Store(m.Seen + max(resp.Count-int64(len(resp.Kvs)), 0))
-	value, err := marshal(m)
-	if err != nil {
-		return err
+	if !resp.More || len(resp.Kvs) == 0 {
+		m.After = clientv3.GetPrefixRangeEnd(k.prefix)
 	}
-	if _, err := s.commit(ctx, []condition{s.holdLevel(l)}, []*pb.RequestOp{putKey(migrationKey, value)}); err != nil {
+	m.Done = m.After >= clientv3.GetPrefixRangeEnd(kinds[len(kinds)-1].prefix)
+	s.moved.total.Store(m.Seen + max(resp.Count-int64(len(resp.Kvs)), 0))
+	if err := s.noteMigration(ctx, l, m); err != nil {
 		return err
 	}
 	due := time.Duration(float64(rewritten) / s.times.migrateRate * float64(time.Second))
 	s.pause(ctx, due-time.Since(began))
 	return ctx.Err()
+}
+
+// noteMigration writes down how far it is.
+func (s *Store) noteMigration(ctx context.Context, l *written, m *migrationDocument) error {
+	s.moved.seen.Store(m.Seen)
+	s.moved.rewritten.Store(m.Rewritten)
+	s.moved.failed.Store(m.Failed)
+	value, err := marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = s.commit(ctx, []condition{s.holdLevel(l)}, []*pb.RequestOp{putKey(migrationKey, value)})
+	return err
 }
 
 // What became of a document.
@@ -166,17 +142,13 @@ const (
 
 // migrateOne writes one document anew if it has another format. If somebody else changes
 // it at the same time they write it in the new one, as every write compares the format.
-func (s *Store) migrateOne(ctx context.Context, l *written, kv *mvccpb.KeyValue) (did int, err error) {
-	format := formatOf(kv.Value)
-	if format == l.writes {
+func (s *Store) migrateOne(ctx context.Context, l *written, k kind, kv *mvccpb.KeyValue) (did int, err error) {
+	if format := formatOf(kv.Value); format == k.at(l.writes) || format == 0 && k.bare {
 		return didNothing, nil
 	}
-	value := kv.Value
-	if format != documentFormat {
-		value, err = s.formats.decode(format, value)
-	}
+	value, err := k.decode(kv.Value)
 	if err == nil {
-		value, err = s.formats.encode(l.writes, value)
+		value, err = k.encode(l.writes, value)
 	}
 	if err != nil {
 		s.unreadable(kv, err)
@@ -184,9 +156,11 @@ func (s *Store) migrateOne(ctx context.Context, l *written, kv *mvccpb.KeyValue)
 	}
 	changed := errors.New("the document has changed")
 	key := string(kv.Key)
-	_, err = s.commit(ctx, []condition{unchanged(key, kv.ModRevision, changed), s.holdLevel(l)}, []*pb.RequestOp{putKey(key, value)})
+	put := putKey(key, value)
+	put.GetRequestPut().Lease = kv.Lease
+	_, err = s.commit(ctx, []condition{unchanged(key, kv.ModRevision, changed), s.holdLevel(l)}, []*pb.RequestOp{put})
 	switch {
-	case errors.Is(err, changed):
+	case errors.Is(err, changed), kv.Lease != 0 && LeaseGone(err):
 		return didNothing, nil
 	case err != nil:
 		return didNothing, err

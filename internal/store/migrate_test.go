@@ -27,22 +27,23 @@ func nextFormats() formats {
 		all["format"] = json.RawMessage(fmt.Sprint(format))
 		return marshal(all)
 	}
-	return formats{newest: 2, forms: map[int]form{2: {
-		encode: func(value []byte) ([]byte, error) { return rename(value, "spec", "body", 2) },
-		decode: func(value []byte) ([]byte, error) { return rename(value, "body", "spec", documentFormat) },
+	return formats{newest: 2, forms: map[int]Form{2: {
+		Encode: func(value []byte) ([]byte, error) { return rename(value, "spec", "body", 2) },
+		Decode: func(value []byte) ([]byte, error) { return rename(value, "body", "spec", documentFormat) },
 	}}}
 }
 
 // openVersion opens a store as a server of this build, or of the next one.
 func openVersion(t testing.TB, endpoint, key string, next bool, raiseAfter time.Duration) (*Store, error) {
 	t.Helper()
-	cfg := Config{Endpoints: []string{endpoint}, SealKeyFile: key, times: times{memberLife: time.Second, raiseAfter: raiseAfter}}
+	cfg := Config{Endpoints: []string{endpoint}, SealKeyFile: key, MemberLease: 3 * time.Second, FormatWait: raiseAfter}
 	if next {
 		cfg.formats = nextFormats()
 	}
 	s, err := Open(t.Context(), cfg)
 	if err == nil {
 		t.Cleanup(func() { _ = s.Close() })
+		lead(t, s)
 	}
 	return s, err
 }
@@ -136,7 +137,7 @@ func TestFormatsSideBySide(t *testing.T) {
 func TestFormatWaits(t *testing.T) {
 	t.Parallel()
 	s := openTemp(t)
-	s.formats, s.times.raiseAfter = nextFormats(), time.Hour
+	s.formats, s.formatWait = nextFormats(), time.Hour
 	older := time.Now()
 	if err := s.join(t.Context()); err != nil { // says now that it reads the new format
 		t.Fatal(err)
@@ -157,7 +158,7 @@ func TestFormatWaits(t *testing.T) {
 func TestFormatLosesToJoin(t *testing.T) {
 	t.Parallel()
 	s := openTemp(t)
-	s.formats, s.times.raiseAfter = nextFormats(), time.Nanosecond
+	s.formats, s.formatWait = nextFormats(), time.Nanosecond
 	if err := s.join(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -56,9 +57,23 @@ type Config struct {
 	MaxBytes int64
 	// NoDefragment leaves an embedded etcd's file as large as it was once.
 	NoDefragment bool
-	// History is how long an embedded etcd keeps what was replaced, at least 1 second; 0 for
-	// 10 minutes. Watches that fell behind further read everything again.
+	// History is for how long what was overwritten and deleted is kept. What is older is
+	// compacted away, of an external etcd by Lead; 0 leaves that to etcd and its operator.
+	// Embedded it is at least 1 second, and 0 stands for 10 minutes. Watches that fell behind
+	// further read everything again.
 	History time.Duration
+	// OwnEtcdOnly leaves the history of an external etcd alone as long as that holds keys of
+	// others, whose history it is too.
+	OwnEtcdOnly bool
+	// MemberLease is how long a server that fell silent counts as one that is there: whole
+	// seconds, 0 for 10 s. etcd has a least value, of 2 s with its own settings.
+	MemberLease time.Duration
+	// Records are the formats of records that have more than one.
+	Records []RecordForms
+	// FormatWait is how long no server may have been there that does not read a new format
+	// before documents are written in it, 0 for an hour: longer than the restart of all of
+	// them takes, and long enough to find out that the old version was better.
+	FormatWait time.Duration
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -92,10 +107,13 @@ type Store struct {
 	formats formats                 // that this build knows
 	level   atomic.Pointer[written] // the format that documents are written in
 	member  membership
-	moved   migrationProgress
-	sizing  sizing
+	// formatWait is Config.FormatWait.
+	formatWait time.Duration
+	moved      migrationProgress
+	sizing     sizing
 	// keepFile says that etcd's file is never defragmented by itself.
 	keepFile bool
+	history  history
 	times    times
 
 	quotas   mesh.Quotas // of accounts without values of their own
@@ -132,15 +150,23 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // newRaw returns a store without settings and seal key, whose etcd is not there yet.
 func newRaw(cfg Config) *Store {
-	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.knownFormats(), times: cfg.times.withDefaults()}
 	s.timeout.Store(int64(callTimeout))
-	if s.formats.newest == 0 {
-		s.formats = knownFormats()
-	}
+	s.formatWait = cmp.Or(cfg.FormatWait, time.Hour)
+	s.member.life = cmp.Or(cfg.MemberLease, memberLife)
 	s.level.Store(&written{writes: firstFormat})
 	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
+	s.history.keep, s.history.ownOnly = cfg.History, cfg.OwnEtcdOnly
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
+}
+
+// knownFormats are those of this build, or a test's.
+func (cfg Config) knownFormats() formats {
+	if cfg.formats.newest > 0 {
+		return cfg.formats
+	}
+	return knownFormats(cfg.Records)
 }
 
 // logger returns one that can be used.
@@ -160,6 +186,26 @@ func (cfg Config) check() error {
 			cfg.DataDir, strings.Join(cfg.Endpoints, ","))
 	case len(cfg.Endpoints) > 0 && cfg.SealKeyFile == "":
 		return errors.New("an external etcd (--etcd-endpoints) needs a seal key file (--seal-key) that all replicas share; " + makeKeyHint)
+	case cfg.MemberLease < 0 || cfg.MemberLease%time.Second != 0:
+		return fmt.Errorf("a lease of %s is not allowed: whole seconds", cfg.MemberLease)
+	}
+	return nil
+}
+
+// Present refuses a data directory that no server has been started on. Commands ask first:
+// Open would make a store there, and a mistyped name be taken for success.
+func (cfg Config) Present() error {
+	if cfg.DataDir == "" {
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(cfg.DataDir, etcdDir))
+	if errors.Is(err, fs.ErrNotExist) { // a restore may have been cut off in its last step
+		if _, ready := os.Stat(filepath.Join(cfg.DataDir, readyDir)); ready == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("--data-dir %s holds no store: %w", cfg.DataDir, err)
 	}
 	return nil
 }
@@ -186,12 +232,7 @@ func (s *Store) open(ctx context.Context, cfg Config) error {
 // dial makes the client of an external cluster, and reads from it once.
 func (s *Store) dial(ctx context.Context, cfg Config) error {
 	var err error
-	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
-		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
-		Logger:      zapLogger(s.log),
-	})
+	s.client, err = s.newClient(cfg, cfg.Endpoints...)
 	if err == nil {
 		s.kv, s.leases = clientv3.RetryKVClient(s.client), clientv3.RetryLeaseClient(s.client)
 		err = s.try(ctx, s.ping)
@@ -203,6 +244,16 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("reaching etcd at %s (--etcd-endpoints): %w", strings.Join(cfg.Endpoints, ","), err)
 	}
 	return nil
+}
+
+// newClient returns a client of some of an external etcd's members.
+func (s *Store) newClient(cfg Config, endpoints ...string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints: endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
+		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
+		Logger:      zapLogger(s.log),
+	})
 }
 
 // Close ends feeds and calls, and stops an embedded etcd. What was answered before

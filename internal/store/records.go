@@ -82,7 +82,7 @@ func (s *Store) Records(ctx context.Context, c Caller, prefix string) ([]Record,
 	}
 	out := make([]Record, len(all))
 	for i, kv := range all {
-		out[i] = record(kv)
+		out[i] = s.record(kv)
 	}
 	return out, nil
 }
@@ -107,16 +107,16 @@ func (s *Store) FollowRecords(ctx context.Context, c Caller, prefix string, appl
 		reset: func(revision int64, all []*mvccpb.KeyValue) {
 			b := RecordBatch{Reset: true, Revision: revision}
 			for _, kv := range all {
-				b.Puts = append(b.Puts, record(kv))
+				b.Puts = append(b.Puts, s.record(kv))
 			}
 			apply(b)
 		},
-		change: func(revision int64, events []*clientv3.Event) { apply(recordBatch(revision, events)) },
+		change: func(revision int64, events []*clientv3.Event) { apply(s.recordBatch(revision, events)) },
 	})
 }
 
 // recordBatch keeps the last event of each key.
-func recordBatch(revision int64, events []*clientv3.Event) RecordBatch {
+func (s *Store) recordBatch(revision int64, events []*clientv3.Event) RecordBatch {
 	last := make(map[string]int, len(events))
 	for i, e := range events {
 		last[string(e.Kv.Key)] = i
@@ -126,18 +126,41 @@ func recordBatch(revision int64, events []*clientv3.Event) RecordBatch {
 		switch {
 		case last[string(e.Kv.Key)] != i:
 		case e.Type == clientv3.EventTypeDelete:
-			b.Deletes = append(b.Deletes, record(e.Kv).Key)
+			b.Deletes = append(b.Deletes, strings.TrimPrefix(string(e.Kv.Key), recordPrefix))
 		default:
-			b.Puts = append(b.Puts, record(e.Kv))
+			b.Puts = append(b.Puts, s.record(e.Kv))
 		}
 	}
 	return b
 }
 
-func record(kv *mvccpb.KeyValue) Record {
-	return Record{
-		Key:      strings.TrimPrefix(string(kv.Key), recordPrefix),
-		Value:    bytes.Clone(kv.Value),
-		Revision: kv.ModRevision,
+// record returns a record in the form that its room knows. One that cannot be brought to it
+// stays as it is: the room refuses it.
+func (s *Store) record(kv *mvccpb.KeyValue) Record {
+	r := Record{Key: strings.TrimPrefix(string(kv.Key), recordPrefix), Revision: kv.ModRevision}
+	if k, ok := s.formats.kindOf(string(kv.Key)); ok {
+		value, err := k.decode(kv.Value)
+		if err == nil {
+			r.Value = bytes.Clone(value)
+			return r
+		}
+		s.unreadable(kv, err)
 	}
+	r.Value = bytes.Clone(kv.Value)
+	return r
+}
+
+// encodeRecord returns a record's value as it is stored, and what must hold for it, nil if
+// nothing need be compared.
+func (s *Store) encodeRecord(r Record) ([]byte, []condition, error) {
+	k, ok := s.formats.kindOf(recordPrefix + r.Key)
+	if !ok {
+		return r.Value, nil, nil
+	}
+	l := s.level.Load()
+	value, err := k.encode(l.writes, r.Value)
+	if err != nil {
+		return nil, nil, fmt.Errorf("writing record %q: %w", r.Key, err)
+	}
+	return value, []condition{s.holdLevel(l)}, nil
 }

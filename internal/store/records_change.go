@@ -39,7 +39,17 @@ func (s *Store) ApplyRecords(ctx context.Context, c Caller, change RecordChange)
 	if err := c.internal("records"); err != nil {
 		return 0, err
 	}
-	var conditions []condition
+	for range maxAttempts {
+		revision, err := s.applyRecords(ctx, change)
+		if !errors.Is(err, errChanged) { // else the store has a new format
+			return revision, err
+		}
+	}
+	return 0, mesh.Errorf(mesh.ErrServiceUnavailable, "the store's format is being changed, try again")
+}
+
+func (s *Store) applyRecords(ctx context.Context, change RecordChange) (int64, error) {
+	var conditions, level []condition
 	var ops []*pb.RequestOp
 	if change.Account != "" {
 		conditions = append(conditions, absent(goneKey(change.Account), func(*mvccpb.KeyValue) error {
@@ -70,7 +80,14 @@ func (s *Store) ApplyRecords(ctx context.Context, c Caller, change RecordChange)
 					return 0, err
 				}
 			}
-			op := putKey(recordPrefix+r.Key, r.Value)
+			value, held, err := s.encodeRecord(r)
+			if err != nil {
+				return 0, err
+			}
+			if held != nil {
+				level = held // the same for all
+			}
+			op := putKey(recordPrefix+r.Key, value)
 			op.GetRequestPut().Lease = r.Lease
 			ops = append(ops, op)
 		case i < writes:
@@ -80,7 +97,7 @@ func (s *Store) ApplyRecords(ctx context.Context, c Caller, change RecordChange)
 	if len(ops) == 0 {
 		return 0, errors.New("writing records: there is nothing to write")
 	}
-	return s.commit(ctx, conditions, ops)
+	return s.commit(ctx, append(conditions, level...), ops)
 }
 
 // ReadRecords reads records by their keys, all at one revision, which it returns too. The
@@ -99,7 +116,7 @@ func (s *Store) ReadRecords(ctx context.Context, c Caller, keys ...string) (map[
 	}
 	out := make(map[string]Record, len(l.kvs))
 	for _, kv := range l.kvs {
-		r := record(kv)
+		r := s.record(kv)
 		out[r.Key] = r
 	}
 	return out, l.revision, nil

@@ -97,8 +97,9 @@ func (r *restoration) checkFile() error {
 	case of != "" && of != r.account:
 		return fmt.Errorf("%s is a backup of account %s, and account %s is to be restored", r.File, of, r.account)
 	}
-	if n := r.out.Header.StoreFormat; n < 1 || n > documentFormat {
-		return fmt.Errorf("%s: its documents have formats up to %d, this build of Fairlead reads up to %d: use a newer one", r.File, n, documentFormat)
+	known := r.Store.knownFormats()
+	if err := known.mayRestore(r.out.Header.StoreFormat); err != nil {
+		return fmt.Errorf("%s: %w", r.File, err)
 	}
 	found := false
 	err = r.each(func(e backup.Entry, value []byte) error {
@@ -106,7 +107,7 @@ func (r *restoration) checkFile() error {
 		if _, err := leaseOf(e); err != nil {
 			return err
 		}
-		return readable(e, value)
+		return known.readable(e, value)
 	})
 	if err == nil && !found {
 		err = fmt.Errorf("%s holds nothing of account %s", r.File, r.account)
@@ -125,6 +126,7 @@ func (r *restoration) each(f func(e backup.Entry, value []byte) error) error {
 	if err != nil {
 		return err
 	}
+	known := r.Store.knownFormats()
 	for {
 		e, err := in.Next()
 		if errors.Is(err, io.EOF) {
@@ -137,13 +139,29 @@ func (r *restoration) each(f func(e backup.Entry, value []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if !inScope(e.Key, value, r.account) || e.Key == restoringKey {
+		if !known.inScope(e.Key, value, r.account) || e.Key == restoringKey {
 			continue
 		}
 		if err := f(e, value); err != nil {
 			return err
 		}
 	}
+}
+
+// checkFormat refuses to put one account's documents into a store whose servers may not be
+// able to read them. Older ones they can, and bring them to the newer format.
+func (r *restoration) checkFormat(ctx context.Context, s *Store) error {
+	l, err := s.readKeys(ctx, formatKey)
+	if err != nil {
+		return err
+	}
+	if kv := l.kvs[formatKey]; kv != nil {
+		s.learnFormat(kv)
+	}
+	if has, is := r.out.Header.StoreFormat, s.level.Load().writes; has > is {
+		return fmt.Errorf("%s: its documents have formats up to %d, the store's have %d: an account can only be put into a store that has the newer format already", r.File, has, is)
+	}
+	return nil
 }
 
 // checkKey compares the seal key of the target with the backup's. It returns the key that

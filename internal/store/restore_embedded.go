@@ -107,10 +107,13 @@ func (r *restoration) copyOthers(ctx context.Context, to *Store) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
+	if err := r.checkFormat(ctx, from); err != nil {
+		return err
+	}
 	l := newLoader(to)
 	err = from.eachEntry(ctx, "", func(e backup.Entry) error {
 		value, err := e.Value()
-		if err != nil || inScope(e.Key, value, r.account) {
+		if err != nil || to.formats.inScope(e.Key, value, r.account) || e.Key == migrationKey { // some may be of an older format
 			return err
 		}
 		return l.add(ctx, e, value)

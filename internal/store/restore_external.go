@@ -48,7 +48,11 @@ func (r *restoration) external(ctx context.Context) (err error) {
 	if err := r.load(ctx, s); err != nil {
 		return r.cutOff(err)
 	}
-	if _, err := s.commit(ctx, nil, []*pb.RequestOp{deleteKey(restoringKey)}); err != nil {
+	done := []*pb.RequestOp{deleteKey(restoringKey)}
+	if r.account != "" {
+		done = append(done, deleteKey(migrationKey)) // its documents may be of an older format
+	}
+	if _, err := s.commit(ctx, nil, done); err != nil {
 		return r.cutOff(err)
 	}
 	return nil
@@ -69,6 +73,9 @@ func (r *restoration) checkTarget(ctx context.Context, s *Store) error {
 			return fmt.Errorf("the etcd holds no store that account %s could be put into: restore a whole backup first", r.account)
 		case doc.SealKey != r.out.Header.SealKeyID:
 			return fmt.Errorf("the store's secrets are sealed under key %s, the backup's under %s: an account can only be put into the store it is of", doc.SealKey, r.out.Header.SealKeyID)
+		}
+		if err := r.checkFormat(ctx, s); err != nil {
+			return err
 		}
 	}
 	before, err := s.restoring(ctx)
@@ -123,7 +130,7 @@ func (r *restoration) mark(ctx context.Context, s *Store) error {
 		return err
 	}
 	_, err = s.commit(ctx, []condition{empty(memberPrefix, func(ids []string) error {
-		return fmt.Errorf("%d servers are using the store: stop them first (one that was killed counts for %s more)", len(ids), memberLife)
+		return fmt.Errorf("%d servers are using the store: stop them first (one that was killed counts for %s more)", len(ids), s.member.life)
 	})}, []*pb.RequestOp{putKey(restoringKey, value)})
 	return err
 }
@@ -131,7 +138,7 @@ func (r *restoration) mark(ctx context.Context, s *Store) error {
 // clear removes what is to be replaced. All but the mark goes, so that it can be done
 // again.
 func (r *restoration) clear(ctx context.Context, s *Store) error {
-	for _, k := range scope(r.account) {
+	for _, k := range s.formats.scope(r.account) {
 		from := k.prefix
 		for {
 			resp, err := s.keysOf(ctx, from, k.prefix)

@@ -62,12 +62,13 @@ func (s *Store) settingsFeed() feed {
 func (s *Store) startSettings(ctx context.Context) error {
 	s.settings.changed = make(chan struct{})
 	f := s.settingsFeed()
+	epoch := s.epoch()
 	revision, err := s.list(ctx, f)
 	if err != nil {
 		return fmt.Errorf("reading quotas and shares: %w", err)
 	}
 	s.background.Go(func() {
-		if err := s.watch(s.ctx, f, revision+1); s.ctx.Err() == nil {
+		if err := s.watch(s.ctx, f, revision+1, epoch); s.ctx.Err() == nil {
 			s.log.Warn("the feed of quotas and shares broke off, it is taken up again", "error", err)
 			_ = s.follow(s.ctx, f) // ends with the store only
 		}

@@ -2,13 +2,12 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -94,8 +93,11 @@ type sizing struct {
 	// stalled is how long the last defragmentation held everything up, in nanoseconds.
 	stalled atomic.Int64
 
-	// Of the goroutine that watches.
-	said     Level
+	// mu is about said, the level that was logged last.
+	mu   sync.Mutex
+	said Level
+
+	// Of the goroutine that tends the file.
 	revision int64 // at the last look
 	waited   int   // looks since a defragmentation would pay
 	relieved time.Time
@@ -126,32 +128,31 @@ func (s *Store) room() error {
 	return mesh.Errorf(mesh.ErrLimitExceeded, "the store is nearly full (%.0f %% of what etcd takes): nothing new can be made until something is deleted; what is there can be changed and deleted", 100*z.part())
 }
 
-// watchSize looks at etcd's size until the store is closed.
+// watchSize looks at etcd's size until the store is closed: each server refuses by itself
+// what there is no room for.
 func (s *Store) watchSize() {
-	every := time.NewTicker(s.times.look)
-	defer every.Stop()
-	for {
-		if err := s.lookAtSize(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("the size of etcd cannot be told", "error", err)
+	s.repeat(s.ctx, s.times.look, "the size of etcd cannot be told", func(ctx context.Context) error {
+		z, _, err := s.measure(ctx)
+		if err == nil {
+			s.note(z)
 		}
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-every.C:
-		}
-	}
+		return err
+	})
 }
 
-// lookAtSize measures, says what has changed, and does what helps.
-func (s *Store) lookAtSize(ctx context.Context) error {
+// note takes in a size, and logs that another level was reached.
+func (s *Store) note(z Size) {
+	s.sizing.mu.Lock()
+	defer s.sizing.mu.Unlock()
+	s.sizing.last.Store(&z)
+	s.saySize(z)
+}
+
+// tendFile does what keeps the file of an embedded etcd from growing.
+func (s *Store) tendFile(ctx context.Context) error {
 	z, revision, err := s.measure(ctx)
 	if err != nil {
 		return err
-	}
-	s.sizing.last.Store(&z)
-	s.saySize(z)
-	if s.etcd == nil {
-		return nil // others may use it: it is its operator's to tend
 	}
 	written := revision - s.sizing.revision
 	s.sizing.revision = revision
@@ -180,13 +181,12 @@ func (s *Store) pays(z Size) bool {
 func (s *Store) relieve(ctx context.Context, revision int64, z Size) error {
 	// History is for watches that fell behind: they list again.
 	err := s.try(ctx, func(ctx context.Context) error {
-		_, err := s.client.Compact(ctx, revision, clientv3.WithCompactPhysical())
-		return err
+		return compact(ctx, s.client, revision, clientv3.WithCompactPhysical())
 	})
-	if err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
-		return fmt.Errorf("compacting: %w", err)
+	if err != nil {
+		return err
 	}
-	if z, revision, err = s.measure(ctx); err != nil {
+	if z, _, err = s.measure(ctx); err != nil {
 		return err
 	}
 	// A tenth must be free, else each look would stall everything for nothing.
@@ -205,12 +205,11 @@ func (s *Store) relieve(ctx context.Context, revision int64, z Size) error {
 		z.Alarm = false
 		s.log.Info("etcd's alarm was ended: it takes writes again", "size", z.String())
 	}
-	s.sizing.last.Store(&z)
-	s.saySize(z)
+	s.note(z)
 	return nil
 }
 
-// saySize logs that another level was reached.
+// saySize logs that another level was reached. sizing.mu is held.
 func (s *Store) saySize(z Size) {
 	l := z.Level()
 	if l == s.sizing.said {
@@ -235,7 +234,7 @@ func (s *Store) remedy() string {
 	if s.etcd != nil {
 		return "delete what is not needed, or raise --store-quota; the rest is done by itself"
 	}
-	return "delete what is not needed, then compact and defragment the cluster and end its alarm, or raise its quota (docs/guide/backup.md)"
+	return "delete what is not needed, then run fairlead compact, or raise etcd's quota (docs/guide/backup.md)"
 }
 
 // measure asks etcd how large it is.
@@ -295,7 +294,7 @@ func (s *Store) defragment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.sizing.last.Store(&z)
+	s.note(z)
 	s.log.Info("etcd's file was written anew, to be smaller", "size", z.String(), "took", took)
 	return nil
 }

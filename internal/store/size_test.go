@@ -23,6 +23,7 @@ func openSmall(t testing.TB, mib int64, cfg Config) *Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
+	lead(t, s)
 	return s
 }
 
@@ -112,7 +113,7 @@ func TestAlarm(t *testing.T) {
 // what to delete.
 func TestStartsWhenFull(t *testing.T) {
 	t.Parallel()
-	cfg := Config{times: times{look: time.Hour, memberLife: time.Second}}
+	cfg := Config{MemberLease: time.Second, times: times{look: time.Hour}}
 	s := openSmall(t, 24, cfg)
 	cfg.DataDir, cfg.Unsafe, cfg.MaxBytes = strings.TrimSuffix(s.lock.Name(), "/lock"), true, 24<<20
 	keys, err := fill(t, s, AnyRevision)
@@ -148,8 +149,8 @@ func TestDefragmentsInQuiet(t *testing.T) {
 	}
 }
 
-// TestExternalSize checks that the size of an external etcd is known, and that it is left
-// alone.
+// TestExternalSize checks that the size of an external etcd is known, and that its file is
+// left alone.
 func TestExternalSize(t *testing.T) {
 	t.Parallel()
 	e := serveEtcdWith(t, Config{DataDir: t.TempDir(), Unsafe: true, MaxBytes: 24 << 20})
@@ -157,7 +158,8 @@ func TestExternalSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { _ = s.Close() })
+	lead(t, s)
 	_, err = fill(t, s, 0)
 	wantCode(t, err, mesh.ErrLimitExceeded, "nearly full")
 	if z, _ := s.Size(); z.Quota != 24<<20 {

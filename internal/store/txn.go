@@ -242,6 +242,9 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
+	if err := s.admit(ctx); err != nil {
+		return err
+	}
 	defer context.AfterFunc(s.ctx, cancel)()
 	if err := ctx.Err(); err != nil {
 		return err // a read from memory would not look

@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 // lease is how long a replica that fell silent is waited for.
 const lease = 6 * time.Second
 
+// history is how much history etcd keeps: hardly any, so that nothing depends on it.
+const history = 2 * time.Second
+
 // settings are those of one server.
 type settings struct {
 	Dir, Etcd, SealKey string
@@ -56,9 +59,12 @@ func serve(file string) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	cfg := server.Config{
-		Store:           store.Config{Endpoints: []string{c.Etcd}, SealKeyFile: c.SealKey, Logger: log, Quotas: meshtest.MostQuotas()},
+		Store: store.Config{
+			Endpoints: []string{c.Etcd}, SealKeyFile: c.SealKey, Logger: log, Quotas: meshtest.MostQuotas(),
+			MemberLease: lease, History: history, OwnEtcdOnly: true,
+		},
 		CredentialsFile: filepath.Join(c.Dir, "credentials"),
-		AccountID:       meshtest.Account, Regions: []string{meshtest.Region}, Log: log, ReplicaLease: lease, Version: "test",
+		AccountID:       meshtest.Account, Regions: []string{meshtest.Region}, Log: log, Version: "test",
 		APIListen: c.Addrs.API, XDSListen: c.Addrs.XDS, OpsListen: c.Addrs.Ops, PeerListen: c.Addrs.Peer,
 	}
 	cfg.Audit.Path = filepath.Join(c.Dir, "audit.log")

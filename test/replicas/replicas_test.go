@@ -255,6 +255,18 @@ func (s *shop) editAnywhere() {
 			s.t.Errorf("%s tells of %d edits and misses %v, %v; want all %d", x.Addrs.API, len(events.Events), events.MissingReplicas, err, 2*len(s.all))
 		}
 	}
+	leads := s.leader()
+	meshtest.Eventually(s.t, "the leader compacts etcd", func() error {
+		if n := leads.metric("fairlead_store_compactions_total"); n == "0" || n == "" {
+			return fmt.Errorf("%q times", n)
+		}
+		return nil
+	})
+	for _, x := range s.all {
+		if n := x.metric("fairlead_store_compactions_total"); x != leads && n != "0" {
+			s.t.Errorf("a server that does not lead has compacted etcd %s times", n)
+		}
+	}
 }
 
 // rollingRestart: nobody notices.
