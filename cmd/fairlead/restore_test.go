@@ -34,7 +34,7 @@ func newStopped(t *testing.T) *stopped {
 	t.Helper()
 	var cfg server.Config
 	p := meshtest.StartWith(t, meshtest.Options{Change: func(c *server.Config) { cfg = *c }})
-	s := newScript(t, p, nil)
+	s := newScript(t, p)
 	s.write("shop.yaml", "kind: Mesh\nname: shop\nspec: {}\n")
 	for _, command := range []string{"apply -f DIR/shop.yaml", "account create second --id 000000000002"} {
 		if out := s.command(command); strings.Contains("\n"+out, "\n? ") {
