@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -15,7 +16,7 @@ import (
 )
 
 // Signed is a light client of the API: it signs and sends requests as they are, checks
-// nothing and tries nothing twice. It is for tests that need many calls, or such as no
+// nothing and tries nothing twice, but for a wrong clock where it is told to. It is for tests that need many calls, or such as no
 // SDK would make. It may be used by several goroutines.
 type Signed struct {
 	// Endpoint is where the API is, for example http://127.0.0.1:9080.
@@ -24,6 +25,11 @@ type Signed struct {
 	Creds aws.Credentials
 	// Region is what is signed for; "" is Region.
 	Region string
+	// FollowClock has it sign by the server's clock once the server has refused its own, as
+	// AWS's SDKs do. It is set before the first call.
+	FollowClock bool
+
+	ahead  atomic.Int64 // how far the server's clock is, in nanoseconds
 	client *http.Client
 	signer *v4.Signer
 }
@@ -54,6 +60,28 @@ func (a Answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Cod
 // Do makes a call; path is escaped and begins with a slash, and may have a query. The
 // error is one of the connection.
 func (s *Signed) Do(ctx context.Context, method, path, body string) (Answer, error) {
+	a, err := s.once(ctx, method, path, body)
+	if err == nil && s.FollowClock && a.Code == "InvalidSignatureException" && s.follow(a.Header.Get("Date")) {
+		return s.once(ctx, method, path, body)
+	}
+	return a, err
+}
+
+// follow takes over the time that an answer says, and reports whether it is another one.
+func (s *Signed) follow(date string) bool {
+	at, err := http.ParseTime(date)
+	if err != nil {
+		return false
+	}
+	ahead := time.Until(at)
+	before := time.Duration(s.ahead.Swap(int64(ahead)))
+	return (ahead - before).Abs() > time.Minute
+}
+
+// Ahead returns how far the server's clock was found to be ahead of this machine's.
+func (s *Signed) Ahead() time.Duration { return time.Duration(s.ahead.Load()) }
+
+func (s *Signed) once(ctx context.Context, method, path, body string) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.Endpoint+path, strings.NewReader(body))
 	if err != nil {
 		return Answer{}, err
@@ -82,7 +110,7 @@ func (s *Signed) sign(req *http.Request, body string) error {
 		region = Region
 	}
 	sum := sha256.Sum256([]byte(body))
-	return s.signer.SignHTTP(req.Context(), s.Creds, req, hex.EncodeToString(sum[:]), "appmesh", region, time.Now())
+	return s.signer.SignHTTP(req.Context(), s.Creds, req, hex.EncodeToString(sum[:]), "appmesh", region, time.Now().Add(s.Ahead()))
 }
 
 // Close ends the client's idle connections.

@@ -65,7 +65,7 @@ func (s *Server) listen() error {
 			w := watchers[a.files]
 			if w == nil {
 				var err error
-				w, err = tlsfiles.Open(tlsfiles.Config{Files: a.files, Interval: s.cfg.Timeouts.TLSFiles, Logger: s.cfg.Log})
+				w, err = tlsfiles.Open(tlsfiles.Config{Files: a.files, Interval: s.cfg.Timeouts.TLSFiles, Now: s.cfg.Now, Logger: s.cfg.Log})
 				if err != nil {
 					return fmt.Errorf("loading the TLS files of --%s-listen: %w", a.name, err)
 				}

@@ -56,6 +56,8 @@ type Config struct {
 	MaxBytes int64
 	// NoDefragment leaves an embedded etcd's file as large as it was once.
 	NoDefragment bool
+	// Now is the clock of the dates that are stored; nil for time.Now.
+	Now func() time.Time
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -129,7 +131,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // newRaw returns a store without settings and seal key, whose etcd is not there yet.
 func newRaw(cfg Config) *Store {
-	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	s := &Store{log: cfg.logger(), now: cfg.Now, formats: cfg.formats, times: cfg.times.withDefaults()}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	s.timeout.Store(int64(callTimeout))
 	if s.formats.newest == 0 {
 		s.formats = knownFormats()
