@@ -116,13 +116,33 @@ var agentBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "fairlead-agent")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/fairlead-agent")
+	return path, build(root, "fairlead-agent", path)
+})
+
+// build builds one of the programs of this project.
+func build(root, name, path string) error {
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, "./cmd/"+name)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the agent: %w\n%s", err, out)
+		return fmt.Errorf("building %s: %w\n%s", name, err, out)
 	}
-	return path, nil
-})
+	return nil
+}
+
+// Fairlead builds the program fairlead into a folder, as "make build" does, and returns
+// where it is.
+func Fairlead(t testing.TB, dir string) string {
+	t.Helper()
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "fairlead")
+	if err := build(root, "fairlead", path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 // Cleanup removes what all tests of a process share. Call it in TestMain.
 func Cleanup() {
@@ -353,7 +373,13 @@ func (x *Proxy) Admin(path string) (string, error) {
 
 // Outbound returns a client whose requests go through the Envoy's egress listener, as
 // an application's do.
-func (x *Proxy) Outbound() *http.Client { return proxied(x.Bind) }
+func (x *Proxy) Outbound() *http.Client {
+	c := proxied(x.Bind)
+	if x.dial != nil {
+		c.Transport.(*http.Transport).DialContext = x.dial
+	}
+	return c
+}
 
 // Bootstrap returns the bootstrap that the agent would write for a configuration, as
 // JSON, for tests that change it and give it back as ENVOY_CONFIG_FILE.

@@ -60,28 +60,30 @@ func (a Answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Cod
 // Do makes a call; path is escaped and begins with a slash, and may have a query. The
 // error is one of the connection.
 func (s *Signed) Do(ctx context.Context, method, path, body string) (Answer, error) {
-	a, err := s.once(ctx, method, path, body)
-	if err == nil && s.FollowClock && a.Code == "InvalidSignatureException" && s.follow(a.Header.Get("Date")) {
-		return s.once(ctx, method, path, body)
+	used := s.Ahead()
+	a, err := s.once(ctx, method, path, body, used)
+	if err == nil && s.FollowClock && a.Code == "InvalidSignatureException" && s.follow(a.Header.Get("Date"), used) {
+		return s.once(ctx, method, path, body, s.Ahead())
 	}
 	return a, err
 }
 
-// follow takes over the time that an answer says, and reports whether it is another one.
-func (s *Signed) follow(date string) bool {
+// follow takes over the time that an answer says, and reports whether it is another one than
+// the call was signed by: other calls may have taken it over meanwhile.
+func (s *Signed) follow(date string, used time.Duration) bool {
 	at, err := http.ParseTime(date)
 	if err != nil {
 		return false
 	}
 	ahead := time.Until(at)
-	before := time.Duration(s.ahead.Swap(int64(ahead)))
-	return (ahead - before).Abs() > time.Minute
+	s.ahead.Store(int64(ahead))
+	return (ahead - used).Abs() > time.Minute
 }
 
 // Ahead returns how far the server's clock was found to be ahead of this machine's.
 func (s *Signed) Ahead() time.Duration { return time.Duration(s.ahead.Load()) }
 
-func (s *Signed) once(ctx context.Context, method, path, body string) (Answer, error) {
+func (s *Signed) once(ctx context.Context, method, path, body string, ahead time.Duration) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.Endpoint+path, strings.NewReader(body))
 	if err != nil {
 		return Answer{}, err
@@ -89,7 +91,7 @@ func (s *Signed) once(ctx context.Context, method, path, body string) (Answer, e
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if err := s.sign(req, body); err != nil {
+	if err := s.sign(req, body, ahead); err != nil {
 		return Answer{}, err
 	}
 	resp, err := s.client.Do(req)
@@ -101,7 +103,7 @@ func (s *Signed) once(ctx context.Context, method, path, body string) (Answer, e
 	return Answer{resp.StatusCode, resp.Header.Get("x-amzn-ErrorType"), resp.Header, string(b)}, err
 }
 
-func (s *Signed) sign(req *http.Request, body string) error {
+func (s *Signed) sign(req *http.Request, body string, ahead time.Duration) error {
 	if s.Creds.AccessKeyID == "" {
 		return nil
 	}
@@ -110,7 +112,7 @@ func (s *Signed) sign(req *http.Request, body string) error {
 		region = Region
 	}
 	sum := sha256.Sum256([]byte(body))
-	return s.signer.SignHTTP(req.Context(), s.Creds, req, hex.EncodeToString(sum[:]), "appmesh", region, time.Now().Add(s.Ahead()))
+	return s.signer.SignHTTP(req.Context(), s.Creds, req, hex.EncodeToString(sum[:]), "appmesh", region, time.Now().Add(ahead))
 }
 
 // Close ends the client's idle connections.

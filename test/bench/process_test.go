@@ -65,11 +65,7 @@ var listening = regexp.MustCompile(`(?:listening .*api|endpoint)=(\S+)`)
 func startServer(b *testing.B) *process {
 	b.Helper()
 	dir := b.TempDir()
-	program := filepath.Join(dir, "fairlead")
-	build := exec.CommandContext(b.Context(), "go", "build", "-ldflags", "-s -w", "-o", program, "github.com/fairlead-mesh/fairlead/cmd/fairlead")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("building fairlead: %v\n%s", err, out)
-	}
+	program := meshtest.Fairlead(b, dir)
 	data := filepath.Join(dir, "data")
 	addr := start(b, exec.Command(program, "server", "--data-dir", data,
 		"--api-listen", "127.0.0.1:0", "--xds-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"))
