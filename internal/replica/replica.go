@@ -86,7 +86,7 @@ type Service struct {
 	peer *peer // nil if no others can be there
 
 	mu      sync.Mutex
-	members map[string]Member // by id, this one too once it is listed
+	members map[string]listed // by id, this one too once it is listed
 	leader  string            // id, "" while there is none
 	leading bool              // this one does the work
 	changed chan struct{}     // closed when members or leader change
@@ -122,7 +122,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("preparing the replica: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, log: cfg.Logger, members: map[string]Member{}, changed: make(chan struct{}), said: map[string]time.Time{},
+		cfg: cfg, log: cfg.Logger, members: map[string]listed{}, changed: make(chan struct{}), said: map[string]time.Time{},
 		self: Member{ID: hex.EncodeToString(id), Address: cfg.Address, Version: cfg.Version, Since: time.Now().UTC().Truncate(time.Second)},
 	}
 	s.met.register(cfg.Metrics, s)
@@ -185,7 +185,7 @@ func (s *Service) apply(b store.RecordBatch) {
 			if r.Key == leaderKey {
 				s.leader = m.ID
 			} else if memberID(r.Key) == m.ID {
-				s.members[m.ID] = m
+				s.members[m.ID] = listed{m, r.Revision}
 			}
 		}
 	})
@@ -223,7 +223,7 @@ func (s *Service) Leader() (Member, bool) {
 		return s.self, true
 	}
 	m, ok := s.members[s.leader]
-	return m, ok
+	return m.Member, ok
 }
 
 // work does all of the work until ctx ends.
