@@ -35,6 +35,14 @@ var reconnect = grpc.ConnectParams{
 	MinConnectTimeout: 5 * time.Second,
 }
 
+// A connection to an external etcd on which nothing comes back is given up after etcdSilence,
+// whether something is under way on it or a ping that is sent every etcdPing: gRPC allows no
+// shorter one. Calls that were on it wait that long when a host goes without a word.
+const (
+	etcdPing    = 10 * time.Second
+	etcdSilence = 3 * time.Second
+)
+
 // Config says where the store is. Exactly one of DataDir and Endpoints is set.
 type Config struct {
 	// DataDir is the directory of an etcd of one member that runs in this process
@@ -190,7 +198,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 	var err error
 	s.client, err = clientv3.New(clientv3.Config{
 		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
-		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		DialTimeout: 5 * time.Second, DialKeepAliveTime: etcdPing, DialKeepAliveTimeout: etcdSilence,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
 		Logger:      zapLogger(s.log),
 	})
