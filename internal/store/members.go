@@ -76,6 +76,8 @@ func (s *Store) startMember(ctx context.Context) error {
 	case errors.Is(err, errFull):
 		// Only a server that runs can be told what to delete.
 		s.log.Warn("etcd is full: the server starts all the same, so that something can be deleted")
+	case err != nil && s.writable() != nil:
+		// Proxies can be served, and it says what is the matter.
 	case err != nil:
 		return err
 	}

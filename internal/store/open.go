@@ -101,6 +101,7 @@ type Store struct {
 	member  membership
 	moved   migrationProgress
 	sizing  sizing
+	disk    disk
 	// keepFile says that etcd's file is never defragmented by itself.
 	keepFile bool
 	times    times
@@ -148,6 +149,7 @@ func newRaw(cfg Config) *Store {
 		s.formats = knownFormats()
 	}
 	s.level.Store(&written{writes: firstFormat})
+	s.disk.folder, s.disk.free = cfg.DataDir, freeBytes
 	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s

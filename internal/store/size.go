@@ -153,6 +153,10 @@ func (s *Store) lookAtSize(ctx context.Context) error {
 	if s.etcd == nil {
 		return nil // others may use it: it is its operator's to tend
 	}
+	if s.writable() != nil {
+		return nil // what helps writes
+	}
+	s.reserve()
 	written := revision - s.sizing.revision
 	s.sizing.revision = revision
 	if z.Level() >= LevelFull || z.Level() == LevelWarn && time.Since(s.sizing.relieved) >= s.times.relieve {

@@ -166,6 +166,9 @@ func (s *Store) commit(ctx context.Context, conditions []condition, changes []*p
 	if n := max(len(conditions), len(changes)); n > maxOps {
 		return 0, tooMuch(n)
 	}
+	if err := s.writable(); err != nil {
+		return 0, err
+	}
 	compares := make([]*pb.Compare, len(conditions))
 	for i, c := range conditions {
 		compares[i] = c.compare
