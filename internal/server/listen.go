@@ -117,7 +117,19 @@ func (s *Server) counted(name string, l net.Listener, most int) net.Listener {
 		Name: "fairlead_connections", Help: "Connections open now, by listener.", ConstLabels: labels,
 	})
 	s.metrics.MustRegister(limit, open)
-	return &countedListener{Listener: netutil.LimitListener(l, most), open: open}
+	return &countedListener{Listener: netutil.LimitListener(resending{l}, most), open: open}
+}
+
+// resending has its connections tried again soon.
+type resending struct{ net.Listener }
+
+// Accept returns the next connection.
+func (l resending) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		resend(c)
+	}
+	return c, err
 }
 
 // countedListener counts its open connections.
