@@ -14,6 +14,8 @@ EDITS ?= 200
 RECONNECTS ?= 1000
 SOAKTIME ?= 30m
 LINEARTIME ?= 60s
+CHAOSTIME ?= 20s
+CHAOSRUNS ?= 1
 BENCH ?= .
 SCALE ?= .
 SCALE_OUT ?= bin/scale
@@ -40,7 +42,7 @@ LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-versions test-spire check check-fast build generate bench bench-scale fuzz soak lock clean \
+.PHONY: help demo test test-versions test-spire check check-fast build generate bench bench-scale fuzz soak chaos lock clean \
 	need-go need envoy test-go test-race test-fuzz test-clients lint lint-containers check-generated check-tidy
 
 help: ## list the targets
@@ -95,7 +97,7 @@ bench-scale: need envoy ## measure with thousands of proxies, beside go-control-
 	$(GO) run ./test/bench/scale -scenarios '$(SCALE)' -out $(SCALE_OUT)/table.md -profiles $(SCALE_OUT)/profiles
 	@echo "the table is in $(SCALE_OUT)/table.md, profiles of the server in $(SCALE_OUT)/profiles"
 
-fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits under load, older Envoys, SPIRE, each field taken out (hours)
+fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits under load, faults, older Envoys, SPIRE, each field taken out (hours)
 	@echo "== $(REQUESTS) fuzzed requests (some minutes)"
 	@tools/fuzz.sh $(REQUESTS)x FuzzRequests
 	@echo "== $(MESHES) random meshes, checked by an Envoy and taken by running ones (some minutes)"
@@ -105,6 +107,7 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 120m ./test/envoy ./test/redirected -run 'UnderLoad|AreReplaced' -edits $(EDITS)
 	@echo "== $(RECONNECTS) reconnects of an Envoy (a quarter of an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/agent -run '^TestNothingGrows$$' -reconnects $(RECONNECTS)
+	@$(MAKE) --no-print-directory chaos
 	@$(MAKE) --no-print-directory test-versions
 	@$(MAKE) --no-print-directory test-spire
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"
@@ -113,6 +116,9 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 soak: need envoy ## everything comes and goes for SOAKTIME (30m), and nothing grows; before it, 16 writers for LINEARTIME (60s), with the server killed
 	$(GO) test -count=1 -v -timeout 30m ./test/linear -parallel 1 -linear.time $(LINEARTIME)
 	$(GO) run ./test/soak -time $(SOAKTIME) -out bin/soak
+
+chaos: need envoy ## every fault, CHAOSTIME (20s) each, under steady writes and traffic, CHAOSRUNS (1) times; needs root (ten minutes)
+	$(GO) test -count=$(CHAOSRUNS) -v -timeout 120m ./test/chaos -parallel 1 -chaos.time $(CHAOSTIME)
 
 lock: need ## write tools/clients.txt anew, after a change of versions.yaml
 	@$(PYTHON) tools/fetch.py lock

@@ -31,6 +31,7 @@ type serverFlags struct {
 	noDefrag  bool
 	history   time.Duration
 	compact   string
+	clock     time.Duration
 	cfg       server.Config
 }
 
@@ -75,6 +76,10 @@ func (f *serverFlags) command() *cobra.Command {
 	fl.DurationVar(&f.cfg.MaxStreamAge, "max-stream-age", 0, "when a proxy's stream is ended so that it signs anew (default 30m)")
 	fl.DurationVar(&f.cfg.Timeouts.Drain, "drain-time", 0, "over how long proxies' streams are ended once the server is told to end (default 10s with an external etcd, else all at once)")
 	fl.DurationVar(&f.cfg.Timeouts.Shutdown, "shutdown-wait", 20*time.Second, "how long requests under way may take once the server is told to end")
+	fl.DurationVar(&f.clock, "clock-offset", 0, "how far the server's clock is ahead of the machine's, for tests of clocks that are wrong")
+	if err := fl.MarkHidden("clock-offset"); err != nil {
+		panic(err) // the line above has it
+	}
 	return cmd
 }
 
@@ -158,6 +163,10 @@ func (f *serverFlags) fill() error {
 		f.cfg.Store.Quotas = mesh.AppMeshQuotas()
 	default:
 		return fmt.Errorf("--quota-set %q is not allowed: default or app-mesh", f.quotaSet)
+	}
+	if ahead := f.clock; ahead != 0 {
+		f.cfg.Now = func() time.Time { return time.Now().Add(ahead) }
+		f.cfg.Store.Logger.Warn("the server's clock is wrong on purpose (--clock-offset)", "ahead", ahead)
 	}
 	f.cfg.Log, f.cfg.CredentialsFile = f.cfg.Store.Logger, f.store.credentialsFile()
 	if err := f.listen.fill(&f.cfg); err != nil {

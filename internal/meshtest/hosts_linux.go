@@ -14,7 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-mesh/fairlead/internal/intercept"
@@ -88,9 +90,35 @@ func (h *Hosts) Add(name string) *Host {
 	h.t.Helper()
 	n, err := h.network.Add()
 	h.must(err)
+	return h.host(name, n)
+}
+
+func (h *Hosts) host(name string, n *netns.Host) *Host {
+	h.t.Helper()
 	h.must(n.Resolve(h.network.V4))
 	h.Names.Set(name, n.V4)
 	return &Host{Name: name, Host: n, hosts: h, t: h.t, programs: map[string]string{}}
+}
+
+// Wire is the cable of a host.
+type Wire = netns.Wire
+
+// Trouble is what can happen to what a wire carries in one direction.
+type Trouble = netns.Trouble
+
+// Cut is the trouble that loses all packets from and to some hosts, or all if none is named.
+func Cut(peers ...netip.Addr) Trouble { return netns.Cut(peers...) }
+
+// AddWired makes a host as Add does, at the end of a wire that can be given trouble. Where
+// the machine has no TAP devices, the test is skipped.
+func (h *Hosts) AddWired(name string) (*Host, *Wire) {
+	h.t.Helper()
+	n, wire, err := h.network.AddWired()
+	if lack := new(netns.LackError); errors.As(err, &lack) {
+		h.t.Skip(lack)
+	}
+	h.must(err)
+	return h.host(name, n), wire
 }
 
 // Nowhere returns an address of each family where no host is.
@@ -214,6 +242,20 @@ func (x *Host) HTTP(network string) *http.Client {
 	return &http.Client{Timeout: wait, Transport: transport}
 }
 
+// Signed returns a client of the API that calls from the host. It gives up a connection that
+// takes more than 2 s to be made, and a call that takes more than 15 s.
+func (x *Host) Signed(endpoint string, creds aws.Credentials) *Signed {
+	s := NewSigned(endpoint, creds)
+	s.client.Timeout = 15 * time.Second
+	s.client.Transport = &http.Transport{MaxIdleConnsPerHost: 64, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		return x.Dial(ctx, network, address)
+	}}
+	x.t.Cleanup(s.Close)
+	return s
+}
+
 // Command returns a command that StartCommand starts on the host.
 func (x *Host) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
@@ -263,6 +305,15 @@ func (x *Host) Namespace() string { return x.Path() }
 func (x *Host) Proxy(p *Plane, resource string, settings ...string) *Proxy {
 	x.t.Helper()
 	return x.ProxyWith(p, resource, nil, settings...)
+}
+
+// ProxyBound is Proxy for one that is bound to the host's address, with an application at
+// the host's loopback.
+func (x *Host) ProxyBound(p *Plane, resource string, settings ...string) *Proxy {
+	x.t.Helper()
+	out := x.Proxy(p, resource, append([]string{"FAIRLEAD_BIND_ADDRESS=" + x.V4.String(), "FAIRLEAD_APPLICATION_ADDRESS=127.0.0.1"}, settings...)...)
+	out.Bind = x.V4.String()
+	return out
 }
 
 // ProxyWith is Proxy with an application that the agent runs when Envoy serves, as

@@ -317,7 +317,13 @@ func (x *Proxy) Admin(path string) (string, error) {
 
 // Outbound returns a client whose requests go through the Envoy's egress listener, as
 // an application's do.
-func (x *Proxy) Outbound() *http.Client { return proxied(x.Bind) }
+func (x *Proxy) Outbound() *http.Client {
+	c := proxied(x.Bind)
+	if x.dial != nil {
+		c.Transport.(*http.Transport).DialContext = x.dial
+	}
+	return c
+}
 
 // Bootstrap returns the bootstrap that the agent would write for a configuration, as
 // JSON, for tests that change it and give it back as ENVOY_CONFIG_FILE.

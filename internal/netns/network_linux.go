@@ -21,6 +21,7 @@ type Network struct {
 	V4, V6 netip.Addr // V6 only where the network has IPv6
 
 	hosts []*Host
+	wires []*Wire
 }
 
 // Host is one host of a network. Its default route leads to the bridge, from where nothing
@@ -87,6 +88,17 @@ func lacking(ipv6 bool) error {
 
 // Add makes a host.
 func (w *Network) Add() (*Host, error) {
+	return w.add(func(n *Namespace, number int) error {
+		return w.ip(
+			fmt.Sprintf("link add v%d type veth peer name eth0 netns %d", number, n.tid),
+			fmt.Sprintf("link set v%d master bridge0 up", number),
+		)
+	})
+}
+
+// add makes a host; link makes its device eth0, and joins its other end, which has the
+// host's number, to the bridge.
+func (w *Network) add(link func(n *Namespace, number int) error) (*Host, error) {
 	n, err := newNamespace()
 	if err != nil {
 		return nil, err
@@ -94,11 +106,7 @@ func (w *Network) Add() (*Host, error) {
 	number := first + len(w.hosts)
 	h := &Host{Namespace: n, V4: v4(number)}
 	w.hosts = append(w.hosts, h)
-	err = w.ip(
-		fmt.Sprintf("link add v%d type veth peer name eth0 netns %d", number, n.tid),
-		fmt.Sprintf("link set v%d master bridge0 up", number),
-	)
-	if err != nil {
+	if err := link(n, number); err != nil {
 		return nil, fmt.Errorf("making a link: %w", err)
 	}
 	lines := []string{
@@ -124,6 +132,9 @@ func (w *Network) Has(address string) error {
 
 // Close ends the network, and every process that was started in it by Start.
 func (w *Network) Close() {
+	for _, x := range w.wires {
+		x.close()
+	}
 	for _, h := range w.hosts {
 		h.close()
 	}

@@ -70,7 +70,7 @@ type Service struct {
 	peer *peer // nil if no others can be there
 
 	mu      sync.Mutex
-	members map[string]Member // by id, this one too once it is listed
+	members map[string]listed // by id, this one too once it is listed
 	leader  string            // id, "" while there is none
 	leading bool              // this one does the work
 	changed chan struct{}     // closed when members or leader change
@@ -90,7 +90,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	is := cfg.Store.Self()
 	s := &Service{
-		cfg: cfg, log: cfg.Logger, members: map[string]Member{}, changed: make(chan struct{}), said: map[string]time.Time{},
+		cfg: cfg, log: cfg.Logger, members: map[string]listed{}, changed: make(chan struct{}), said: map[string]time.Time{},
 		self: Member{ID: is.ID, Address: cfg.Address, Version: cfg.Version, Since: is.Since},
 	}
 	s.met.register(cfg.Metrics, s)
@@ -132,11 +132,11 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // apply takes in what the store tells of the replicas.
-func (s *Service) apply(all map[string]store.Member, leader string) {
+func (s *Service) apply(all map[string]store.Listed, leader string) {
 	s.set(func() {
 		clear(s.members)
 		for id, m := range all {
-			s.members[id] = Member(m)
+			s.members[id] = listed{Member(m.Member), m.Revision}
 		}
 		s.leader = leader
 	})
@@ -174,7 +174,7 @@ func (s *Service) Leader() (Member, bool) {
 		return s.self, true
 	}
 	m, ok := s.members[s.leader]
-	return m, ok
+	return m.Member, ok
 }
 
 // work does all of the work until ctx ends.

@@ -78,11 +78,23 @@ func (s *site) start(etcd string, handlers map[string]replica.Handler) *one {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.startOn(st, s.listen(), handlers)
+}
+
+func (s *site) listen() net.Listener {
+	s.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return l
+}
+
+// startOn is start with a store and a listener that are there.
+func (s *site) startOn(st *store.Store, l net.Listener, handlers map[string]replica.Handler) *one {
+	s.t.Helper()
 	x := &one{done: make(chan struct{}), log: &meshtest.Log{}, addr: l.Addr().String()}
+	var err error
 	x.Service, err = replica.New(replica.Config{
 		Store: st, Listener: l, Address: x.addr, Version: "test", Handlers: handlers,
 		Work:   map[string]replica.Work{"count": s.work},
@@ -164,6 +176,41 @@ func wantOthers(t *testing.T, x *one, others ...*one) {
 
 func without(all []*one, x *one) []*one {
 	return slices.DeleteFunc(slices.Clone(all), func(o *one) bool { return o == x })
+}
+
+// TestKilledAndStartedAnew has a record that a killed server left at the address of one that
+// runs: nobody takes it for another, though by its clock it is the younger.
+func TestKilledAndStartedAnew(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.start(s.etcd, nil)
+	st, err := store.Open(t.Context(), store.Config{Endpoints: []string{s.etcd}, SealKeyFile: s.key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.listen()
+	left, err := json.Marshal(replica.Member{ID: "0123456789abcdef", Address: l.Addr().String(), Since: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.PutRecords(t.Context(), store.System("test"), []store.Record{{Key: "replica/member/0123456789abcdef", Value: left}}); err != nil {
+		t.Fatal(err)
+	}
+	meshtest.Eventually(t, "the record is seen", func() error {
+		if len(a.Others()) == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	b := s.startOn(st, l, nil)
+	wantOthers(t, b, a)
+	meshtest.Eventually(t, "the one that runs stands", func() error {
+		if all := a.Others(); len(all) != 1 || all[0].ID != b.Self().ID {
+			return fmt.Errorf("it knows %v", all)
+		}
+		return nil
+	})
+	wantOthers(t, b, a)
 }
 
 // TestHandOver ends one leader after another: the next goes on at once, and never are

@@ -65,7 +65,7 @@ func (s *Server) listen() error {
 			w := watchers[a.files]
 			if w == nil {
 				var err error
-				w, err = tlsfiles.Open(tlsfiles.Config{Files: a.files, Interval: s.cfg.Timeouts.TLSFiles, Logger: s.cfg.Log})
+				w, err = tlsfiles.Open(tlsfiles.Config{Files: a.files, Interval: s.cfg.Timeouts.TLSFiles, Now: s.cfg.Now, Logger: s.cfg.Log})
 				if err != nil {
 					return fmt.Errorf("loading the TLS files of --%s-listen: %w", a.name, err)
 				}
@@ -117,7 +117,19 @@ func (s *Server) counted(name string, l net.Listener, most int) net.Listener {
 		Name: "fairlead_connections", Help: "Connections open now, by listener.", ConstLabels: labels,
 	})
 	s.metrics.MustRegister(limit, open)
-	return &countedListener{Listener: netutil.LimitListener(l, most), open: open}
+	return &countedListener{Listener: netutil.LimitListener(resending{l}, most), open: open}
+}
+
+// resending has its connections tried again soon.
+type resending struct{ net.Listener }
+
+// Accept returns the next connection.
+func (l resending) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		resend(c)
+	}
+	return c, err
 }
 
 // countedListener counts its open connections.

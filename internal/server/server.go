@@ -93,6 +93,9 @@ type Config struct {
 	VaultAddresses []string
 	// MaxStreamAge is passed to xds.Config.
 	MaxStreamAge time.Duration
+	// Now is the clock that signatures, sessions, certificates and stored dates go by; nil
+	// for the machine's. It is for tests.
+	Now func() time.Time
 	// AlterSpec is passed to live.Live.Alter. It is for tests; nil otherwise.
 	AlterSpec func(mesh.Kind, any)
 	Log       *slog.Logger
@@ -207,6 +210,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) open(ctx context.Context) error {
+	s.cfg.Store.Now, s.cfg.Audit.Now = s.cfg.Now, s.cfg.Now
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.listen(); err != nil {
 		return err
@@ -226,7 +230,7 @@ func (s *Server) open(ctx context.Context) error {
 		}
 	}
 	s.access, err = access.Open(ctx, access.Config{
-		Store: s.store, Regions: s.cfg.Regions, Logger: s.cfg.Log,
+		Store: s.store, Regions: s.cfg.Regions, Now: s.cfg.Now, Logger: s.cfg.Log,
 		IdentityServer: s.cfg.IdentityAudience, LoopbackIdentity: s.cfg.LoopbackIdentity,
 	})
 	if err != nil {
@@ -240,13 +244,15 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("making the first account: %w", err)
 	}
 	s.registry, err = registry.Open(ctx, registry.Config{
-		Store: s.store, Imports: s.cfg.CloudMap.has, Leads: func() bool { return s.replica.Leading() }, Metrics: s.metrics, Logger: s.cfg.Log,
+		Store: s.store, Imports: s.cfg.CloudMap.has, Leads: func() bool { return s.replica.Leading() },
+		Now: s.cfg.Now, Metrics: s.metrics, Logger: s.cfg.Log,
 	})
 	if err != nil {
 		return err // says that it is the registry's
 	}
 	s.ca, err = ca.Open(ctx, ca.Config{
-		Store: s.store, TrustDomain: s.cfg.TrustDomain, VaultAddresses: s.cfg.VaultAddresses, Logger: s.cfg.Log,
+		Store: s.store, TrustDomain: s.cfg.TrustDomain, VaultAddresses: s.cfg.VaultAddresses,
+		Now: s.cfg.Now, Logger: s.cfg.Log,
 	})
 	if err != nil {
 		return err // says that it is the authority's

@@ -10,7 +10,7 @@ import (
 // a new format.
 type storeMetrics struct {
 	store                                    *store.Store
-	bytes, inUse, quota, level               *prometheus.Desc
+	bytes, inUse, quota, level, disk         *prometheus.Desc
 	defrags, stalled, compactions            *prometheus.Desc
 	format, seen, rewritten, unreadable, all *prometheus.Desc
 }
@@ -25,6 +25,7 @@ func newStoreMetrics(s *store.Store) *storeMetrics {
 		inUse: desc("size_in_use_bytes", "What of etcd's file is in use."),
 		quota: desc("quota_bytes", "Size of its file at which etcd takes no more writes."),
 		level: desc("level", "How full the store is: 0 fine, 1 filling up, 2 nothing new is taken, 3 etcd takes nothing but deletes."),
+		disk:  desc("disk_free_bytes", "What is free on the disk of the embedded store; below 128 MiB nothing is written."),
 
 		defrags: desc("defragmentations_total", "How often this server has defragmented its embedded etcd."),
 		stalled: desc("defragmentation_last_seconds", "How long the last defragmentation held everything up."),
@@ -52,6 +53,9 @@ func (m *storeMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.inUse, float64(z.InUse))
 	gauge(m.quota, float64(z.Quota))
 	gauge(m.level, float64(z.Level()))
+	if free, ok := m.store.DiskFree(); ok {
+		gauge(m.disk, float64(free))
+	}
 	n, last := m.store.Defragmentations()
 	to <- prometheus.MustNewConstMetric(m.defrags, prometheus.CounterValue, float64(n))
 	gauge(m.stalled, last.Seconds())

@@ -52,6 +52,7 @@ func (s *Store) runEtcd(ctx context.Context, cfg Config) (err error) {
 	s.client = v3client.New(s.etcd.Server)
 	s.kv = adapter.KvServerToKvClient(v3rpc.NewQuotaKVServer(s.etcd.Server))
 	s.leases = adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(s.etcd.Server))
+	s.reserve()
 	go s.watchEtcd(s.etcd.Server.StopNotify())
 	return nil
 }

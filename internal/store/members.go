@@ -116,7 +116,8 @@ func (s *Store) startMember(ctx context.Context) error {
 	if err := s.mayServe(ctx); err != nil {
 		return err
 	}
-	if err := s.join(ctx); err != nil {
+	// On a full disk proxies can be served all the same, and the server says what is the matter.
+	if err := s.join(ctx); err != nil && s.writable() == nil {
 		return err
 	}
 	s.background.Go(s.tend)

@@ -36,6 +36,14 @@ var reconnect = grpc.ConnectParams{
 	MinConnectTimeout: 5 * time.Second,
 }
 
+// A connection to an external etcd on which nothing comes back is given up after etcdSilence,
+// whether something is under way on it or a ping that is sent every etcdPing: gRPC allows no
+// shorter one. Calls that were on it wait that long when a host goes without a word.
+const (
+	etcdPing    = 10 * time.Second
+	etcdSilence = 3 * time.Second
+)
+
 // Config says where the store is. Exactly one of DataDir and Endpoints is set.
 type Config struct {
 	// DataDir is the directory of an etcd of one member that runs in this process
@@ -74,6 +82,8 @@ type Config struct {
 	// before documents are written in it, 0 for an hour: longer than the restart of all of
 	// them takes, and long enough to find out that the old version was better.
 	FormatWait time.Duration
+	// Now is the clock of the dates that are stored; nil for time.Now.
+	Now func() time.Time
 	// Logger gets the store's messages, and etcd's warnings and errors. Nil
 	// discards them.
 	Logger *slog.Logger
@@ -111,6 +121,7 @@ type Store struct {
 	formatWait time.Duration
 	moved      migrationProgress
 	sizing     sizing
+	disk       disk
 	// keepFile says that etcd's file is never defragmented by itself.
 	keepFile bool
 	history  history
@@ -150,11 +161,15 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // newRaw returns a store without settings and seal key, whose etcd is not there yet.
 func newRaw(cfg Config) *Store {
-	s := &Store{log: cfg.logger(), now: time.Now, formats: cfg.knownFormats(), times: cfg.times.withDefaults()}
+	s := &Store{log: cfg.logger(), now: cfg.Now, formats: cfg.knownFormats(), times: cfg.times.withDefaults()}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	s.timeout.Store(int64(callTimeout))
 	s.formatWait = cmp.Or(cfg.FormatWait, time.Hour)
 	s.member.life = cmp.Or(cfg.MemberLease, memberLife)
 	s.level.Store(&written{writes: firstFormat})
+	s.disk.folder, s.disk.free = cfg.DataDir, freeBytes
 	s.keepFile, s.sizing.quota = cfg.NoDefragment, cmp.Or(cfg.MaxBytes, defaultQuota)
 	s.history.keep, s.history.ownOnly = cfg.History, cfg.OwnEtcdOnly
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -250,7 +265,7 @@ func (s *Store) dial(ctx context.Context, cfg Config) error {
 func (s *Store) newClient(cfg Config, endpoints ...string) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints: endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
-		DialTimeout: 5 * time.Second, DialKeepAliveTime: 20 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
+		DialTimeout: 5 * time.Second, DialKeepAliveTime: etcdPing, DialKeepAliveTimeout: etcdSilence,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(reconnect)},
 		Logger:      zapLogger(s.log),
 	})

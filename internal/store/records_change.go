@@ -129,6 +129,9 @@ func (s *Store) GrantLease(ctx context.Context, c Caller, seconds int64) (id int
 	if err := c.internal("leases"); err != nil {
 		return 0, err
 	}
+	if err := s.writable(); err != nil {
+		return 0, err
+	}
 	err = s.call(ctx, func(ctx context.Context) error {
 		granted, err := s.client.Grant(ctx, seconds)
 		if err == nil {

@@ -90,13 +90,19 @@ func (s *Store) LeaveLead(ctx context.Context, c Caller, revision int64) error {
 	return err
 }
 
+// Listed is a server over the store, and the revision of its record.
+type Listed struct {
+	Member
+	Revision int64
+}
+
 // FollowMembers feeds apply with the servers there are and the id of the one that leads, ""
 // for none, now and whenever that has changed. It ends as Follow does.
-func (s *Store) FollowMembers(ctx context.Context, c Caller, apply func(all map[string]Member, leader string)) error {
+func (s *Store) FollowMembers(ctx context.Context, c Caller, apply func(all map[string]Listed, leader string)) error {
 	if err := c.internal("the servers there are"); err != nil {
 		return err
 	}
-	all, leader := map[string]Member{}, ""
+	all, leader := map[string]Listed{}, ""
 	take := func(kv *mvccpb.KeyValue, gone bool) {
 		key := string(kv.Key)
 		if id, ok := strings.CutPrefix(key, memberPrefix); ok {
@@ -105,7 +111,7 @@ func (s *Store) FollowMembers(ctx context.Context, c Caller, apply func(all map[
 				delete(all, id)
 				return
 			}
-			all[id] = doc.member(id)
+			all[id] = Listed{doc.member(id), kv.ModRevision}
 		}
 		if key == leaderKey {
 			var doc leaderDocument

@@ -154,6 +154,10 @@ func (s *Store) tendFile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.writable() != nil {
+		return nil // what helps writes
+	}
+	s.reserve()
 	written := revision - s.sizing.revision
 	s.sizing.revision = revision
 	if z.Level() >= LevelFull || z.Level() == LevelWarn && time.Since(s.sizing.relieved) >= s.times.relieve {

@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -165,6 +166,9 @@ func (s *Store) commit(ctx context.Context, conditions []condition, changes []*p
 	if n := max(len(conditions), len(changes)); n > maxOps {
 		return 0, tooMuch(n)
 	}
+	if err := s.writable(); err != nil {
+		return 0, err
+	}
 	compares := make([]*pb.Compare, len(conditions))
 	for i, c := range conditions {
 		compares[i] = c.compare
@@ -249,8 +253,39 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err // a read from memory would not look
 	}
-	return f(ctx)
+	if s.etcd != nil {
+		return f(ctx)
+	}
+	return s.led(ctx, f)
 }
+
+// led calls a member of an external etcd that has a leader. One that has lost sight of the
+// others, but not of us, would keep a call until its time is over; asked for a leader it
+// refuses at once, and has done nothing, so the call is made again: the next member takes it.
+func (s *Store) led(ctx context.Context, f func(context.Context) error) error {
+	asking := clientv3.WithRequireLeader(ctx)
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for n := 1; ; n++ {
+		err := f(asking)
+		if !errors.Is(err, rpctypes.ErrNoLeader) {
+			return err
+		}
+		// As many members as are known are tried at once; then there is an election.
+		if n%len(s.client.Endpoints()) == 0 {
+			pause.Reset(leaderless)
+			select {
+			case <-ctx.Done():
+				return err
+			case <-pause.C:
+			}
+		}
+	}
+}
+
+// leaderless is how long is waited, while no member knows of a leader, until all are asked
+// again. An election takes a second or two.
+const leaderless = 50 * time.Millisecond
 
 // callTimeout returns how long one call of etcd may take.
 func (s *Store) callTimeout() time.Duration { return time.Duration(s.timeout.Load()) }

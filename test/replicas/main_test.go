@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -167,14 +166,14 @@ func (s *site) start(x *one) {
 	meshtest.Eventually(s.t, "the server is ready", x.ready)
 }
 
-func (x *one) ready() error {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	status, body, err := meshtest.Get(client, "http://"+x.Addrs.Ops+"/readyz")
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("readyz answers %d %s", status, body)
+func (x *one) ops() meshtest.Ops {
+	return meshtest.Ops{
+		Addr:   x.Addrs.Ops,
+		Client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
-	return err
 }
+
+func (x *one) ready() error { return x.ops().Ready() }
 
 // end sends a server a signal and waits until it has ended.
 func (x *one) end(sig syscall.Signal) {
@@ -187,19 +186,7 @@ func (x *one) end(sig syscall.Signal) {
 }
 
 // metric returns a figure of a server's.
-func (x *one) metric(name string) string {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	_, body, err := meshtest.Get(client, "http://"+x.Addrs.Ops+"/metrics")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(body) {
-		if v, ok := strings.CutPrefix(line, name+" "); ok {
-			return strings.TrimSpace(v)
-		}
-	}
-	return ""
-}
+func (x *one) metric(name string) string { return x.ops().Metric(name) }
 
 // running are the servers that run.
 func (s *site) running() []*one {

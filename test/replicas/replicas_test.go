@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +29,6 @@ type shop struct {
 	fronts []*meshtest.Proxy
 	// colour is what the route was last answered to be.
 	colour string
-	calls  atomic.Int64
 }
 
 func newShop(t *testing.T) *shop {
@@ -147,36 +145,21 @@ func get(x *one, path string, out any) error {
 	return json.Unmarshal([]byte(a.Body), out)
 }
 
-// load calls the service through every caller, one call after another, until stop; which
-// returns what went wrong.
-func (s *shop) load() (stop func() []string) {
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var failures []string
+// load calls the service through every caller, one call after another.
+func (s *shop) load() *meshtest.Load {
+	var calls []func() error
 	for _, x := range s.fronts {
-		wg.Go(func() {
-			client := x.Outbound()
-			defer client.CloseIdleConnections()
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				s.calls.Add(1)
-				status, body, err := meshtest.Get(client, "http://"+colours)
-				if err != nil || status != http.StatusOK {
-					mu.Lock()
-					failures = append(failures, fmt.Sprintf("%s: %d %q %v", time.Now().Format("15:04:05.000"), status, body, err))
-					mu.Unlock()
-				}
+		client := x.Outbound()
+		s.t.Cleanup(client.CloseIdleConnections)
+		calls = append(calls, func() error {
+			status, body, err := meshtest.Get(client, "http://"+colours)
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("%d %q", status, body)
 			}
+			return err
 		})
 	}
-	end := sync.OnceFunc(func() { close(done); wg.Wait() })
-	s.t.Cleanup(end)
-	return func() []string { end(); return failures }
+	return meshtest.StartLoad(s.t, 0, calls...)
 }
 
 // edits makes steady edits through one server after the other until stop, which returns
@@ -271,7 +254,7 @@ func (s *shop) editAnywhere() {
 
 // rollingRestart: nobody notices.
 func (s *shop) rollingRestart() {
-	failures, made := s.load(), s.edits()
+	load, made := s.load(), s.edits()
 	for _, x := range s.all {
 		x.end(syscall.SIGTERM)
 		s.wantProxies(s.running(), true) // they have gone elsewhere
@@ -281,8 +264,8 @@ func (s *shop) rollingRestart() {
 	}
 	names := made()
 	s.wantObeyed()
-	if f := failures(); len(f) > 0 {
-		s.t.Errorf("%d of %d requests failed, the first: %s", len(f), s.calls.Load(), f[0])
+	if f := load.Stop(); len(f) > 0 {
+		s.t.Errorf("%d of %d requests failed, the first: %s", len(f), load.Calls(), f[0])
 	}
 	if len(names) < len(s.all) {
 		s.t.Errorf("only %d edits were made", len(names))
@@ -294,14 +277,14 @@ func (s *shop) rollingRestart() {
 			}
 		}
 	}
-	s.t.Logf("%d requests, %d edits twice", s.calls.Load(), len(names))
+	s.t.Logf("%d requests, %d edits twice", load.Calls(), len(names))
 }
 
 // cutOff: a server that cannot reach etcd serves proxies from what it has, refuses writes
 // in clear words, and is one of them again when it can.
 func (s *shop) cutOff() {
 	x := s.all[1]
-	failures := s.load()
+	load := s.load()
 	x.etcd.Cut()
 	a, err := x.api.Do(s.t.Context(), http.MethodPut, meshes+"/shop/virtualRouter/colour/routes/all", fmt.Sprintf(`{"spec":%s}`, meshtest.Weights("blue", 1)))
 	if err != nil || a.Status != http.StatusServiceUnavailable || a.Code != "ServiceUnavailableException" || !strings.Contains(a.Body, "store") {
@@ -326,7 +309,7 @@ func (s *shop) cutOff() {
 	meshtest.Eventually(s.t, "the server is ready again", x.ready)
 	s.wantTogether()
 	s.wantProxies(s.all, false)
-	if f := failures(); len(f) > 0 {
+	if f := load.Stop(); len(f) > 0 {
 		s.t.Errorf("%d requests failed, the first: %s", len(f), f[0])
 	}
 }
@@ -334,7 +317,7 @@ func (s *shop) cutOff() {
 // leaderKilled: another goes on with the leader's work once the lease is over.
 func (s *shop) leaderKilled() {
 	leader := s.leader()
-	failures := s.load()
+	load := s.load()
 	leader.end(syscall.SIGKILL)
 	next := s.leader()
 	if next == leader {
@@ -357,7 +340,7 @@ func (s *shop) leaderKilled() {
 	if s.leader() != next {
 		s.t.Error("the lead went back, though nobody was away")
 	}
-	if f := failures(); len(f) > 0 {
+	if f := load.Stop(); len(f) > 0 {
 		s.t.Errorf("%d requests failed, the first: %s", len(f), f[0])
 	}
 }

@@ -34,7 +34,7 @@ type Server struct {
 const (
 	connectTimeout    = 5 * time.Second
 	keepaliveInterval = 10 * time.Second
-	keepaliveTimeout  = 20 * time.Second
+	keepaliveTimeout  = 10 * time.Second
 )
 
 // shuffled has each address of a name stand for one server, so that replicas share the
