@@ -189,13 +189,19 @@ func TestKilledAndStartedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := s.listen()
-	left, err := json.Marshal(replica.Member{ID: "0123456789abcdef", Address: l.Addr().String(), Since: time.Now().Add(time.Hour)})
+	left, err := store.Open(t.Context(), store.Config{
+		Endpoints: []string{s.etcd}, SealKeyFile: s.key,
+		Now: func() time.Time { return time.Now().Add(time.Hour) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := st.PutRecords(t.Context(), store.System("test"), []store.Record{{Key: "replica/member/0123456789abcdef", Value: left}}); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() {
+		if err := left.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	left.Announce(true, l.Addr().String(), "test")
 	meshtest.Eventually(t, "the record is seen", func() error {
 		if len(a.Others()) == 0 {
 			return errors.New("not yet")
