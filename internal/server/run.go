@@ -140,7 +140,7 @@ func (s *Server) serveDiscovery(ctx context.Context, g *grpc.Server) error {
 		return nil
 	case <-s.live.Ready():
 	}
-	return ended(g.Serve(s.grpc))
+	return ended(g.Serve(s.xds.Gate(s.grpc)))
 }
 
 // drain ends the listeners: new connections are refused at once, requests under way are

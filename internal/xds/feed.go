@@ -222,6 +222,12 @@ func (f *feed) vanish() {
 	f.wake()
 }
 
+func (f *feed) isMissing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.missing
+}
+
 func (f *feed) wake() {
 	for s := range f.streams {
 		s.signal()

@@ -114,7 +114,7 @@ func (p *plane) replicate(log *slog.Logger, change func(*xds.Config)) (end func(
 	}
 	p.addr = lis.Addr().String()
 	g := p.xds.GRPC()
-	go func() { _ = g.Serve(lis); done <- struct{}{} }()
+	go func() { _ = g.Serve(p.xds.Gate(lis)); done <- struct{}{} }()
 	end = sync.OnceFunc(func() {
 		cancel()
 		g.Stop()

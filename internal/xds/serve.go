@@ -130,7 +130,11 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 // asks for. On success the session is listed until leave.
 func (s *Server) open(ctx context.Context, method string, one *session, c conversation) (request, error) {
 	var err error
-	if one.caller, err = s.authenticate(ctx, method, one); err != nil {
+	one.caller, err = s.authenticate(ctx, method, one)
+	if c, ok := one.conn.(*stranger); ok {
+		c.pass()
+	}
+	if err != nil {
 		return request{}, err
 	}
 	// Nothing is read before its turn has come: what it says can be much.

@@ -45,6 +45,10 @@ type Config struct {
 	MaxSilence time.Duration
 	// Audit is told of each stream; nil for none.
 	Audit *audit.Log
+	// Linger is for how long what the proxies of a node are sent is kept, and kept current,
+	// after the last of them has gone, so that nothing is made anew when they come back; 0
+	// stands for 30 seconds.
+	Linger time.Duration
 	// Quotas returns an account's quotas; nil for none. How many proxies a virtual node
 	// or gateway may have is its mesh owner's.
 	Quotas func(account string) mesh.Quotas
@@ -84,6 +88,8 @@ type Server struct {
 	mu     sync.Mutex
 	feeds  map[feedKey]*feed
 	meshes map[mesh.MeshID]*meshIndex
+	// left are the feeds without streams, and since when.
+	left map[*feed]time.Time
 	// counts are the streams of each virtual node and gateway.
 	counts map[counted]int
 	// bundles are the streams of agents for trust bundles.
@@ -103,6 +109,9 @@ func New(cfg Config) *Server {
 	if cfg.MaxStreamAge == 0 {
 		cfg.MaxStreamAge = 30 * time.Minute
 	}
+	if cfg.Linger == 0 {
+		cfg.Linger = linger
+	}
 	if cfg.MaxSilence == 0 {
 		cfg.MaxSilence = maxSilence
 	}
@@ -111,7 +120,7 @@ func New(cfg Config) *Server {
 		silent: silentError(cfg.MaxSilence),
 		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
-		ended: make(chan struct{}),
+		left: map[*feed]time.Time{}, ended: make(chan struct{}),
 	}
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(proxyStates{s})
@@ -148,6 +157,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.queue.run(work, runtime.GOMAXPROCS(0), s.rebuild) })
 	wg.Go(func() { s.dropRevoked(work) })
 	wg.Go(func() { s.followShares(work) })
+	wg.Go(func() { s.forgetLeft(work) })
 	<-ctx.Done()
 	s.spreadEnds()
 	stop()
@@ -261,18 +271,55 @@ func (s *Server) acquire(key feedKey) *feed {
 		s.queue.add(f)
 	}
 	f.refs++
+	delete(s.left, f)
 	return f
 }
 
+// release gives a feed back. One that nobody has any more is forgotten after a while.
 func (s *Server) release(f *feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.refs--
-	if f.refs == 0 {
+	if f.refs--; f.refs > 0 {
+		return
+	}
+	if s.feeds[f.key] == f && !f.isMissing() {
+		s.left[f] = time.Now()
+		return
+	}
+	s.forget(f)
+}
+
+// forget ends a feed without streams. The lock is held.
+func (s *Server) forget(f *feed) {
+	delete(s.left, f)
+	if s.feeds[f.key] == f {
 		delete(s.feeds, f.key)
-		delete(s.index(f.key.id.Mesh).feeds, f)
-		s.tidy(f.key.id.Mesh)
-		f.watch.Close()
+	}
+	delete(s.index(f.key.id.Mesh).feeds, f)
+	s.tidy(f.key.id.Mesh)
+	f.watch.Close()
+}
+
+// linger is the default of Config.Linger.
+const linger = 30 * time.Second
+
+// forgetLeft forgets the feeds that nobody has come back to, until ctx ends.
+func (s *Server) forgetLeft(ctx context.Context) {
+	ticker := time.NewTicker(max(s.cfg.Linger/6, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			s.mu.Lock()
+			for f, since := range s.left {
+				if now.Sub(since) >= s.cfg.Linger || f.isMissing() {
+					s.forget(f)
+				}
+			}
+			s.mu.Unlock()
+		}
 	}
 }
 

@@ -98,6 +98,7 @@ func (s *Server) Problems(account, region, name string) []Problem {
 	return slices.Compact(out) // proxies of one ARN have the same problems
 }
 
+// feedsOf returns the feeds of a mesh that proxies are connected to.
 func (s *Server) feedsOf(id mesh.MeshID) []*feed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +108,9 @@ func (s *Server) feedsOf(id mesh.MeshID) []*feed {
 	}
 	out := make([]*feed, 0, len(m.feeds))
 	for f := range m.feeds {
-		out = append(out, f)
+		if f.refs > 0 {
+			out = append(out, f)
+		}
 	}
 	return out
 }

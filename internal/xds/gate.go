@@ -1,0 +1,134 @@
+package xds
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"time"
+)
+
+const (
+	// strangersPerCore is how many connections for each core may be on their way to a stream
+	// that has said who opens it.
+	strangersPerCore = 128
+	// strangerPatience is for how long a connection may keep others from that: one that says
+	// nothing, or is far away, goes on without.
+	strangerPatience = 100 * time.Millisecond
+)
+
+// Gate returns a listener that takes all connections at once, so that none is lost in the
+// system's queue, and hands on so many only that those who are served already notice
+// little of thousands that come together. The others wait, first come first served; what one
+// costs while it waits is a connection of the system.
+func (s *Server) Gate(l net.Listener) net.Listener {
+	g := &gate{Listener: l, free: strangersPerCore * runtime.GOMAXPROCS(0), patience: strangerPatience}
+	g.wake.L = &g.mu
+	go g.collect() // ends with the listener
+	return g
+}
+
+type gate struct {
+	net.Listener
+	patience time.Duration
+
+	mu      sync.Mutex
+	wake    sync.Cond
+	free    int
+	waiting []net.Conn
+	// err is the listener's last error, which ends collect, or until it is told of.
+	err    error
+	closed bool
+}
+
+// collect takes the connections.
+func (g *gate) collect() {
+	for {
+		c, err := g.Listener.Accept()
+		g.mu.Lock()
+		switch {
+		case g.closed:
+			g.mu.Unlock()
+			if err == nil {
+				_ = c.Close()
+			}
+			return
+		case err != nil:
+			g.err = err
+			g.wake.Broadcast()
+			for g.err != nil && !g.closed { // who accepts decides whether it goes on
+				g.wake.Wait()
+			}
+		default:
+			g.waiting = append(g.waiting, c)
+			g.wake.Broadcast()
+		}
+		g.mu.Unlock()
+	}
+}
+
+// Accept returns the next connection when it is its turn.
+func (g *gate) Accept() (net.Conn, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		switch {
+		case g.closed:
+			return nil, net.ErrClosed
+		case g.err != nil:
+			err := g.err
+			g.err = nil
+			g.wake.Broadcast()
+			return nil, err
+		case g.free > 0 && len(g.waiting) > 0:
+			g.free--
+			c := &stranger{Conn: g.waiting[0]}
+			g.waiting[0] = nil
+			g.waiting = g.waiting[1:]
+			c.known = sync.OnceFunc(g.leave)
+			c.timer = time.AfterFunc(g.patience, c.known)
+			return c, nil
+		}
+		g.wake.Wait()
+	}
+}
+
+// leave lets the next connection in.
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.free++
+	g.wake.Broadcast()
+}
+
+// Close closes the listener, and the connections whose turn has not come.
+func (g *gate) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	rest := g.waiting
+	g.waiting = nil
+	g.wake.Broadcast()
+	g.mu.Unlock()
+	for _, c := range rest {
+		_ = c.Close()
+	}
+	return g.Listener.Close()
+}
+
+// stranger is a connection of which it is not known yet whose it is.
+type stranger struct {
+	net.Conn
+	known func()
+	timer *time.Timer
+}
+
+// Close closes the connection.
+func (c *stranger) Close() error {
+	c.pass()
+	return c.Conn.Close()
+}
+
+// pass lets the next connection in, once.
+func (c *stranger) pass() {
+	c.timer.Stop()
+	c.known()
+}
