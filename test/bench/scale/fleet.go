@@ -250,9 +250,15 @@ func (b *bench) other(ctx context.Context, c *load.Process, s *process.Server) (
 }
 
 // reconnects measures how long it takes until all proxies are back after all have lost
-// their connections at once, and how late another account's edits are meanwhile.
+// their connections at once, and how late another account's edits are meanwhile. Its proxies
+// are in a load client of their own: what the other one is busy with is not the server's
+// doing.
 func (b *bench) reconnects(ctx context.Context, c *load.Process, s *process.Server) error {
-	w, err := b.other(ctx, c, s)
+	return b.withClients(ctx, func(apart *load.Process) error { return b.reconnectBeside(ctx, c, apart, s) })
+}
+
+func (b *bench) reconnectBeside(ctx context.Context, c, apart *load.Process, s *process.Server) error {
+	w, err := b.other(ctx, apart, s)
 	if err != nil {
 		return err
 	}
@@ -279,7 +285,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *process.Serv
 		defer stop()
 		late := make(chan []float64, 1)
 		edits := errgroup.Group{}
-		edits.Go(func() error { l, err := b.editUntil(editing, c, w); late <- l; return err })
+		edits.Go(func() error { l, err := b.editUntil(editing, apart, w); late <- l; return err })
 		st, err := c.Synced(group, b.patience)
 		stop()
 		err = errors.Join(err, edits.Wait())
@@ -310,7 +316,7 @@ func (b *bench) reconnects(ctx context.Context, c *load.Process, s *process.Serv
 			return err
 		}
 	}
-	if err := b.verify(c, "other", narrowProxies(s, w, w.services)); err != nil {
+	if err := b.verify(apart, "other", narrowProxies(s, w, w.services)); err != nil {
 		return err
 	}
 	return b.profiling(ctx, s, "fleet-reconnect", func() error { return reconnect(false) })
