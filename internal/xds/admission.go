@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -25,7 +26,18 @@ type admission struct {
 	free     int
 	accounts []string // those with streams that wait, whose turn is next first
 	waiting  map[string][]*turn
+	// storm counts the streams since it was calm, and lull is over when it is calm again.
+	storm int
+	lull  *time.Timer
 }
+
+const (
+	// stormy is how many first synchronisations leave memory behind that is worth giving
+	// back to the system, which the garbage collector takes minutes for.
+	stormy = 100
+	// calm is how long there is none before that is done.
+	calm = time.Second
+)
 
 // turn is a stream that waits.
 type turn struct {
@@ -35,7 +47,29 @@ type turn struct {
 }
 
 func newAdmission() *admission {
-	return &admission{free: firstsPerCore * runtime.GOMAXPROCS(0), waiting: map[string][]*turn{}}
+	a := &admission{free: firstsPerCore * runtime.GOMAXPROCS(0), waiting: map[string][]*turn{}}
+	a.lull = time.AfterFunc(calm, a.relax)
+	a.lull.Stop()
+	return a
+}
+
+// begin has the start of the server count as a storm: it has read the whole store.
+func (a *admission) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.storm = stormy
+	a.lull.Reset(calm)
+}
+
+// relax gives memory back once a storm is over.
+func (a *admission) relax() {
+	a.mu.Lock()
+	over := a.storm >= stormy && len(a.accounts) == 0
+	a.storm = 0
+	a.mu.Unlock()
+	if over {
+		debug.FreeOSMemory()
+	}
 }
 
 // enter waits for the turn of a stream of an account, or for ctx to end. leave, which may be
@@ -56,6 +90,7 @@ func (a *admission) ask(account string) *turn {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := &turn{granted: make(chan struct{})}
+	a.storm++
 	if a.free > 0 {
 		a.free--
 		close(t.granted)
@@ -96,6 +131,7 @@ func (a *admission) leaver() func() {
 
 // next gives the room of a stream to the next one that waits. The lock is held.
 func (a *admission) next() {
+	a.lull.Reset(calm)
 	for len(a.accounts) > 0 {
 		account := a.accounts[0]
 		a.accounts = a.accounts[1:]

@@ -28,6 +28,11 @@ type feed struct {
 	watch *live.Watch // nil for a feed that was empty from the start
 	refs  int         // streams and who is about to be one; guarded by Server.mu
 	state queueState  // guarded by queue.mu
+	// rested is when the feed may be translated again; guarded by queue.mu.
+	rested time.Time
+	// sentTo is how many streams the last translation was sent to, 0 if it changed nothing;
+	// only the publisher uses it.
+	sentTo int
 	// made is what the resources were made of; nil while there are none.
 	made atomic.Pointer[made]
 	// kept is what the resources are made of, and makes the next translation cheap, of this
@@ -151,7 +156,7 @@ func (f *feed) update(resources []*resource) (changed bool) {
 		}
 	}
 	if changed {
-		f.generation = next
+		f.generation, f.sentTo = next, len(f.streams)
 		f.wake()
 		f.tidy()
 	}
@@ -207,6 +212,7 @@ func (f *feed) replace(resources []*resource) (changed bool) {
 		f.wake()
 	}
 	if changed {
+		f.sentTo = len(f.streams)
 		f.tidy()
 	}
 	return changed

@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // queueState is where a feed stands in the queue.
@@ -13,6 +14,15 @@ const (
 	waiting
 	running
 	runningAgain // running, and changed since
+	resting      // changed, and not to be translated before feed.rested
+)
+
+// A feed that was sent to many is not translated again before it can have been sent to all:
+// changes back to back would cost each of its proxies a message more than they need, and
+// those who make them wait behind these. A change that comes alone waits for nothing.
+const (
+	restPerStream = 60 * time.Microsecond // what a core takes to send a change and take in its answer
+	mostRest      = 60 * time.Millisecond
 )
 
 // queue hands out the feeds whose views have changed. Accounts take turns, so that
@@ -38,12 +48,27 @@ func (q *queue) add(f *feed) {
 	defer q.mu.Unlock()
 	switch f.state {
 	case idle:
-		f.state = waiting
-		q.push(f)
+		q.schedule(f)
 	case running:
 		f.state = runningAgain
-	case waiting, runningAgain:
+	case waiting, runningAgain, resting:
 	}
+}
+
+// schedule has a feed wait for its turn, once it has rested. The lock is held.
+func (q *queue) schedule(f *feed) {
+	if rest := time.Until(f.rested); rest > 0 {
+		f.state = resting
+		time.AfterFunc(rest, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			f.state = waiting
+			q.push(f)
+		})
+		return
+	}
+	f.state = waiting
+	q.push(f)
 }
 
 func (q *queue) push(f *feed) {
@@ -82,9 +107,10 @@ func (q *queue) next() *feed {
 func (q *queue) done(f *feed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	f.rested = time.Now().Add(min(time.Duration(f.sentTo)*restPerStream, mostRest))
+	f.sentTo = 0
 	if f.state == runningAgain {
-		f.state = waiting
-		q.push(f)
+		q.schedule(f)
 		return
 	}
 	f.state = idle

@@ -54,6 +54,49 @@ func TestAFloodOfOneAccountDelaysAnotherByOneTranslation(t *testing.T) {
 	}
 }
 
+// A feed that has many streams rests after it was sent to them, so that what changes
+// meanwhile is one translation; one that was sent to nobody does not.
+func TestAFeedRests(t *testing.T) {
+	t.Parallel()
+	q, f, other := newQueue(), queuedFeed("a", "x"), queuedFeed("a", "y")
+	q.add(f)
+	q.next()
+	f.sentTo = 1000
+	q.done(f)
+	for range 100 {
+		q.add(f)
+	}
+	if f.state != resting {
+		t.Errorf("a feed that was sent to a thousand is in state %d, want %d", f.state, resting)
+	}
+	q.add(other)
+	if got := q.next(); got != other {
+		t.Error("a feed that rests is translated before another")
+	}
+	q.done(other)
+	q.add(other)
+	if other.state != waiting || q.next() != other {
+		t.Error("a feed that was sent to nobody rests")
+	}
+	q.done(other)
+	if got := q.next(); got != f { // it waits until f has rested
+		t.Error("another feed than the one that has rested is next")
+	}
+	q.add(f) // it changes while it is translated
+	f.sentTo = 1000
+	q.done(f)
+	if f.state != resting {
+		t.Errorf("a feed that changed meanwhile does not rest")
+	}
+	if q.next() != f {
+		t.Error("it is not translated again")
+	}
+	q.done(f)
+	if f.state != idle || len(q.accounts) != 0 {
+		t.Errorf("at the end its state is %d, and %v wait", f.state, q.accounts)
+	}
+}
+
 // A feed that changes a hundred times while it is translated is translated once more, and a
 // proxy that has not answered meanwhile is sent the last state only.
 func TestChangesBackToBackAreTakenTogether(t *testing.T) {

@@ -154,6 +154,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
+	s.firsts.begin()
 	wg.Go(func() { s.queue.run(work, runtime.GOMAXPROCS(0), s.rebuild) })
 	wg.Go(func() { s.dropRevoked(work) })
 	wg.Go(func() { s.followShares(work) })

@@ -35,7 +35,7 @@ type cost struct {
 // known are all unit costs. They were measured on two cores that the load client and other
 // processes shared; a quiet machine gives better ones.
 var known = []cost{
-	{func(c *costs) *float64 { return &c.base }, 250e6, "a replica with next to nothing", megabytes, measured, "`make soak`: resident with 62 streams and 250 objects; a heap that is collected from 128 MiB on"},
+	{func(c *costs) *float64 { return &c.base }, 250e6, "a replica with next to nothing", megabytes, measured, "`make soak`: resident with 62 streams and 250 objects; a heap that is collected when it has grown by 128 MiB"},
 	{func(c *costs) *float64 { return &c.stream }, 67e3, "a stream, resident", kilobytes, measured, "`make bench BENCH=Streams`: 10 services, delta, TLS; 59 without TLS, 76 with 1,000 services"},
 	{func(c *costs) *float64 { return &c.feedService }, 10e3, "a service in the view of a node, once for each replica that has a proxy of it", kilobytes, measured, "`SCALE=spread`: 9.6 MB for 1,000 services"},
 	{func(c *costs) *float64 { return &c.object }, 4e3, "an object of a mesh, on each replica", kilobytes, derived, "`SCALE=start`: 473 MB with 100,000 objects"},

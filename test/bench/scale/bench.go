@@ -26,6 +26,8 @@ type sizes struct {
 	churned                  int // routes that change
 	stored                   int // objects at a start
 	routes, edits            int // of the real Envoy
+	// calm is how long memory is let settle.
+	calm time.Duration
 	// patience is how long a change, or a first synchronisation, may take to reach all.
 	patience time.Duration
 }
@@ -33,11 +35,11 @@ type sizes struct {
 var (
 	fullSizes = sizes{
 		wide: 1000, proxies: 500, instances: 5, narrow: 1000, factor: 10, rounds: 3, changes: 20, burst: 100, peerChanges: 5, peerRounds: 2,
-		seconds: 20, rate: 10, churn: 100, describes: 100, churned: 5000, stored: 100_000, routes: 3000, edits: 50, patience: 5 * time.Minute,
+		seconds: 20, rate: 10, churn: 100, describes: 100, churned: 5000, stored: 100_000, routes: 3000, edits: 50, calm: 5 * time.Second, patience: 5 * time.Minute,
 	}
 	quickSizes = sizes{
 		wide: 20, proxies: 20, instances: 5, narrow: 20, factor: 2, rounds: 2, changes: 3, burst: 10, peerChanges: 3, peerRounds: 2,
-		seconds: 1, rate: 10, churn: 20, describes: 20, churned: 20, stored: 400, routes: 20, edits: 3, patience: time.Minute,
+		seconds: 1, rate: 10, churn: 20, describes: 20, churned: 20, stored: 400, routes: 20, edits: 3, calm: time.Millisecond, patience: time.Minute,
 	}
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 	"github.com/fairlead-mesh/fairlead/test/process"
@@ -206,6 +207,11 @@ func (m *wideRun) sync(ctx context.Context) error {
 type memory struct{ heap, resident float64 }
 
 func (m *wideRun) memory(ctx context.Context) (memory, error) {
+	select {
+	case <-ctx.Done():
+		return memory{}, ctx.Err()
+	case <-time.After(m.calm):
+	}
 	if _, err := process.Settled(ctx, m.sys.Pid()); err != nil {
 		return memory{}, err
 	}
