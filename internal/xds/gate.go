@@ -4,24 +4,29 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	// strangersPerCore is how many connections for each core may be on their way to a stream
 	// that has said who opens it.
-	strangersPerCore = 128
+	strangersPerCore = 64
 	// strangerPatience is for how long a connection may keep others from that: one that says
 	// nothing, or is far away, goes on without.
 	strangerPatience = 100 * time.Millisecond
+	// leavingPerCore is how many connections for each core may be taken down at once.
+	leavingPerCore = 8
 )
 
 // Gate returns a listener that takes all connections at once, so that none is lost in the
 // system's queue, and hands on so many only that those who are served already notice
 // little of thousands that come together. The others wait, first come first served; what one
-// costs while it waits is a connection of the system.
+// costs while it waits is a connection of the system. Connections that end together are taken
+// down one after the other likewise: each ends a handful of goroutines.
 func (s *Server) Gate(l net.Listener) net.Listener {
-	g := &gate{Listener: l, free: strangersPerCore * runtime.GOMAXPROCS(0), patience: strangerPatience}
+	cores := runtime.GOMAXPROCS(0)
+	g := &gate{Listener: l, free: strangersPerCore * cores, patience: strangerPatience, leaving: make(chan struct{}, leavingPerCore*cores)}
 	g.wake.L = &g.mu
 	go g.collect() // ends with the listener
 	return g
@@ -30,6 +35,7 @@ func (s *Server) Gate(l net.Listener) net.Listener {
 type gate struct {
 	net.Listener
 	patience time.Duration
+	leaving  chan struct{} // holds a place for each connection that is taken down
 
 	mu      sync.Mutex
 	wake    sync.Cond
@@ -81,7 +87,7 @@ func (g *gate) Accept() (net.Conn, error) {
 			return nil, err
 		case g.free > 0 && len(g.waiting) > 0:
 			g.free--
-			c := &stranger{Conn: g.waiting[0]}
+			c := &stranger{Conn: g.waiting[0], gate: g}
 			g.waiting[0] = nil
 			g.waiting = g.waiting[1:]
 			c.known = sync.OnceFunc(g.leave)
@@ -114,17 +120,47 @@ func (g *gate) Close() error {
 	return g.Listener.Close()
 }
 
-// stranger is a connection of which it is not known yet whose it is.
+// stranger is a connection of which it is not known at first whose it is.
 type stranger struct {
 	net.Conn
+	gate  *gate
 	known func()
 	timer *time.Timer
+	// gone frees the place that the connection has while it is taken down; nil before.
+	gone   atomic.Pointer[func()]
+	closed atomic.Bool
+}
+
+// Read reads. That the connection has ended is told when it is its turn to be taken down.
+func (c *stranger) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil || c.closed.Load() || c.gone.Load() != nil {
+		return n, err
+	}
+	c.gate.leaving <- struct{}{}
+	gone := sync.OnceFunc(func() { <-c.gate.leaving })
+	if !c.gone.CompareAndSwap(nil, &gone) || c.closed.Load() {
+		gone()
+	} else {
+		time.AfterFunc(c.gate.patience, gone) // in case there is no stream on it
+	}
+	return n, err
 }
 
 // Close closes the connection.
 func (c *stranger) Close() error {
+	c.closed.Store(true)
 	c.pass()
 	return c.Conn.Close()
+}
+
+// over says that what the end of the connection sets off is done: the next can be taken
+// down. It is not enough that this one is closed: who waits for a place runs before what has
+// been woken meanwhile, so that one end after the other would be begun.
+func (c *stranger) over() {
+	if gone := c.gone.Load(); gone != nil {
+		(*gone)()
+	}
 }
 
 // pass lets the next connection in, once.

@@ -127,6 +127,61 @@ func TestGateCloses(t *testing.T) {
 	}
 }
 
+// Connections that end together are told of one after the other, as those before them are
+// over; one that is never over keeps its place for a while only.
+func TestConnectionsEndOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	const places = 2
+	g, addr := gated(t, time.Hour)
+	g.free, g.leaving = 100, make(chan struct{}, places)
+	in := accepted(g)
+	ended := make(chan *stranger, 10)
+	for _, c := range dial(t, addr, 10) {
+		s := <-in
+		go func() {
+			_, _ = s.Read(make([]byte, 1))
+			ended <- s
+		}()
+		_ = c.Close()
+	}
+	for range 10 / places {
+		var some []*stranger
+		for range places {
+			some = append(some, <-ended)
+		}
+		select {
+		case <-ended:
+			t.Fatal("an end is told of before those before it are over")
+		default:
+		}
+		for _, s := range some {
+			_, _ = s.Read(make([]byte, 1)) // it has its place
+			_ = s.Close()
+			s.over()
+			s.over()
+		}
+	}
+
+	g, addr = gated(t, time.Millisecond)
+	g.leaving = make(chan struct{}, 1)
+	in = accepted(g)
+	for _, c := range dial(t, addr, 5) {
+		_ = c.Close()
+		_, _ = (<-in).Read(make([]byte, 1)) // and is never over
+	}
+
+	// One that the server closes waits for nobody.
+	g, addr = gated(t, time.Hour)
+	g.free, g.leaving = 100, make(chan struct{})
+	in = accepted(g)
+	dial(t, addr, 5)
+	for range 5 {
+		s := <-in
+		_ = s.Close()
+		_, _ = s.Read(make([]byte, 1))
+	}
+}
+
 // failing is a listener that fails for a moment.
 type failing struct {
 	net.Listener

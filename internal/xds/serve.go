@@ -98,6 +98,9 @@ func (s *Server) serve(ctx context.Context, method string, c conversation) error
 	defer end(nil)
 	one := newSession(ctx, c.full)
 	one.end = end
+	if conn, ok := one.conn.(*stranger); ok {
+		defer conn.over()
+	}
 	first, err := s.open(ctx, method, one, c)
 	if one.inSync != nil {
 		defer one.inSync()
