@@ -53,6 +53,31 @@ func Program(folder string) (string, error) {
 	return path, nil
 }
 
+// Programs fills in the paths of programs, by their folders, that are empty, as Program
+// returns them.
+func Programs(paths map[string]*string) error {
+	for folder, path := range paths {
+		if *path != "" {
+			continue
+		}
+		var err error
+		if *path, err = Program(folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemovePrograms removes what Program has returned. Main does it at the end of tests.
+func RemovePrograms() {
+	built.Lock()
+	defer built.Unlock()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+	built.dir, built.paths = "", nil
+}
+
 // buildShared builds the program of a package in a folder that all tests of the checkout share, and
 // has it at a path of the caller's too. Where the caller may not write there, nothing is shared.
 func buildShared(source, shared, path string) error {
@@ -133,10 +158,6 @@ func Main(m *testing.M, roles map[string]func(value string) error) {
 		os.Exit(0)
 	}
 	code := m.Run()
-	built.Lock()
-	defer built.Unlock()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
+	RemovePrograms()
 	os.Exit(code)
 }

@@ -13,35 +13,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 )
 
-// loadVariable tells a process of this program that it is a load client.
-const loadVariable = "FAIRLEAD_SOAK_LOAD"
-
-func main() {
-	if os.Getenv(loadVariable) != "" {
-		if err := load.Serve(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { load.Main(command) }
 
 func command(ctx context.Context) error {
 	cfg := full
@@ -63,9 +42,10 @@ func command(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cfg.dir, cfg.client = dir, clientCommand
+	cfg.dir = dir
 	cfg.say = func(format string, args ...any) { fmt.Printf(time.Now().Format("15:04:05 ")+format+"\n", args...) }
-	if err := cfg.build(ctx); err != nil {
+	defer meshtest.RemovePrograms()
+	if err := cfg.build(); err != nil {
 		return err
 	}
 	findings, err := run(ctx, cfg)
@@ -83,29 +63,11 @@ func refuse(findings []finding) error {
 	return errors.Join(errs...)
 }
 
-// clientCommand makes this program a load client.
-func clientCommand() *exec.Cmd {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), loadVariable+"=1")
-	return cmd
-}
-
 // build builds the programs that were not given.
-func (c *config) build(ctx context.Context) error {
-	root, err := meshtest.Root()
-	if err != nil {
-		return err
+func (c *config) build() error {
+	programs := map[string]*string{"cmd/fairlead": &c.fairlead}
+	if c.envoy != "" {
+		programs["cmd/fairlead-agent"] = &c.agent
 	}
-	for what, path := range map[string]*string{"fairlead": &c.fairlead, "fairlead-agent": &c.agent} {
-		if *path != "" || what == "fairlead-agent" && c.envoy == "" {
-			continue
-		}
-		*path = filepath.Join(c.dir, what)
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", *path, "./cmd/"+what)
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("building %s: %w\n%s", what, err, out)
-		}
-	}
-	return nil
+	return meshtest.Programs(programs)
 }

@@ -82,7 +82,7 @@ func (s *soak) keyGoes(ctx context.Context, t *tenant, c *load.Process) error {
 
 // killed kills a client with its streams.
 func (s *soak) killed(ctx context.Context) error {
-	c, err := load.Start(s.client())
+	c, err := load.Start()
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (s *soak) killed(ctx context.Context) error {
 // silent lets proxies fall silent: they read nothing and answer no pings, until the server
 // has enough of them.
 func (s *soak) silent(ctx context.Context) error {
-	c, err := load.Start(s.client())
+	c, err := load.Start()
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,7 +38,6 @@ type config struct {
 	fairlead, agent, envoy string
 	// dir holds what is needed during the run only, out what is kept.
 	dir, out string
-	client   func() *exec.Cmd
 	say      func(format string, args ...any)
 }
 
@@ -145,7 +143,7 @@ func (s *soak) begin(ctx context.Context) (err error) {
 		}
 		s.tenants = append(s.tenants, t)
 	}
-	if s.stay, err = load.Start(s.client()); err != nil {
+	if s.stay, err = load.Start(); err != nil {
 		return err
 	}
 	for _, t := range s.tenants {
@@ -189,7 +187,7 @@ func (s *soak) warmUp(ctx context.Context) error {
 // turn lets everything come and go for a while, waits until it has gone, and takes a
 // sample.
 func (s *soak) turn(ctx context.Context, n int) error {
-	churn, err := load.Start(s.client())
+	churn, err := load.Start()
 	if err != nil {
 		return err
 	}

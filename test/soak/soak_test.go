@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,16 +10,8 @@ import (
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 )
 
-// A load client is a process of this test's program.
 func TestMain(m *testing.M) {
-	if os.Getenv(loadVariable) != "" {
-		if err := load.Serve(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
+	meshtest.Main(m, map[string]func(string) error{load.Variable: load.Role})
 }
 
 // Everything comes and goes for some seconds. What is tried is in the soak itself: that no
@@ -29,9 +20,9 @@ func TestMain(m *testing.M) {
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	cfg := quick
-	cfg.dir, cfg.out, cfg.client, cfg.say = t.TempDir(), t.TempDir(), clientCommand, t.Logf
+	cfg.dir, cfg.out, cfg.say = t.TempDir(), t.TempDir(), t.Logf
 	cfg.envoy = meshtest.EnvoyPath(t)
-	if err := cfg.build(t.Context()); err != nil {
+	if err := cfg.build(); err != nil {
 		t.Fatal(err)
 	}
 	found, err := run(t.Context(), cfg)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"time"
 
+	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 	"github.com/fairlead-mesh/fairlead/test/process"
 )
@@ -50,9 +50,8 @@ type bench struct {
 	scenarios *regexp.Regexp
 	// sotw lets proxies that see all use state-of-the-world, not delta.
 	sotw bool
-	// fairlead, agent and peers are the programs; client makes the command of a load client.
+	// fairlead, agent and peers are the programs.
 	fairlead, agent, peers string
-	client                 func() *exec.Cmd
 	// dir holds what is needed during the run only, profiles what is kept; "" for nothing.
 	// root is the checkout.
 	dir, profiles, root string
@@ -84,26 +83,12 @@ func (b *bench) marks(n int) uint32 {
 }
 
 // build builds the programs that were not given.
-func (b *bench) build(ctx context.Context) error {
-	for _, p := range []struct {
-		path      *string
-		dir, what string
-	}{
-		{&b.fairlead, b.root, "./cmd/fairlead"},
-		{&b.agent, b.root, "./cmd/fairlead-agent"},
-		{&b.peers, filepath.Join(b.root, "test", "bench", "scale", "peers"), "."},
-	} {
-		if *p.path != "" { // it was given
-			continue
-		}
-		*p.path = filepath.Join(b.dir, "program-"+filepath.Base(filepath.Join(p.dir, p.what)))
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", *p.path, p.what)
-		cmd.Dir = p.dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("building %s: %w\n%s", p.what, err, out)
-		}
+func (b *bench) build() error {
+	programs := map[string]*string{"cmd/fairlead": &b.fairlead, "test/bench/scale/peers": &b.peers}
+	if b.wants("envoy") {
+		programs["cmd/fairlead-agent"] = &b.agent
 	}
-	return nil
+	return meshtest.Programs(programs)
 }
 
 // scenarios are all that there are, in the order in which they run.
@@ -209,7 +194,7 @@ func (b *bench) discard(s *process.Server) error {
 
 // withClients runs f with a load client, which ends with it or with ctx.
 func (b *bench) withClients(ctx context.Context, f func(*load.Process) error) error {
-	c, err := load.Start(b.client())
+	c, err := load.Start()
 	if err != nil {
 		return err
 	}

@@ -14,37 +14,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 )
 
-// loadVariable tells a process of this program that it is a load client.
-const loadVariable = "FAIRLEAD_SCALE_LOAD"
-
-func main() {
-	if os.Getenv(loadVariable) != "" {
-		if err := load.Serve(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { load.Main(run) }
 
 func run(ctx context.Context) error {
 	pattern := flag.String("scenarios", ".", "regular expression of the scenarios to run; \"-list\" lists them")
@@ -68,7 +48,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{sizes: fullSizes, scenarios: wanted, profiles: *profiles, sotw: *sotw, root: root, client: clientCommand}
+	b := &bench{sizes: fullSizes, scenarios: wanted, profiles: *profiles, sotw: *sotw, root: root}
 	if *quick {
 		b.sizes = quickSizes
 	}
@@ -83,7 +63,8 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.build(ctx); err != nil {
+	defer meshtest.RemovePrograms()
+	if err := b.build(); err != nil {
 		return err
 	}
 	before := machine()
@@ -99,13 +80,6 @@ func run(ctx context.Context) error {
 		}
 	}
 	return failed
-}
-
-// clientCommand makes this program a load client.
-func clientCommand() *exec.Cmd {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), loadVariable+"=1")
-	return cmd
 }
 
 // machine says what the machine does besides, in processes that want to run.

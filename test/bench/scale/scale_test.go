@@ -1,60 +1,26 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
 	"github.com/fairlead-mesh/fairlead/test/bench/scale/load"
 )
 
-// A load client is a process of this test's program.
 func TestMain(m *testing.M) {
-	if os.Getenv(loadVariable) != "" {
-		if err := load.Serve(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := m.Run()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
-	}
-	os.Exit(code)
+	meshtest.Main(m, map[string]func(string) error{load.Variable: load.Role})
 }
-
-// built are the programs that all tests share.
-var built bench
-
-var programs = sync.OnceValue(func() error {
-	var err error
-	if built.dir, err = os.MkdirTemp("", "fairlead-scale-"); err != nil {
-		return err
-	}
-	if built.root, err = meshtest.Root(); err != nil {
-		return err
-	}
-	built.agent = "none" // which only the real Envoy needs
-	return built.build(context.Background())
-})
 
 // runQuick runs scenarios at small sizes. What it checks is in the scenarios: that every
 // change reaches every proxy that it concerns, that none is dropped, and that each holds in
 // the end what a new one is given. What it measures does not matter.
 func runQuick(t *testing.T, pattern string, sotw bool) *table {
 	t.Helper()
-	if err := programs(); err != nil {
+	b := &bench{sizes: quickSizes, scenarios: regexp.MustCompile(pattern), sotw: sotw, dir: t.TempDir(), say: t.Logf}
+	if err := b.build(); err != nil {
 		t.Fatal(err)
-	}
-	b := &bench{
-		sizes: quickSizes, scenarios: regexp.MustCompile(pattern), sotw: sotw, fairlead: built.fairlead, peers: built.peers,
-		client: clientCommand, root: built.root, dir: t.TempDir(), say: t.Logf,
 	}
 	b.rounds, b.peerRounds = 1, 1
 	b.table.told = func(s string) { t.Log(s) }

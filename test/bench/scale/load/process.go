@@ -2,12 +2,14 @@ package load
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -25,8 +27,34 @@ type Process struct {
 	closing func() error
 }
 
-// Start starts a command that calls Serve.
-func Start(cmd *exec.Cmd) (*Process, error) {
+// Variable tells a process of a program that it is a load client, and Role is what it does
+// then. Main looks at it; so must the TestMain of tests that call Start.
+const Variable = "FAIRLEAD_LOAD_CLIENT"
+
+// Role serves standard input and output.
+func Role(string) error { return Serve(os.Stdin, os.Stdout) }
+
+// Main is the main of a program that calls Start. It runs it until that ends, with a context
+// that ends when the process is told to.
+func Main(run func(context.Context) error) {
+	role := func() error { return Role("") }
+	if os.Getenv(Variable) == "" {
+		role = func() error {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return run(ctx)
+		}
+	}
+	if err := role(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Start starts a process of this program that is a load client.
+func Start() (*Process, error) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), Variable+"=1")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
