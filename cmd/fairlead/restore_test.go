@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/backup"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/zipped"
 	"github.com/fairlead-mesh/fairlead/internal/server"
 )
 
@@ -268,8 +268,8 @@ func TestRestoreRefusesFiles(t *testing.T) {
 		"the file is damaged ":                    flipped,
 		"it was cut off":                          good[:len(good)-9],
 		"not a file that fairlead backup wrote":   []byte("hello"),
-		"its format is 2, this build of Fairlead": replaced(t, good, `"format":1`, `"format":2`),
-		"the checksum does not fit what is in it": replaced(t, good, "shop", "shoq"),
+		"its format is 2, this build of Fairlead": zipped.Replace(t, good, `"format":1`, `"format":2`),
+		"the checksum does not fit what is in it": zipped.Replace(t, good, "shop", "shoq"),
 	} {
 		file := filepath.Join(t.TempDir(), "bad")
 		if err := os.WriteFile(file, raw, 0o600); err != nil {
@@ -286,28 +286,6 @@ func TestRestoreRefusesFiles(t *testing.T) {
 	}
 	x.wantEntries(x.want, outside...)
 	x.wantEntries(x.want, "--data-dir", x.dir)
-}
-
-// replaced returns a backup with a text in it replaced.
-func replaced(t *testing.T, raw []byte, before, after string) []byte {
-	t.Helper()
-	in, err := gzip.NewReader(bytes.NewReader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(in)
-	if err != nil || !bytes.Contains(text, []byte(before)) {
-		t.Fatalf("there is no %q: %v", before, err)
-	}
-	var b bytes.Buffer
-	out := gzip.NewWriter(&b)
-	if _, err := out.Write(bytes.Replace(text, []byte(before), []byte(after), 1)); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
 }
 
 // TestRestoreKilled kills a restore in the middle. An embedded store is what it was; on an

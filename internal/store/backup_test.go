@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/backup"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/meshtest/zipped"
 )
 
 // stored is a key as a test compares it.
@@ -388,29 +388,7 @@ func newerFormat(t testing.TB, change func(*backup.Header), format int) []byte {
 	if format == backup.Format {
 		return b.Bytes()
 	}
-	return rewritten(t, b.Bytes(), `"format":1`, `"format":2`)
-}
-
-// rewritten returns a file with a text in it replaced.
-func rewritten(t testing.TB, file []byte, before, after string) []byte {
-	t.Helper()
-	in, err := gzip.NewReader(bytes.NewReader(file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	out := gzip.NewWriter(&b)
-	if _, err := out.Write(bytes.Replace(text, []byte(before), []byte(after), 1)); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return zipped.Replace(t, b.Bytes(), `"format":1`, `"format":2`)
 }
 
 func TestRestoreInUse(t *testing.T) {
@@ -476,15 +454,21 @@ func TestRestoreCutOff(t *testing.T) {
 	}
 }
 
+// sealKeyOf returns a file with the seal key of a store.
+func sealKeyOf(t *testing.T, s *Store) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(s.sealHex), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestRestoreExternal(t *testing.T) {
 	t.Parallel()
 	from := openTemp(t)
 	furnish(t, from)
-	want := keys(t, from)
-	keyPath := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(keyPath, []byte(from.sealHex), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	want, keyPath := keys(t, from), sealKeyOf(t, from)
 	file := backUp(t, from, "", false)
 	e := serveEtcd(t)
 	cfg := RestoreConfig{Store: Config{Endpoints: []string{e.endpoint}, SealKeyFile: keyPath}, File: file}
@@ -508,11 +492,7 @@ func TestRestoreExternalCutOff(t *testing.T) {
 	t.Parallel()
 	from := openTemp(t)
 	furnish(t, from)
-	want := keys(t, from)
-	keyPath := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(keyPath, []byte(from.sealHex), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	want, keyPath := keys(t, from), sealKeyOf(t, from)
 	file := backUp(t, from, "", false)
 	e := serveEtcd(t)
 	storeCfg := Config{Endpoints: []string{e.endpoint}, SealKeyFile: keyPath}

@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -89,10 +87,7 @@ func TestRestoreBehindAServer(t *testing.T) {
 	t.Parallel()
 	from := openTemp(t)
 	furnish(t, from)
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(from.sealHex), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	key := sealKeyOf(t, from)
 	file := backUp(t, from, "", false)
 	for name, early := range map[string]bool{"back in the middle": true, "back at its end": false} {
 		t.Run(name, func(t *testing.T) {
