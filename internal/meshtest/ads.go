@@ -174,7 +174,8 @@ func (d *Delta) receive() {
 	}
 }
 
-// take keeps a response, answers it, and subscribes to what it refers to.
+// take subscribes to what a response refers to, answers it and keeps it. Envoy too asks for
+// the routes of a listener before it acknowledges that.
 func (d *Delta) take(resp *discoveryv3.DeltaDiscoveryResponse) error {
 	t, ok := envoy.ParseType(resp.GetTypeUrl())
 	if !ok {
@@ -186,21 +187,24 @@ func (d *Delta) take(resp *discoveryv3.DeltaDiscoveryResponse) error {
 			answer.ErrorDetail = &statuspb.Status{Code: 3, Message: why}
 		}
 	}
+	accepted := answer.ErrorDetail == nil
+	if routes := routesOf(t, resp); accepted && len(routes) > 0 {
+		if err := d.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.TypeRoute.URL(), ResourceNamesSubscribe: routes}); err != nil {
+			return err
+		}
+	}
 	if err := d.Send(answer); err != nil {
 		return err
 	}
 	if d.Answered != nil {
 		d.Answered(t, resp)
 	}
-	routes := d.keep(t, resp, answer.ErrorDetail == nil)
-	if len(routes) == 0 {
-		return nil
-	}
-	return d.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.TypeRoute.URL(), ResourceNamesSubscribe: routes})
+	d.keep(t, resp, accepted)
+	return nil
 }
 
-// keep stores a response and returns route configurations that are new in it.
-func (d *Delta) keep(t envoy.Type, resp *discoveryv3.DeltaDiscoveryResponse, accepted bool) (routes []string) {
+// keep stores a response.
+func (d *Delta) keep(t envoy.Type, resp *discoveryv3.DeltaDiscoveryResponse, accepted bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.responses = append(d.responses, resp)
@@ -210,9 +214,6 @@ func (d *Delta) keep(t envoy.Type, resp *discoveryv3.DeltaDiscoveryResponse, acc
 		}
 		for _, r := range resp.GetResources() {
 			d.resources[t][r.GetName()] = r
-			if t == envoy.TypeListener {
-				routes = append(routes, routeNames(r)...)
-			}
 		}
 		for _, name := range resp.GetRemovedResources() {
 			delete(d.resources[t], name)
@@ -220,6 +221,16 @@ func (d *Delta) keep(t envoy.Type, resp *discoveryv3.DeltaDiscoveryResponse, acc
 	}
 	close(d.changed)
 	d.changed = make(chan struct{})
+}
+
+// routesOf returns the route configurations that the listeners of a response name.
+func routesOf(t envoy.Type, resp *discoveryv3.DeltaDiscoveryResponse) (routes []string) {
+	if t != envoy.TypeListener {
+		return nil
+	}
+	for _, r := range resp.GetResources() {
+		routes = append(routes, routeNames(r)...)
+	}
 	return routes
 }
 

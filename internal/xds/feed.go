@@ -156,8 +156,8 @@ func (f *feed) update(resources []*resource) (changed bool) {
 		}
 	}
 	if changed {
-		f.generation, f.sentTo = next, len(f.streams)
-		f.wake()
+		f.advance(next)
+		f.sentTo = len(f.streams)
 		f.tidy()
 	}
 	return changed
@@ -208,8 +208,8 @@ func (f *feed) replace(resources []*resource) (changed bool) {
 		}
 	}
 	if changed || f.generation == 0 || f.missing {
-		f.generation, f.missing = next, false
-		f.wake()
+		f.missing = false
+		f.advance(next)
 	}
 	if changed {
 		f.sentTo = len(f.streams)

@@ -20,6 +20,8 @@ type progress struct {
 	// has changed since it began.
 	building, again bool
 	againAt         time.Time
+	// base is what the rebuild reads: the revision that had been reached before it began.
+	base int64
 	// failed is set while the last rebuild came to nothing.
 	failed bool
 	marks  []mark
@@ -49,17 +51,26 @@ func (f *feed) noticed(after int64, now time.Time) {
 	}
 }
 
-// begin notes that a rebuild begins, before it reads anything.
-func (f *feed) begin() {
+// begin notes that a rebuild begins, before it reads anything. base is the revision that has
+// been reached: what is published is of it at least.
+func (f *feed) begin(base int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.progress.building, f.progress.again, f.progress.failed = true, false, false
+	p := &f.progress
+	p.building, p.again, p.failed, p.base = true, false, false, base
 }
 
-// built notes that a rebuild has ended: what is published is of base at least, the revision
-// that had been reached before it began, unless it failed. It returns when the change came
-// that was waited for, zero if there was none.
-func (f *feed) built(base int64, ok bool) (since time.Time) {
+// advance makes what has been put into the feed its present generation. The lock is held:
+// a proxy that acknowledges it before the rebuild has ended finds out what it waited for.
+func (f *feed) advance(gen uint64) {
+	f.generation = gen
+	f.remark()
+	f.wake()
+}
+
+// built notes that a rebuild has ended, and whether it came to something. It returns when
+// the change came that was waited for, zero if there was none.
+func (f *feed) built(ok bool) (since time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := &f.progress
@@ -72,32 +83,38 @@ func (f *feed) built(base int64, ok bool) (since time.Time) {
 		p.failed = true
 		return time.Time{}
 	}
-	if p.stale > 0 {
-		since = p.staleAt
-	}
-	f.remark(base, since)
+	f.remark()
+	since = p.waited()
 	p.stale = 0
 	if p.again { // whether it was read in time is not known
-		p.stale, p.staleAt = base+1, p.againAt
+		p.stale, p.staleAt = p.base+1, p.againAt
 	}
 	return since
 }
 
+// waited returns when the change came that is waited for, zero if there is none.
+func (p *progress) waited() time.Time {
+	if p.stale == 0 {
+		return time.Time{}
+	}
+	return p.staleAt
+}
+
 // remark notes of which revisions the present generation is.
-func (f *feed) remark(base int64, since time.Time) {
+func (f *feed) remark() {
 	p := &f.progress
 	last := len(p.marks) - 1
 	if last >= 0 && p.stale > 0 { // so far nothing that is read had changed
 		p.marks[last].upTo = max(p.marks[last].upTo, p.stale-1)
 	}
 	if last >= 0 && p.marks[last].gen == f.generation {
-		p.marks[last].upTo = max(p.marks[last].upTo, base)
+		p.marks[last].upTo = max(p.marks[last].upTo, p.base)
 		return
 	}
 	if len(p.marks) == mostMarks {
 		p.marks = slices.Delete(p.marks, 0, 1)
 	}
-	p.marks = append(p.marks, mark{base, f.generation, since})
+	p.marks = append(p.marks, mark{p.base, f.generation, p.waited()})
 }
 
 // generationOf returns the generation that a proxy must have acknowledged to have a

@@ -19,9 +19,9 @@ func BenchmarkPropagation(b *testing.B) {
 	for n := range 1000 {
 		f := newFeed(feedKey{id: id.Object(mesh.KindVirtualNode, "", fmt.Sprint("n", n)), owner: id.Account})
 		f.noticed(0, time.Now())
-		f.begin()
+		f.begin(1)
 		f.publish(nil)
-		f.built(1, true)
+		f.built(true)
 		for c := range 10 {
 			st := &stream{feed: f, met: s.met}
 			for _, t := range []envoy.Type{envoy.TypeCluster, envoy.TypeListener, envoy.TypeRoute} {

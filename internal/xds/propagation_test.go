@@ -8,6 +8,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -17,12 +18,12 @@ import (
 // way, changes may be noticed.
 func (r *rig) build(base int64, during func(), resources ...string) {
 	r.t.Helper()
-	r.feed.begin()
+	r.feed.begin(base)
 	if during != nil {
 		during()
 	}
 	r.publish(resources...)
-	r.feed.built(base, true)
+	r.feed.built(true)
 }
 
 // state returns the state of the rig's proxy for a revision, as Server.judge finds it.
@@ -103,8 +104,8 @@ func TestAFailedRebuildStaysPending(t *testing.T) {
 	r := newBuiltRig(t, false, "c/a=1", "l/in=1", "r/r=1")
 	r.subscribe()
 	r.feed.noticed(20, r.now)
-	r.feed.begin()
-	r.feed.built(25, false)
+	r.feed.begin(25)
+	r.feed.built(false)
 	r.states(20, "cpppppppp")
 }
 
@@ -124,6 +125,23 @@ func TestAnOlderRevisionIsNotHeldUpByANewerOne(t *testing.T) {
 		}
 	}
 	r.states(28, "ccppp")
+}
+
+// What a proxy had it has, though a newer change has it ask for something anew.
+func TestWhatWasHadIsNotUnderWayAgain(t *testing.T) {
+	t.Parallel()
+	r := newBuiltRig(t, false, "c/a=1", "l/in=1", "r/r=1")
+	r.subscribe()
+	r.states(10, "c")
+	anew := &discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"r"}}
+	r.ask(envoy.TypeRoute, anew)
+	r.states(10, "p") // there is nothing newer that it could be for
+	r.ack(r.expect(envoy.TypeRoute, []string{"r"}, nil))
+	r.states(10, "c")
+	r.feed.noticed(19, r.now)
+	r.build(20, nil, "c/a=1", "l/in=2", "r/r=1")
+	r.ask(envoy.TypeRoute, anew)
+	r.states(9, "cccccccccccp")
 }
 
 func TestARefusalIsNotHadAndNotPending(t *testing.T) {
@@ -227,6 +245,31 @@ func TestMarksAreBounded(t *testing.T) {
 	}
 	r.states(5, "ccc")
 	r.states(2005, "ccccccc")
+}
+
+// A proxy may be quicker than the rebuild is in coming to its end: what it waited for is
+// measured all the same.
+func TestAnAcknowledgementBeforeTheRebuildEnds(t *testing.T) {
+	t.Parallel()
+	r := newBuiltRig(t, false, "c/a=1", "l/in=1", "r/r=1")
+	r.subscribe()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(r.st.met.acked)
+	r.feed.noticed(19, r.now)
+	r.feed.begin(20)
+	r.publish("c/a=2", "l/in=1", "r/r=1")
+	r.ack(r.expect(envoy.TypeCluster, []string{"a"}, nil))
+	r.expectNothing()
+	r.states(18, "ccpp") // until it is known that nothing else has changed meanwhile
+	r.feed.built(true)
+	r.states(18, "cccc")
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := families[0].GetMetric()[0].GetHistogram().GetSampleCount(); n != 1 {
+		t.Errorf("%d acknowledgements were measured, not one", n)
+	}
 }
 
 func TestWhoWaitsForAStreamIsTold(t *testing.T) {

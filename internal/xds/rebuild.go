@@ -28,11 +28,10 @@ var localCluster = envoy.Resource{
 // rebuild brings a feed up to date. A view that breaks the translator costs its own
 // update, not the server.
 func (s *Server) rebuild(f *feed) {
-	base := s.cfg.Live.Revision()
-	f.begin()
+	f.begin(s.cfg.Live.Revision())
 	defer func() {
 		p := recover()
-		if since := f.built(base, p == nil); !since.IsZero() {
+		if since := f.built(p == nil); !since.IsZero() {
 			s.met.published.Observe(time.Since(since).Seconds())
 		}
 		if p != nil {

@@ -69,7 +69,9 @@ type stream struct {
 	observed uint64
 	// settled is closed when the sender next has nothing to send; nil while nobody waits.
 	settled chan struct{}
-	left    bool // the stream has ended
+	// had is the newest generation that the proxy was found to have.
+	had  uint64
+	left bool // the stream has ended
 }
 
 // typeState is what a stream knows of one type.

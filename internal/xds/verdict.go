@@ -85,7 +85,10 @@ func (s *stream) judge(gen uint64) verdict {
 	if s.feed.missing {
 		return pending(time.Time{}, "%s is not there any more, and the stream is about to end", s.feed.key.id.Key)
 	}
-	if l := s.lacks(gen); l.why != "" {
+	// What had a generation and has something newer under way is not behind with it: what a
+	// proxy asks for anew does not tell which change it is for.
+	hadIt := gen <= s.had && gen < s.feed.generation
+	if l := s.lacks(gen); l.why != "" && !hadIt {
 		return pending(l.since, l.why, l.typ)
 	}
 	var first *standing
@@ -98,6 +101,7 @@ func (s *stream) judge(gen uint64) verdict {
 	if first != nil {
 		return verdict{state: ProxyRejected, reason: rejectionText(first.typ, first.resources, first.detail), since: first.since}
 	}
+	s.had = max(s.had, gen)
 	return verdict{state: ProxyCurrent}
 }
 
