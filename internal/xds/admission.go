@@ -2,7 +2,6 @@ package xds
 
 import (
 	"context"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -11,8 +10,9 @@ import (
 const (
 	// firstsPerCore is how many streams for each core may be on their first synchronisation
 	// at once. What one holds until then is large: of a proxy that comes back with 1,000
-	// services, half a megabyte of names and versions.
-	firstsPerCore = 32
+	// services, half a megabyte of names and versions. While the processors are short it is
+	// fewFirsts.
+	firstsPerCore, fewFirsts = 32, 4
 	// firstPatience is for how long a stream may keep others from theirs: a proxy that is
 	// slow, or far away, goes on without.
 	firstPatience = time.Second
@@ -23,7 +23,7 @@ const (
 // it is first come, first served.
 type admission struct {
 	mu       sync.Mutex
-	free     int
+	room     room
 	accounts []string // those with streams that wait, whose turn is next first
 	waiting  map[string][]*turn
 	// storm counts the streams since it was calm, and lull is over when it is calm again.
@@ -47,7 +47,7 @@ type turn struct {
 }
 
 func newAdmission() *admission {
-	a := &admission{free: firstsPerCore * runtime.GOMAXPROCS(0), waiting: map[string][]*turn{}}
+	a := &admission{room: roomFor(fewFirsts, firstsPerCore), waiting: map[string][]*turn{}}
 	a.lull = time.AfterFunc(calm, a.relax)
 	a.lull.Stop()
 	return a
@@ -59,6 +59,15 @@ func (a *admission) begin() {
 	defer a.mu.Unlock()
 	a.storm = stormy
 	a.lull.Reset(calm)
+}
+
+// stir has what happens count as part of the storm, if there is one.
+func (a *admission) stir() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.storm > 0 {
+		a.lull.Reset(calm)
+	}
 }
 
 // relax gives memory back once a storm is over.
@@ -75,7 +84,7 @@ func (a *admission) relax() {
 // enter waits for the turn of a stream of an account, or for ctx to end. leave, which may be
 // called twice, lets the next one in.
 func (a *admission) enter(ctx context.Context, account string) (leave func(), err error) {
-	t := a.ask(account)
+	t := a.ask(account, settle())
 	select {
 	case <-t.granted:
 		return a.leaver(), nil
@@ -86,13 +95,12 @@ func (a *admission) enter(ctx context.Context, account string) (leave func(), er
 }
 
 // ask has a stream of an account wait for its turn, which may be now.
-func (a *admission) ask(account string) *turn {
+func (a *admission) ask(account string, quiet bool) *turn {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := &turn{granted: make(chan struct{})}
 	a.storm++
-	if a.free > 0 {
-		a.free--
+	if len(a.accounts) == 0 && a.room.take(quiet) {
 		close(t.granted)
 		return t
 	}
@@ -109,7 +117,7 @@ func (a *admission) abandon(t *turn) {
 	defer a.mu.Unlock()
 	select {
 	case <-t.granted:
-		a.next()
+		a.next(false)
 	default:
 		t.gone = true
 	}
@@ -118,9 +126,10 @@ func (a *admission) abandon(t *turn) {
 // leaver returns what ends a turn, once. It ends by itself after firstPatience.
 func (a *admission) leaver() func() {
 	leave := sync.OnceFunc(func() {
+		quiet := settle()
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.next()
+		a.next(quiet)
 	})
 	timer := time.AfterFunc(firstPatience, leave)
 	return func() {
@@ -129,9 +138,18 @@ func (a *admission) leaver() func() {
 	}
 }
 
-// next gives the room of a stream to the next one that waits. The lock is held.
-func (a *admission) next() {
+// next gives the place of a stream to the next one that waits, and a second one its own
+// while the processors are enough. The lock is held.
+func (a *admission) next(quiet bool) {
 	a.lull.Reset(calm)
+	a.room.inside--
+	for n := 0; len(a.accounts) > 0 && n < 2 && a.room.take(quiet); n++ {
+		a.grant()
+	}
+}
+
+// grant gives a place that has been taken to the stream whose turn it is, or back.
+func (a *admission) grant() {
 	for len(a.accounts) > 0 {
 		account := a.accounts[0]
 		a.accounts = a.accounts[1:]
@@ -151,5 +169,5 @@ func (a *admission) next() {
 			return
 		}
 	}
-	a.free++
+	a.room.inside--
 }

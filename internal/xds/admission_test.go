@@ -14,11 +14,11 @@ import (
 func TestAdmissionIsFair(t *testing.T) {
 	t.Parallel()
 	a := newAdmission()
-	a.free = 1
+	a.room = room{few: 1, most: 1}
 	turns := map[string]*turn{}
 	var names []string
 	for _, name := range []string{"a0", "a1", "a2", "a3", "c1", "a4", "b1", "b2"} {
-		turns[name] = a.ask(name[:1])
+		turns[name] = a.ask(name[:1], true)
 		names = append(names, name)
 	}
 	for _, name := range []string{"a2", "c1"} {
@@ -39,13 +39,13 @@ func TestAdmissionIsFair(t *testing.T) {
 			break
 		}
 		a.mu.Lock()
-		a.next() // the one that is in leaves
+		a.next(true) // the one that is in leaves
 		a.mu.Unlock()
 	}
 	if diff := cmp.Diff([]string{"a0", "a1", "b1", "a3", "b2", "a4"}, order); diff != "" {
 		t.Errorf("streams came in in another order (-want +got):\n%s", diff)
 	}
-	last := a.ask("a")
+	last := a.ask("a", true)
 	a.abandon(turns["a4"]) // has its turn
 	select {
 	case <-last.granted:
@@ -53,8 +53,8 @@ func TestAdmissionIsFair(t *testing.T) {
 		t.Error("a turn that was given up as it came is lost")
 	}
 	a.abandon(last)
-	if a.free != 1 || len(a.waiting) != 0 || len(a.accounts) != 0 {
-		t.Errorf("at the end %d are free, and %v wait", a.free, a.accounts)
+	if a.room.inside != 0 || len(a.waiting) != 0 || len(a.accounts) != 0 {
+		t.Errorf("at the end %d are in, and %v wait", a.room.inside, a.accounts)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestAdmissionIsFair(t *testing.T) {
 func TestASlowFirstSynchronisationLetsOthersIn(t *testing.T) {
 	t.Parallel()
 	a := newAdmission()
-	a.free = 1
+	a.room = room{few: 1, most: 1}
 	ctx, end := context.WithCancelCause(t.Context())
 	why := errors.New("gone")
 	for range 2 {

@@ -2,7 +2,6 @@ package xds
 
 import (
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,13 +9,15 @@ import (
 
 const (
 	// strangersPerCore is how many connections for each core may be on their way to a stream
-	// that has said who opens it.
-	strangersPerCore = 64
+	// that has said who opens it, fewStrangers how many while the processors are short.
+	strangersPerCore, fewStrangers = 64, 4
 	// strangerPatience is for how long a connection may keep others from that: one that says
-	// nothing, or is far away, goes on without.
-	strangerPatience = 100 * time.Millisecond
-	// leavingPerCore is how many connections for each core may be taken down at once.
-	leavingPerCore = 8
+	// nothing, or is far away, goes on without. While the processors are short it is not the
+	// connection that is slow, and it may mostPatience times as long.
+	strangerPatience, mostPatience = 100 * time.Millisecond, 10
+	// leavingPerCore is how many connections for each core may be taken down at once,
+	// fewLeaving how many while the processors are short.
+	leavingPerCore, fewLeaving = 8, 1
 )
 
 // Gate returns a listener that takes all connections at once, so that none is lost in the
@@ -25,8 +26,7 @@ const (
 // costs while it waits is a connection of the system. Connections that end together are taken
 // down one after the other likewise: each ends a handful of goroutines.
 func (s *Server) Gate(l net.Listener) net.Listener {
-	cores := runtime.GOMAXPROCS(0)
-	g := &gate{Listener: l, free: strangersPerCore * cores, patience: strangerPatience, leaving: make(chan struct{}, leavingPerCore*cores)}
+	g := &gate{Listener: l, stir: s.firsts.stir, room: roomFor(fewStrangers, strangersPerCore), patience: strangerPatience, leaving: newDoor(roomFor(fewLeaving, leavingPerCore))}
 	g.wake.L = &g.mu
 	go g.collect() // ends with the listener
 	return g
@@ -35,11 +35,12 @@ func (s *Server) Gate(l net.Listener) net.Listener {
 type gate struct {
 	net.Listener
 	patience time.Duration
-	leaving  chan struct{} // holds a place for each connection that is taken down
+	leaving  *door  // for connections that are taken down
+	stir     func() // is called when a connection comes, and when one ends
 
 	mu      sync.Mutex
 	wake    sync.Cond
-	free    int
+	room    room
 	waiting []net.Conn
 	// err is the listener's last error, which ends collect, or until it is told of.
 	err    error
@@ -67,6 +68,7 @@ func (g *gate) collect() {
 		default:
 			g.waiting = append(g.waiting, c)
 			g.wake.Broadcast()
+			g.stir()
 		}
 		g.mu.Unlock()
 	}
@@ -77,6 +79,12 @@ func (g *gate) Accept() (net.Conn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for {
+		var quiet bool
+		if len(g.waiting) > 0 {
+			g.mu.Unlock()
+			quiet = settle()
+			g.mu.Lock()
+		}
 		switch {
 		case g.closed:
 			return nil, net.ErrClosed
@@ -85,24 +93,34 @@ func (g *gate) Accept() (net.Conn, error) {
 			g.err = nil
 			g.wake.Broadcast()
 			return nil, err
-		case g.free > 0 && len(g.waiting) > 0:
-			g.free--
+		case len(g.waiting) > 0 && g.room.take(quiet):
 			c := &stranger{Conn: g.waiting[0], gate: g}
 			g.waiting[0] = nil
 			g.waiting = g.waiting[1:]
 			c.known = sync.OnceFunc(g.leave)
-			c.timer = time.AfterFunc(g.patience, c.known)
+			c.timer = g.after(c.known, mostPatience)
 			return c, nil
 		}
 		g.wake.Wait()
 	}
 }
 
+// after calls f when patience is over, or some times as long while the processors are short.
+func (g *gate) after(f func(), times int) *time.Timer {
+	return time.AfterFunc(g.patience, func() {
+		if quiet := settle(); quiet || times == 1 {
+			f()
+			return
+		}
+		g.after(f, times-1)
+	})
+}
+
 // leave lets the next connection in.
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.free++
+	g.room.inside--
 	g.wake.Broadcast()
 }
 
@@ -137,12 +155,14 @@ func (c *stranger) Read(b []byte) (int, error) {
 	if err == nil || c.closed.Load() || c.gone.Load() != nil {
 		return n, err
 	}
-	c.gate.leaving <- struct{}{}
-	gone := sync.OnceFunc(func() { <-c.gate.leaving })
+	c.gate.stir()
+	c.gate.leaving.enter()
+	gone := sync.OnceFunc(c.gate.leaving.leave)
 	if !c.gone.CompareAndSwap(nil, &gone) || c.closed.Load() {
 		gone()
 	} else {
-		time.AfterFunc(c.gate.patience, gone) // in case there is no stream on it
+		c.gate.after(gone, mostPatience) // in case there is no stream on it
+		settle()
 	}
 	return n, err
 }

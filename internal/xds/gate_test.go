@@ -16,9 +16,9 @@ func gated(t *testing.T, patience time.Duration) (*gate, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := (&Server{}).Gate(l).(*gate)
+	g := (&Server{firsts: newAdmission()}).Gate(l).(*gate)
 	g.mu.Lock()
-	g.free, g.patience = 2, patience
+	g.room, g.patience = room{few: 2, most: 2}, patience
 	g.mu.Unlock()
 	t.Cleanup(func() { _ = g.Close() })
 	return g, l.Addr().String()
@@ -81,8 +81,8 @@ func TestGate(t *testing.T) {
 	defer c.Close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.waiting) != 0 || g.free != 0 {
-		t.Errorf("%d wait, %d places are free, want none of both", len(g.waiting), g.free)
+	if len(g.waiting) != 0 || g.room.inside != 2 {
+		t.Errorf("%d wait and %d are let in, want none and 2", len(g.waiting), g.room.inside)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestConnectionsEndOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	const places = 2
 	g, addr := gated(t, time.Hour)
-	g.free, g.leaving = 100, make(chan struct{}, places)
+	g.room, g.leaving = room{few: 100, most: 100}, newDoor(room{few: places, most: places})
 	in := accepted(g)
 	ended := make(chan *stranger, 10)
 	for _, c := range dial(t, addr, 10) {
@@ -163,7 +163,7 @@ func TestConnectionsEndOneAfterTheOther(t *testing.T) {
 	}
 
 	g, addr = gated(t, time.Millisecond)
-	g.leaving = make(chan struct{}, 1)
+	g.leaving = newDoor(room{few: 1, most: 1})
 	in = accepted(g)
 	for _, c := range dial(t, addr, 5) {
 		_ = c.Close()
@@ -172,7 +172,7 @@ func TestConnectionsEndOneAfterTheOther(t *testing.T) {
 
 	// One that the server closes waits for nobody.
 	g, addr = gated(t, time.Hour)
-	g.free, g.leaving = 100, make(chan struct{})
+	g.room, g.leaving = room{few: 100, most: 100}, newDoor(room{})
 	in = accepted(g)
 	dial(t, addr, 5)
 	for range 5 {
@@ -207,7 +207,7 @@ func TestGateTellsOfErrors(t *testing.T) {
 	f := &failing{Listener: l, errs: make(chan error, 1)}
 	full := errors.New("too many open files")
 	f.errs <- full
-	g := (&Server{}).Gate(f)
+	g := (&Server{firsts: newAdmission()}).Gate(f)
 	defer g.Close()
 	if _, err := g.Accept(); !errors.Is(err, full) {
 		t.Errorf("Accept returns %v, want the listener's error", err)
