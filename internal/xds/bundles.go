@@ -236,7 +236,9 @@ func (s *Server) nextBundle(ctx context.Context, b *bundleStream) (*discoveryv3.
 	bundle, ok := s.cfg.CA.Known(m)
 	if !ok || sent == "" { // what is known may be of an earlier mesh of the name
 		var err error
-		if bundle, err = s.cfg.CA.Trusted(ctx, m); err != nil {
+		if bundle, err = s.cfg.CA.Trusted(ctx, m); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		} else if err != nil {
 			var refusal *mesh.Error
 			if errors.As(err, &refusal) && refusal.Code == mesh.ErrNotFound {
 				return nil, refuse(codes.InvalidArgument, mesh.ErrNotFound, "%v", err)

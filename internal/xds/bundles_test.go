@@ -188,6 +188,18 @@ func TestBundleStreamsEnd(t *testing.T) {
 }
 
 // No more agents than proxies, and none for ever.
+// A stream whose time is over while its bundle is being got ends like any other.
+func TestABundleStreamEndsBeforeItsBundleIsThere(t *testing.T) {
+	t.Parallel()
+	for ms := range 8 {
+		p := newPlane(t, func(cfg *xds.Config) { cfg.MaxStreamAge = time.Duration(ms+1) * time.Millisecond })
+		s := p.bundlesEnd(p.bundles(p.owner, meshtest.ARN("test", "front"), trustName))
+		if s.Code() != codes.Unknown && s.Code() != codes.OK || !strings.Contains(s.Message(), "EOF") {
+			t.Errorf("after %d ms it ends with %v", ms+1, s)
+		}
+	}
+}
+
 func TestBundleBounds(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t, func(cfg *xds.Config) {
