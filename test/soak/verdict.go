@@ -40,7 +40,7 @@ type watched struct {
 //   - resident: the collector begins when the heap has doubled, and gives pages back when
 //     it sees fit; what it is for are leaks that are not on the heap.
 //   - goroutines, files: a call or a connection that is about to end.
-//   - etcd in use, directory: history between two compactions.
+//   - etcd in use, directory: history between two compactions, a sawtooth of some 14 MB.
 var all = []watched{
 	{"streams", pieces, 0, 0},
 	{"goroutines", pieces, 16, 0.01},
@@ -49,7 +49,7 @@ var all = []watched{
 	{"resident", megabytes, 48e6, 0.10},
 	{"records in the store", pieces, 50, 0.02},
 	{"bytes in the store", megabytes, 2e5, 0.05},
-	{"etcd in use", megabytes, 2e6, 0.10},
+	{"etcd in use", megabytes, 6e6, 0.10},
 	{"data directory", megabytes, 8e6, 0.10},
 }
 
