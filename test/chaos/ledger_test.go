@@ -237,7 +237,9 @@ func TestTheLedgerSeesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// read returns the values of all virtual nodes as a server has them.
+// read returns the values of all virtual nodes as a server has them. An answer of 503 says
+// to try again, as etcd's members may have a leader to find yet: so it does, as every client
+// of the API does.
 func (l *ledger) read(r *replica) map[string]string {
 	l.w.t.Helper()
 	have, next := map[string]string{}, ""
@@ -267,14 +269,17 @@ func (l *ledger) read(r *replica) map[string]string {
 
 func (l *ledger) get(r *replica, path string, out any) {
 	l.w.t.Helper()
-	a, err := r.api.Do(l.w.t.Context(), http.MethodGet, path, "")
-	if err == nil && a.Status != http.StatusOK {
-		err = errors.New(a.String())
+	var a meshtest.Answer
+	meshtest.Eventually(l.w.t, r.name+" answers", func() (err error) {
+		if a, err = r.api.Do(l.w.t.Context(), http.MethodGet, path, ""); err == nil && a.Status == http.StatusServiceUnavailable {
+			err = errors.New(a.String())
+		}
+		return err
+	})
+	if a.Status != http.StatusOK {
+		l.w.t.Fatalf("GET %s of %s: %s", path, r.name, a)
 	}
-	if err == nil {
-		err = json.Unmarshal([]byte(a.Body), out)
-	}
-	if err != nil {
+	if err := json.Unmarshal([]byte(a.Body), out); err != nil {
 		l.w.t.Fatalf("GET %s of %s: %v", path, r.name, err)
 	}
 }
