@@ -84,12 +84,6 @@ func (f *serverFlags) command() *cobra.Command {
 	return cmd
 }
 
-// heapFloor counts as memory in use, in bytes, though it is never touched and takes none.
-// The garbage collector works whenever the heap has grown by collectAt percent; a server
-// that keeps little and allocates for each request would have it work all the time. One that
-// keeps much, for thousands of proxies, takes half as much again, not twice what it needs.
-const heapFloor, collectAt = 256 << 20, 50
-
 func (f *serverFlags) run(cmd *cobra.Command) error {
 	if err := f.fill(); err != nil {
 		return usageError{err}
@@ -97,8 +91,7 @@ func (f *serverFlags) run(cmd *cobra.Command) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 	}
-	floor := make([]byte, heapFloor)
-	defer runtime.KeepAlive(floor)
+	defer runtime.KeepAlive(layFloor())
 	s, err := server.Open(cmd.Context(), f.cfg)
 	if err != nil && errors.Is(cmd.Context().Err(), context.Canceled) {
 		f.cfg.Log.Info("told to end while starting")
