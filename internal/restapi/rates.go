@@ -44,7 +44,7 @@ type rates struct {
 
 	mu       sync.Mutex
 	accounts map[string]*account
-	keys     map[string]time.Time // access keys, and when their signature held last
+	keys     map[string]*time.Time // access keys, and when their signature held last
 	sources  map[source]*failures
 	attempts map[source]*failures // the same of requests that need no signature
 	swept    time.Time
@@ -75,7 +75,7 @@ func newRates(now func() time.Time, quotas func(account string) mesh.Quotas) *ra
 	}
 	return &rates{
 		now: now, quotas: quotas,
-		accounts: map[string]*account{}, keys: map[string]time.Time{}, sources: map[source]*failures{},
+		accounts: map[string]*account{}, keys: map[string]*time.Time{}, sources: map[source]*failures{},
 		attempts: map[source]*failures{},
 	}
 }
@@ -97,10 +97,7 @@ func (r *rates) admit(id, key string, readOnly bool) error {
 		r.accounts[id] = a
 	}
 	a.used = now
-	if key != "" {
-		makeRoom(r.keys, maxKeys)
-		r.keys[key] = now
-	}
+	r.remember(key, now)
 	bucket := a.write
 	if readOnly {
 		bucket = a.read
@@ -114,6 +111,19 @@ func (r *rates) admit(id, key string, readOnly bool) error {
 	}
 	return mesh.Errorf(mesh.ErrTooManyRequests, "account %s makes more calls than its quota %s allows: %d a second, and %d at once",
 		id, quota, q[quota], bucket.Burst())
+}
+
+// remember notes that a key's signature has held; "" is none. The caller holds mu.
+func (r *rates) remember(key string, now time.Time) {
+	if used := r.keys[key]; used != nil {
+		*used = now
+		return
+	}
+	if key != "" {
+		makeRoom(r.keys, maxKeys)
+		used := now
+		r.keys[strings.Clone(key)] = &used // it may be a part of the request's header
+	}
 }
 
 // newBucket returns a bucket that is filled with a number of calls a second, and has
@@ -197,7 +207,7 @@ func (r *rates) sweep(now time.Time) {
 	}
 	r.swept = now
 	maps.DeleteFunc(r.accounts, func(_ string, a *account) bool { return now.Sub(a.used) >= idleTime })
-	maps.DeleteFunc(r.keys, func(_ string, used time.Time) bool { return now.Sub(used) >= keyTime })
+	maps.DeleteFunc(r.keys, func(_ string, used *time.Time) bool { return now.Sub(*used) >= keyTime })
 	maps.DeleteFunc(r.attempts, func(_ source, f *failures) bool { return now.Sub(f.used) >= idleTime })
 	maps.DeleteFunc(r.sources, func(_ source, f *failures) bool { return now.Sub(f.used) >= idleTime })
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/meshtest/clock"
@@ -104,6 +105,30 @@ func TestRatesForget(t *testing.T) {
 // TestFailures holds what is refused to those whose signatures do not hold: addresses for
 // themselves, an IPv6 network as one, and not the owner of a good key behind the same
 // address.
+// TestKeysKeepNoHeaders holds that what is remembered of a key is not the header that it was
+// read from, which would be kept for an hour with it.
+func TestKeysKeepNoHeaders(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	r := newRates(c.Now, func(string) mesh.Quotas { return mesh.DefaultQuotas() })
+	for range 2 {
+		header := "AWS4-HMAC-SHA256 Credential=AKIA1/20261123/" + strings.Repeat("x", 400)
+		key := header[len("AWS4-HMAC-SHA256 Credential="):][:5]
+		if err := r.admit("a", key, true); err != nil {
+			t.Fatal(err)
+		}
+		for kept := range r.keys {
+			if kept != "AKIA1" || unsafe.StringData(kept) == unsafe.StringData(key) {
+				t.Errorf("key %s is kept with the header that it was in", kept)
+			}
+		}
+		c.Advance(time.Minute)
+	}
+	if s := r.source(netip.MustParseAddr("10.0.0.1"), "Credential=AKIA1/x"); s.key != "AKIA1" {
+		t.Errorf("the key's calls are counted as those of %+v", s)
+	}
+}
+
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	c := newClock()

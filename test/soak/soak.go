@@ -25,7 +25,8 @@ type config struct {
 	// tenants is how many accounts there are, services how many each one's mesh has,
 	// residents how many proxies stay in each, cohort how many come and go together.
 	tenants, services, residents, cohort int
-	// history is how long the store keeps what was replaced.
+	// history is how long the store keeps what was replaced. It is in etcd's memory and file,
+	// and as much as the machine happens to do in that time.
 	history time.Duration
 	// age is when a stream is told to sign anew.
 	age time.Duration
@@ -44,7 +45,7 @@ type config struct {
 var (
 	full = config{
 		time: 30 * time.Minute, round: 5 * time.Second, tenants: 3, services: 20, residents: 20, cohort: 10,
-		history: time.Minute, age: 3 * time.Minute, warmup: 16_000, rare: 60,
+		history: 10 * time.Second, age: 3 * time.Minute, warmup: 16_000, rare: 60,
 	}
 	quick = config{
 		time: 4 * time.Second, round: 300 * time.Millisecond, tenants: 2, services: 5, residents: 4, cohort: 3,
@@ -64,6 +65,8 @@ type soak struct {
 	ids     atomic.Int64 // of everything that is named
 	did     tally
 	samples []sample
+	// keptFirst says that the heap's profile at the end of the warm-up is written.
+	keptFirst bool
 }
 
 // tally counts what was done.
@@ -223,7 +226,14 @@ func (s *soak) turn(ctx context.Context, n int) error {
 	if err := s.calm(ctx); err != nil {
 		return err
 	}
-	return s.sample(ctx, n)
+	if err := s.sample(ctx, n); err != nil {
+		return err
+	}
+	if s.keptFirst || time.Since(s.began) < s.time/4 {
+		return nil
+	}
+	s.keptFirst = true
+	return s.profile(ctx, "heap-first.pprof", heapProfile)
 }
 
 // calm waits until only those proxies are there that stay. That it does not become so is
@@ -300,29 +310,38 @@ func (s *soak) same(a, b string) error {
 
 // keep writes the samples, the table, and profiles of the server.
 func (s *soak) keep(ctx context.Context) error {
+	files := map[string][]byte{"samples.csv": []byte(csv(all, s.samples))}
+	if found, err := judge(all, s.samples); err == nil {
+		files["table.md"] = []byte(table(found) + "\n" + s.did.String() + "\n")
+	}
+	for name, b := range files {
+		if err := s.write(name, b); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.profile(ctx, "heap.pprof", heapProfile), s.profile(ctx, "goroutines.txt", "/debug/pprof/goroutine?debug=1"))
+}
+
+const heapProfile = "/debug/pprof/heap?gc=1"
+
+// profile writes one of the server's profiles.
+func (s *soak) profile(ctx context.Context, name, page string) error {
+	b, err := s.server.Get(ctx, page)
+	if err != nil {
+		return err
+	}
+	return s.write(name, b)
+}
+
+// write writes a file that is kept, if any is.
+func (s *soak) write(name string, b []byte) error {
 	if s.out == "" {
 		return nil
 	}
 	if err := os.MkdirAll(s.out, 0o755); err != nil { //nolint:gosec // nothing secret goes there
 		return err
 	}
-	files := map[string][]byte{"samples.csv": []byte(csv(all, s.samples))}
-	if found, err := judge(all, s.samples); err == nil {
-		files["table.md"] = []byte(table(found) + "\n" + s.did.String() + "\n")
-	}
-	for name, page := range map[string]string{"heap.pprof": "/debug/pprof/heap?gc=1", "goroutines.txt": "/debug/pprof/goroutine?debug=1"} {
-		b, err := s.server.Get(ctx, page)
-		if err != nil {
-			return err
-		}
-		files[name] = b
-	}
-	for name, b := range files {
-		if err := os.WriteFile(filepath.Join(s.out, name), b, 0o644); err != nil { //nolint:gosec // nothing secret
-			return err
-		}
-	}
-	return nil
+	return os.WriteFile(filepath.Join(s.out, name), b, 0o644) //nolint:gosec // nothing secret
 }
 
 // end ends all processes.
