@@ -186,6 +186,26 @@ func (c *Client) CreateIdentityProvider(ctx context.Context, in *CreateIdentityP
 	return out, nil
 }
 
+// CreatePolicy: Makes a policy in a mesh: for which requests, in which time, what is done
+// with them. Its target must be there. Needs "fairlead:CreatePolicy" on the policy. A
+// refusal is an *Error.
+func (c *Client) CreatePolicy(ctx context.Context, in *CreatePolicyInput) (*CreatePolicyOutput, error) {
+	if in == nil {
+		in = new(CreatePolicyInput)
+	}
+	r := call{operation: "CreatePolicy", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/policies")
+	r.queryString("meshOwner", in.MeshOwner)
+	r.body = in
+	out := new(CreatePolicyOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreateRole: Makes a role in the caller's account. Needs "iam:CreateRole". A refusal is
 // an *Error.
 func (c *Client) CreateRole(ctx context.Context, in *CreateRoleInput) (*CreateRoleOutput, error) {
@@ -298,6 +318,25 @@ func (c *Client) DeleteIdentityProvider(ctx context.Context, in *DeleteIdentityP
 	r.literal("/v1/identityProviders")
 	r.label("providerName", in.ProviderName)
 	out := new(DeleteIdentityProviderOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DeletePolicy: Deletes a policy. What was there before it holds again. Needs
+// "fairlead:DeletePolicy" on it. A refusal is an *Error.
+func (c *Client) DeletePolicy(ctx context.Context, in *DeletePolicyInput) (*DeletePolicyOutput, error) {
+	if in == nil {
+		in = new(DeletePolicyInput)
+	}
+	r := call{operation: "DeletePolicy", method: "DELETE", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/policies")
+	r.label("policyName", in.PolicyName)
+	r.queryString("meshOwner", in.MeshOwner)
+	out := new(DeletePolicyOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -420,6 +459,25 @@ func (c *Client) DescribeIdentityProvider(ctx context.Context, in *DescribeIdent
 	r.literal("/v1/identityProviders")
 	r.label("providerName", in.ProviderName)
 	out := new(DescribeIdentityProviderOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DescribePolicy: Describes a policy. Needs "fairlead:DescribePolicy" on it. A refusal is
+// an *Error.
+func (c *Client) DescribePolicy(ctx context.Context, in *DescribePolicyInput) (*DescribePolicyOutput, error) {
+	if in == nil {
+		in = new(DescribePolicyInput)
+	}
+	r := call{operation: "DescribePolicy", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/policies")
+	r.label("policyName", in.PolicyName)
+	r.queryString("meshOwner", in.MeshOwner)
+	out := new(DescribePolicyOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}
@@ -747,6 +805,46 @@ func (c *Client) AllIdentityProviders(ctx context.Context, in *ListIdentityProvi
 			return nil, "", err
 		}
 		return out.IdentityProviders, out.NextToken, nil
+	})
+}
+
+// ListPolicies: Lists the policies of a mesh, by name. Needs "fairlead:ListPolicies" on
+// the mesh. A refusal is an *Error.
+func (c *Client) ListPolicies(ctx context.Context, in *ListPoliciesInput) (*ListPoliciesOutput, error) {
+	if in == nil {
+		in = new(ListPoliciesInput)
+	}
+	r := call{operation: "ListPolicies", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/policies")
+	r.queryInt("limit", in.Limit)
+	r.queryString("meshOwner", in.MeshOwner)
+	r.queryString("nextToken", in.NextToken)
+	out := new(ListPoliciesOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllPolicies goes through the pages of ListPolicies from where in begins, which is not
+// changed. It ends with the first error.
+func (c *Client) AllPolicies(ctx context.Context, in *ListPoliciesInput) iter.Seq2[PolicyRef, error] {
+	var next ListPoliciesInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]PolicyRef, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.ListPolicies(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Policies, out.NextToken, nil
 	})
 }
 
@@ -1273,6 +1371,26 @@ func (c *Client) UpdateIdentityProvider(ctx context.Context, in *UpdateIdentityP
 	r.label("providerName", in.ProviderName)
 	r.body = in
 	out := new(UpdateIdentityProviderOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// UpdatePolicy: Replaces what a policy says. Needs "fairlead:UpdatePolicy" on it. A
+// refusal is an *Error.
+func (c *Client) UpdatePolicy(ctx context.Context, in *UpdatePolicyInput) (*UpdatePolicyOutput, error) {
+	if in == nil {
+		in = new(UpdatePolicyInput)
+	}
+	r := call{operation: "UpdatePolicy", method: "PUT", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/policies")
+	r.label("policyName", in.PolicyName)
+	r.queryString("meshOwner", in.MeshOwner)
+	r.body = in
+	out := new(UpdatePolicyOutput)
 	if err := c.do(ctx, &r, out); err != nil {
 		return nil, err
 	}

@@ -325,6 +325,29 @@ type CreateIdentityProviderOutput struct {
 	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
+// CreatePolicyInput is what CreatePolicy is asked with.
+type CreatePolicyInput struct {
+	// Makes a request that is sent again have no second effect: up to 36 letters, digits,
+	// hyphens and underscores.
+	ClientToken string `json:"clientToken,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"policyName"`
+	// What is done with which requests, and when.
+	Spec PolicySpec `json:"spec"`
+	// Labels of the policy.
+	Tags []TagRef `json:"tags,omitzero"`
+}
+
+// CreatePolicyOutput is the answer of CreatePolicy.
+type CreatePolicyOutput struct {
+	// A policy.
+	Policy Policy `json:"policy"`
+}
+
 // CreateRoleInput is what CreateRole is asked with.
 type CreateRoleInput struct {
 	// 3600 if absent.
@@ -434,6 +457,22 @@ type DeleteIdentityProviderOutput struct {
 	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
+// DeletePolicyInput is what DeletePolicy is asked with.
+type DeletePolicyInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"-"`
+}
+
+// DeletePolicyOutput is the answer of DeletePolicy.
+type DeletePolicyOutput struct {
+	// A policy.
+	Policy Policy `json:"policy"`
+}
+
 // DeleteRoleInput is what DeleteRole is asked with.
 type DeleteRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -528,6 +567,22 @@ type DescribeIdentityProviderOutput struct {
 	IdentityProvider IdentityProvider `json:"identityProvider"`
 }
 
+// DescribePolicyInput is what DescribePolicy is asked with.
+type DescribePolicyInput struct {
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"-"`
+}
+
+// DescribePolicyOutput is the answer of DescribePolicy.
+type DescribePolicyOutput struct {
+	// A policy.
+	Policy Policy `json:"policy"`
+}
+
 // DescribePropagationInput is what DescribePropagation is asked with.
 type DescribePropagationInput struct {
 	// How many proxies, and how many virtual nodes and gateways, are listed at most; 100 if
@@ -594,6 +649,12 @@ type DescribeUserOutput struct {
 	User User `json:"user"`
 }
 
+// Duration:
+type Duration struct {
+	Unit  string `json:"unit,omitzero"`
+	Value int64  `json:"value,omitzero"`
+}
+
 // EnvoyResource: An Envoy resource.
 type EnvoyResource struct {
 	// Envoy's message as JSON.
@@ -613,6 +674,42 @@ type Explanation struct {
 	Text   string `json:"text"`
 }
 
+// FaultAbort: Requests are answered at once, with exactly one of the two.
+type FaultAbort struct {
+	// The gRPC status of the answer.
+	GrpcStatus string `json:"grpcStatus,omitzero"`
+	// The status of the answer.
+	HttpStatus int `json:"httpStatus,omitzero"`
+	// Of how many requests, in percent, to a ten-thousandth.
+	Percentage float64 `json:"percentage"`
+}
+
+// FaultAction: Faults that are added to some requests, each by itself. At least one is
+// given.
+type FaultAction struct {
+	// Requests are answered at once, with exactly one of the two.
+	Abort *FaultAbort `json:"abort,omitzero"`
+	// Requests wait before they go on.
+	Delay *FaultDelay `json:"delay,omitzero"`
+	// Answers come no faster than this.
+	ResponseRate *FaultResponseRate `json:"responseRate,omitzero"`
+}
+
+// FaultDelay: Requests wait before they go on.
+type FaultDelay struct {
+	Duration Duration `json:"duration"`
+	// Of how many requests, in percent, to a ten-thousandth.
+	Percentage float64 `json:"percentage"`
+}
+
+// FaultResponseRate: Answers come no faster than this.
+type FaultResponseRate struct {
+	// The rate of the answer's body, in KiB a second.
+	KibibytesPerSecond int `json:"kibibytesPerSecond"`
+	// Of how many requests, in percent, to a ten-thousandth.
+	Percentage float64 `json:"percentage"`
+}
+
 // GetCallerIdentityInput is what GetCallerIdentity is asked with.
 type GetCallerIdentityInput struct {
 }
@@ -629,6 +726,28 @@ type GetCallerIdentityOutput struct {
 	Region string `json:"region"`
 	// What kind of principal calls.
 	Type string `json:"type"`
+}
+
+// HeaderMatchMethod:
+type HeaderMatchMethod struct {
+	Exact  string      `json:"exact,omitzero"`
+	Prefix string      `json:"prefix,omitzero"`
+	Range  *MatchRange `json:"range,omitzero"`
+	Regex  string      `json:"regex,omitzero"`
+	Suffix string      `json:"suffix,omitzero"`
+}
+
+// HttpPathMatch:
+type HttpPathMatch struct {
+	Exact string `json:"exact,omitzero"`
+	Regex string `json:"regex,omitzero"`
+}
+
+// HttpRouteHeader:
+type HttpRouteHeader struct {
+	Invert bool               `json:"invert,omitzero"`
+	Match  *HeaderMatchMethod `json:"match,omitzero"`
+	Name   string             `json:"name"`
 }
 
 // IdentityProvider: Whom an account lets vouch for workloads, so that they get temporary
@@ -815,6 +934,25 @@ type ListIdentityProvidersOutput struct {
 	NextToken string `json:"nextToken,omitzero"`
 }
 
+// ListPoliciesInput is what ListPolicies is asked with.
+type ListPoliciesInput struct {
+	// 100 if absent.
+	Limit int `json:"-"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"-"`
+}
+
+// ListPoliciesOutput is the answer of ListPolicies.
+type ListPoliciesOutput struct {
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string      `json:"nextToken,omitzero"`
+	Policies  []PolicyRef `json:"policies"`
+}
+
 // ListProblemsInput is what ListProblems is asked with.
 type ListProblemsInput struct {
 	// 100 if absent.
@@ -941,6 +1079,34 @@ type ListUsersOutput struct {
 	Users     []User `json:"users"`
 }
 
+// MatchRange:
+type MatchRange struct {
+	End   int64 `json:"end"`
+	Start int64 `json:"start"`
+}
+
+// MirrorAction: A copy of some requests goes to another place. What is answered there is
+// dropped.
+type MirrorAction struct {
+	// Of how many requests, in percent, to a ten-thousandth.
+	Percentage float64 `json:"percentage"`
+	// Where copies go.
+	To MirrorDestination `json:"to"`
+}
+
+// MirrorDestination: Where copies go.
+type MirrorDestination struct {
+	// A virtual node of the mesh.
+	VirtualNode *MirrorNode `json:"virtualNode,omitzero"`
+}
+
+// MirrorNode: A virtual node of the mesh.
+type MirrorNode struct {
+	// Of one of its listeners. Its only one, or the first that speaks http, if absent.
+	Port            int    `json:"port,omitzero"`
+	VirtualNodeName string `json:"virtualNodeName"`
+}
+
 // OidcProvider: Lets an issuer of OpenID Connect tokens vouch for whom its tokens are
 // about.
 type OidcProvider struct {
@@ -955,6 +1121,170 @@ type OidcProvider struct {
 	// The issuer's public keys. With them the issuer is never asked, and they have to be
 	// updated when it changes them.
 	KeySet json.RawMessage `json:"keySet,omitzero"`
+}
+
+// Policy: A policy.
+type Policy struct {
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// Since when a policy is as it is, and whose it is.
+	Metadata PolicyMetadata `json:"metadata"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"policyName"`
+	// What is done with which requests, and when.
+	Spec PolicySpec `json:"spec"`
+	// The state of a policy.
+	Status PolicyStatus `json:"status"`
+}
+
+// PolicyAction: What is done.
+type PolicyAction struct {
+	// Faults that are added to some requests, each by itself. At least one is given.
+	Fault *FaultAction `json:"fault,omitzero"`
+	// A copy of some requests goes to another place. What is answered there is dropped.
+	Mirror *MirrorAction `json:"mirror,omitzero"`
+}
+
+// PolicyClient: A client. All that is given must be true of it, and something must be
+// given.
+type PolicyClient struct {
+	// The account that a virtual node or gateway is of.
+	Account string `json:"account,omitzero"`
+	// What the request's headers are. All must hold.
+	Headers []HttpRouteHeader `json:"headers,omitzero"`
+	// A virtual gateway of the mesh.
+	VirtualGateway string `json:"virtualGateway,omitzero"`
+	// A virtual node of the mesh.
+	VirtualNode string `json:"virtualNode,omitzero"`
+}
+
+// PolicyGatewayRouteTarget: What goes by a gateway route.
+type PolicyGatewayRouteTarget struct {
+	GatewayRouteName   string `json:"gatewayRouteName"`
+	VirtualGatewayName string `json:"virtualGatewayName"`
+}
+
+// PolicyGatewayTarget: What a virtual gateway is asked.
+type PolicyGatewayTarget struct {
+	// Of one of its listeners. All of them if absent.
+	Port               int    `json:"port,omitzero"`
+	VirtualGatewayName string `json:"virtualGatewayName"`
+}
+
+// PolicyMatch: What a request is like. All that is given must be true of it; of "prefix"
+// and "path" one at most.
+type PolicyMatch struct {
+	// What the request's headers are. All must hold.
+	Headers []HttpRouteHeader `json:"headers,omitzero"`
+	Method  string            `json:"method,omitzero"`
+	// The whole path.
+	Path *HttpPathMatch `json:"path,omitzero"`
+	// How the path begins.
+	Prefix string `json:"prefix,omitzero"`
+}
+
+// PolicyMeshTarget: The whole mesh: what its virtual nodes are asked.
+type PolicyMeshTarget struct {
+}
+
+// PolicyMetadata: Since when a policy is as it is, and whose it is.
+type PolicyMetadata struct {
+	// The policy's ARN: "arn:aws:appmesh:REGION:ACCOUNT:mesh/MESH/policy/POLICY".
+	ARN string `json:"arn"`
+	// When it was made.
+	CreatedAt time.Time `json:"createdAt"`
+	// When it was last updated.
+	LastUpdatedAt time.Time `json:"lastUpdatedAt"`
+	// The mesh's owner.
+	MeshOwner string `json:"meshOwner"`
+	// The account that made it.
+	ResourceOwner string `json:"resourceOwner"`
+	// An id that no other object has had or will have.
+	Uid string `json:"uid"`
+	// 1 for a new policy, and one more with each update.
+	Version int `json:"version"`
+}
+
+// PolicyNodeTarget: What a virtual node is asked.
+type PolicyNodeTarget struct {
+	// Of one of its listeners. All of them if absent.
+	Port            int    `json:"port,omitzero"`
+	VirtualNodeName string `json:"virtualNodeName"`
+}
+
+// PolicyRef: A policy in a list.
+type PolicyRef struct {
+	// The policy's ARN: "arn:aws:appmesh:REGION:ACCOUNT:mesh/MESH/policy/POLICY".
+	ARN string `json:"arn"`
+	// When it was made.
+	CreatedAt time.Time `json:"createdAt"`
+	// When it was last updated.
+	LastUpdatedAt time.Time `json:"lastUpdatedAt"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The mesh's owner.
+	MeshOwner string `json:"meshOwner"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"policyName"`
+	// The account that made it.
+	ResourceOwner string `json:"resourceOwner"`
+	// 1 for a new policy, and one more with each update.
+	Version int `json:"version"`
+}
+
+// PolicyRouteTarget: What goes by a route.
+type PolicyRouteTarget struct {
+	RouteName         string `json:"routeName"`
+	VirtualRouterName string `json:"virtualRouterName"`
+}
+
+// PolicyRouterTarget: What goes by the routes of a virtual router.
+type PolicyRouterTarget struct {
+	VirtualRouterName string `json:"virtualRouterName"`
+}
+
+// PolicyServiceTarget: What virtual nodes and gateways ask of a virtual service.
+type PolicyServiceTarget struct {
+	VirtualServiceName string `json:"virtualServiceName"`
+}
+
+// PolicySpec: What is done with which requests, and when.
+type PolicySpec struct {
+	// What is done.
+	Action PolicyAction `json:"action"`
+	// Only requests of these clients are meant: of any of them. Of all if absent.
+	From []PolicyClient `json:"from,omitzero"`
+	// Only requests that are like this are meant. All if absent.
+	Match *PolicyMatch `json:"match,omitzero"`
+	// The policy ends then. Never if absent.
+	NotAfter string `json:"notAfter,omitzero"`
+	// The policy begins then. At once if absent.
+	NotBefore string `json:"notBefore,omitzero"`
+	// The object whose requests are meant. The most specific target holds.
+	Target PolicyTarget `json:"target"`
+}
+
+// PolicyStatus: The state of a policy.
+type PolicyStatus struct {
+	Status string `json:"status"`
+}
+
+// PolicyTarget: The object whose requests are meant. The most specific target holds.
+type PolicyTarget struct {
+	// What goes by a gateway route.
+	GatewayRoute *PolicyGatewayRouteTarget `json:"gatewayRoute,omitzero"`
+	// The whole mesh: what its virtual nodes are asked.
+	Mesh *PolicyMeshTarget `json:"mesh,omitzero"`
+	// What goes by a route.
+	Route *PolicyRouteTarget `json:"route,omitzero"`
+	// What a virtual gateway is asked.
+	VirtualGateway *PolicyGatewayTarget `json:"virtualGateway,omitzero"`
+	// What a virtual node is asked.
+	VirtualNode *PolicyNodeTarget `json:"virtualNode,omitzero"`
+	// What goes by the routes of a virtual router.
+	VirtualRouter *PolicyRouterTarget `json:"virtualRouter,omitzero"`
+	// What virtual nodes and gateways ask of a virtual service.
+	VirtualService *PolicyServiceTarget `json:"virtualService,omitzero"`
 }
 
 // Problem: Something in a mesh that cannot be obeyed, and what it is about.
@@ -1293,6 +1623,12 @@ type SwitchRootOutput struct {
 	Authority Authority `json:"authority"`
 }
 
+// TagRef:
+type TagRef struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
 // TrustBundle: What the workloads of a mesh trust.
 type TrustBundle struct {
 	// The roots in force.
@@ -1367,6 +1703,27 @@ type UpdateIdentityProviderOutput struct {
 	// Whom an account lets vouch for workloads, so that they get temporary credentials of a
 	// role.
 	IdentityProvider IdentityProvider `json:"identityProvider"`
+}
+
+// UpdatePolicyInput is what UpdatePolicy is asked with.
+type UpdatePolicyInput struct {
+	// Makes a request that is sent again have no second effect: up to 36 letters, digits,
+	// hyphens and underscores.
+	ClientToken string `json:"clientToken,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"-"`
+	// What is done with which requests, and when.
+	Spec PolicySpec `json:"spec"`
+}
+
+// UpdatePolicyOutput is the answer of UpdatePolicy.
+type UpdatePolicyOutput struct {
+	// A policy.
+	Policy Policy `json:"policy"`
 }
 
 // UpdateQuotaInput is what UpdateQuota is asked with.
@@ -1467,11 +1824,56 @@ const (
 	AccountStatusSuspended = "SUSPENDED"
 )
 
+// Values of DurationUnit.
+const (
+	DurationUnitS  = "s"
+	DurationUnitMs = "ms"
+)
+
+// Values of GrpcStatus.
+const (
+	GrpcStatusCancelled          = "cancelled"
+	GrpcStatusUnknown            = "unknown"
+	GrpcStatusInvalidArgument    = "invalid-argument"
+	GrpcStatusDeadlineExceeded   = "deadline-exceeded"
+	GrpcStatusNotFound           = "not-found"
+	GrpcStatusAlreadyExists      = "already-exists"
+	GrpcStatusPermissionDenied   = "permission-denied"
+	GrpcStatusResourceExhausted  = "resource-exhausted"
+	GrpcStatusFailedPrecondition = "failed-precondition"
+	GrpcStatusAborted            = "aborted"
+	GrpcStatusOutOfRange         = "out-of-range"
+	GrpcStatusUnimplemented      = "unimplemented"
+	GrpcStatusInternal           = "internal"
+	GrpcStatusUnavailable        = "unavailable"
+	GrpcStatusDataLoss           = "data-loss"
+	GrpcStatusUnauthenticated    = "unauthenticated"
+)
+
+// Values of HttpMethod.
+const (
+	HttpMethodGet     = "GET"
+	HttpMethodHead    = "HEAD"
+	HttpMethodPost    = "POST"
+	HttpMethodPut     = "PUT"
+	HttpMethodDelete  = "DELETE"
+	HttpMethodConnect = "CONNECT"
+	HttpMethodOptions = "OPTIONS"
+	HttpMethodTrace   = "TRACE"
+	HttpMethodPatch   = "PATCH"
+)
+
 // Values of IdentityProviderType.
 const (
 	IdentityProviderTypeOidc        = "OIDC"
 	IdentityProviderTypeCertificate = "CERTIFICATE"
 	IdentityProviderTypeAws         = "AWS"
+)
+
+// Values of PolicyStatusCode.
+const (
+	PolicyStatusCodeActive  = "ACTIVE"
+	PolicyStatusCodeDeleted = "DELETED"
 )
 
 // Values of PrincipalType.

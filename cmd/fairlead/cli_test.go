@@ -185,7 +185,7 @@ func TestCompletion(t *testing.T) {
 	}
 	connect := []string{"--endpoint", s.endpoint, "--credentials-file", filepath.Join(s.dir, "credentials")}
 	for line, want := range map[string]string{
-		"get ":                              "mesh vn vr route vs vg gr",
+		"get ":                              "mesh vn vr route vs vg gr policy",
 		"get vn --mesh shop ":               "cart front",
 		"get node cart --mesh shop ":        "front",
 		"delete mesh ":                      "shop",

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,17 +38,31 @@ type metadata struct {
 	ResourceOwner string  `json:"resourceOwner"`
 	UID           string  `json:"uid"`
 	Version       int64   `json:"version"`
-	CreatedAt     float64 `json:"createdAt"`
-	UpdatedAt     float64 `json:"lastUpdatedAt"`
+	CreatedAt     apiTime `json:"createdAt"`
+	UpdatedAt     apiTime `json:"lastUpdatedAt"`
 }
 
-// seconds reads a time of the API: seconds since 1970 with a fraction.
-func seconds(f float64) time.Time { return time.UnixMilli(int64(math.Round(f * 1000))).UTC() }
+// apiTime is a time as App Mesh's API spells it, seconds since 1970 with a fraction, or as /v1
+// does, in RFC 3339.
+type apiTime time.Time
+
+// UnmarshalJSON reads either form.
+func (m *apiTime) UnmarshalJSON(b []byte) error {
+	if b[0] == '"' {
+		return (*time.Time)(m).UnmarshalJSON(b)
+	}
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return err
+	}
+	*m = apiTime(time.UnixMilli(int64(math.Round(f * 1000))).UTC())
+	return nil
+}
 
 func (m metadata) object(r Ref) *object {
 	return &object{
 		Ref: r, ARN: m.ARN, MeshOwner: m.MeshOwner, ResourceOwner: m.ResourceOwner, UID: m.UID, Version: m.Version,
-		CreatedAt: seconds(m.CreatedAt), UpdatedAt: seconds(m.UpdatedAt),
+		CreatedAt: time.Time(m.CreatedAt), UpdatedAt: time.Time(m.UpdatedAt),
 	}
 }
 
@@ -61,6 +74,12 @@ func readData(r Ref, body []byte) (*object, error) {
 		Status   struct {
 			Status string `json:"status"`
 		} `json:"status"`
+	}
+	if r.Kind.Own() { // its description is a member of the answer
+		var members map[string]json.RawMessage
+		if json.Unmarshal(body, &members) == nil {
+			body = members[r.Kind.String()]
+		}
 	}
 	if err := json.Unmarshal(body, &data); err != nil || data.Metadata.ARN == "" {
 		return nil, fmt.Errorf("the answer about %s is no description of it: is the endpoint a Fairlead server?", r)
@@ -153,7 +172,7 @@ func readList(k mesh.Kind, r Ref, body []byte) (out []*object, token string, err
 		case err != nil:
 		case name == "nextToken":
 			err = json.Unmarshal(raw, &token)
-		case strings.HasPrefix(name, k.String()): // "virtualNodes"
+		case name == kindPlural(k):
 			err = json.Unmarshal(raw, &refs)
 		}
 	}
@@ -181,8 +200,11 @@ func readList(k mesh.Kind, r Ref, body []byte) (out []*object, token string, err
 
 // kindPlural returns what several objects of a kind are called: "virtualNodes".
 func kindPlural(k mesh.Kind) string {
-	if k == mesh.KindMesh {
+	switch k {
+	case mesh.KindMesh:
 		return "meshes"
+	case mesh.KindPolicy:
+		return "policies"
 	}
 	return k.String() + "s"
 }

@@ -72,6 +72,9 @@ func (i *inventory) loadDocuments(ctx context.Context, docs []*document) error {
 	if err := i.describeAll(ctx, append(refs, more...)); err != nil {
 		return err
 	}
+	if err := i.loadPolicies(ctx, docs); err != nil {
+		return err
+	}
 	var tagged []*object
 	for _, d := range docs {
 		if o := i.found[d.Ref]; o != nil && d.tags != nil {
@@ -79,6 +82,22 @@ func (i *inventory) loadDocuments(ctx context.Context, docs []*document) error {
 		}
 	}
 	return i.tag(ctx, tagged)
+}
+
+// loadPolicies asks for the other policies of the meshes that documents have policies in: they
+// may contradict each other.
+func (i *inventory) loadPolicies(ctx context.Context, docs []*document) error {
+	loaded := map[Ref]bool{}
+	for _, d := range docs {
+		if d.Kind != mesh.KindPolicy || loaded[d.mesh()] || i.found[d.mesh()] == nil {
+			continue
+		}
+		loaded[d.mesh()] = true
+		if err := i.describeKinds(ctx, d.mesh(), mesh.KindPolicy); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // loadNeighbours asks for what may bear on changes of listeners and providers, and is in no

@@ -20,6 +20,7 @@ var heads = map[mesh.Kind][]string{
 	mesh.KindVirtualService: {"PROVIDER"},
 	mesh.KindVirtualGateway: {"LISTENERS"},
 	mesh.KindGatewayRoute:   {"TYPE", "PRIORITY", "MATCH", "SERVICE"},
+	mesh.KindPolicy:         {"ACTION", "TARGET", "WHEN"},
 }
 
 // objectTable is a table of objects of one kind.
@@ -96,8 +97,32 @@ func cells(o *object) []string {
 		for _, k := range mesh.References(s) {
 			out[3] = k.Name // there is one
 		}
+	case *mesh.PolicySpec:
+		out[0], out[1], out[2] = s.Action.Kind(), policyTargetText(o.Ref, s), policyTimeText(s)
 	}
 	return out
+}
+
+// policyTargetText names what a policy is about, with its port.
+func policyTargetText(r Ref, s *mesh.PolicySpec) string {
+	text := s.Target.Key(mesh.MeshID{Name: r.Mesh}).String()
+	if p := s.Target.Port(); p != 0 {
+		text += ":" + strconv.FormatInt(p, 10)
+	}
+	return text
+}
+
+// policyTimeText says when a policy begins and ends.
+func policyTimeText(s *mesh.PolicySpec) string {
+	switch {
+	case s.NotBefore != nil && s.NotAfter != nil:
+		return *s.NotBefore + " to " + *s.NotAfter
+	case s.NotBefore != nil:
+		return "from " + *s.NotBefore
+	case s.NotAfter != nil:
+		return "until " + *s.NotAfter
+	}
+	return "always"
 }
 
 func nodeMappings(s *mesh.VirtualNodeSpec) []mesh.PortMapping {

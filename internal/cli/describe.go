@@ -165,7 +165,7 @@ func (i *inventory) holds(ctx context.Context, m *object) ([]string, error) {
 	var out []string
 	for _, k := range mesh.Kinds {
 		if counts[k] > 0 {
-			out = append(out, plural(counts[k], kindWords[k], kindWords[k]+"s"))
+			out = append(out, plural(counts[k], kindWords[k], kindsWord(k)))
 		}
 	}
 	return out, nil

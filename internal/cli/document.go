@@ -238,7 +238,9 @@ func (r *reader) spec(d *document, m map[string]any) {
 		}
 		raw = map[string]any{}
 	}
-	r.unknown("spec", reflect.TypeOf(d.Kind.NewSpec()), raw)
+	if !d.Kind.Own() { // of those Decode tells
+		r.unknown("spec", reflect.TypeOf(d.Kind.NewSpec()), raw)
+	}
 	text, err := json.Marshal(raw)
 	if err != nil {
 		r.fail("spec", "is not JSON: %v", err)
@@ -251,7 +253,7 @@ func (r *reader) spec(d *document, m map[string]any) {
 	}
 }
 
-// unknown reports members that no spec has. The API passes them over, and a file with a
+// unknown reports members that no spec has. App Mesh's API passes them over, and a file with a
 // misspelt member would not do what it says.
 func (r *reader) unknown(path string, t reflect.Type, v any) {
 	for t.Kind() == reflect.Pointer {

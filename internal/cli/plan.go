@@ -258,7 +258,7 @@ func (p *planner) allowed(s step) bool {
 	if !p.now.hasAll(needs(s.Ref, s.spec)) {
 		return false
 	}
-	if s.Kind.Parent() == 0 {
+	if s.Kind.Parent() == 0 && s.Kind != mesh.KindPolicy {
 		return len(p.inTheWay(s)) == 0
 	}
 	fits := false

@@ -161,11 +161,14 @@ func (s *ruled) run(seed uint64, p *planner) error {
 	return nil
 }
 
-// broken counts the breaches of routes and gateway routes.
+// broken counts the breaches of routes and gateway routes. What a policy is about may change
+// without asking it.
 func (s *ruled) broken() map[Ref]int {
 	out := map[Ref]int{}
 	for r := range s.specs {
-		out[r] = len(s.breaches(r))
+		if r.Kind != mesh.KindPolicy {
+			out[r] = len(s.breaches(r))
+		}
 	}
 	return out
 }

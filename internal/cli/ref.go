@@ -60,6 +60,7 @@ var kindNames = map[mesh.Kind][]string{
 	mesh.KindVirtualService: {"vs", "service", "services", "virtualservice", "virtualservices"},
 	mesh.KindVirtualGateway: {"vg", "gateway", "gateways", "virtualgateway", "virtualgateways"},
 	mesh.KindGatewayRoute:   {"gr", "gatewayroute", "gatewayroutes"},
+	mesh.KindPolicy:         {"policy", "policies"},
 }
 
 // ParseKind reads a kind as people write it: "vn", "node", "virtualNode", "virtualnodes".

@@ -134,7 +134,7 @@ func (m meshStatus) print(term Terminal) {
 	var parts []string
 	for _, k := range mesh.Kinds {
 		if n := m.Objects[k.String()]; n > 0 {
-			parts = append(parts, plural(n, kindWords[k], kindWords[k]+"s"))
+			parts = append(parts, plural(n, kindWords[k], kindsWord(k)))
 		}
 	}
 	if len(parts) == 0 {
@@ -177,6 +177,15 @@ func (m meshStatus) print(term Terminal) {
 var kindWords = map[mesh.Kind]string{
 	mesh.KindVirtualNode: "node", mesh.KindVirtualRouter: "router", mesh.KindRoute: "route",
 	mesh.KindVirtualService: "service", mesh.KindVirtualGateway: "gateway", mesh.KindGatewayRoute: "gateway route",
+	mesh.KindPolicy: "policy",
+}
+
+// kindsWord is what people call several objects of a kind.
+func kindsWord(k mesh.Kind) string {
+	if k == mesh.KindPolicy {
+		return "policies"
+	}
+	return kindWords[k] + "s"
 }
 
 // wrap prints a title and parts with commas between them, in as many lines as it takes.

@@ -43,9 +43,23 @@ func (w *world) after(changes []*change) *world {
 	return out
 }
 
-// needs returns the objects that must be there for r with a spec: its mesh, its router or
-// gateway, and what the spec refers to.
+// needs returns the objects that must be there when r gets a spec: what it holds, and what a
+// policy names, which may go away later without asking.
 func needs(r Ref, spec any) []Ref {
+	out := holds(r, spec)
+	if p, ok := spec.(*mesh.PolicySpec); ok {
+		for _, k := range p.Named(mesh.MeshID{Name: r.Mesh}) {
+			if k.Kind != mesh.KindMesh {
+				out = append(out, r.in(k))
+			}
+		}
+	}
+	return out
+}
+
+// holds returns the objects that must be there for as long as r is there with a spec: its
+// mesh, its router or gateway, and what the spec refers to.
+func holds(r Ref, spec any) []Ref {
 	if r.Kind == mesh.KindMesh {
 		return nil
 	}
@@ -72,7 +86,7 @@ func (w *world) hasAll(all []Ref) bool {
 func (w *world) put(r Ref, spec any) {
 	w.drop(r)
 	w.specs[r] = spec
-	for _, n := range needs(r, spec) {
+	for _, n := range holds(r, spec) {
 		if w.usedBy[n] == nil {
 			w.usedBy[n] = map[Ref]bool{}
 		}
@@ -82,7 +96,7 @@ func (w *world) put(r Ref, spec any) {
 
 // drop notes that an object is not there.
 func (w *world) drop(r Ref) {
-	for _, n := range needs(r, w.specs[r]) {
+	for _, n := range holds(r, w.specs[r]) {
 		delete(w.usedBy[n], r)
 	}
 	delete(w.specs, r)
@@ -115,7 +129,7 @@ func (w *world) routesAt(r Ref) []Ref {
 	return out
 }
 
-// breaches checks a route or gateway route against its neighbours.
+// breaches checks a route, gateway route or policy against its neighbours.
 func (w *world) breaches(r Ref) mesh.Violations {
 	switch s := w.specs[r].(type) {
 	case *mesh.RouteSpec:
@@ -137,8 +151,33 @@ func (w *world) breaches(r Ref) mesh.Violations {
 		}
 		provider, key := w.provider(r, s)
 		return mesh.CheckGatewayRoute("spec", s, gateway, provider, key)
+	case *mesh.PolicySpec:
+		return w.policyBreaches(r, s)
 	}
 	return nil
+}
+
+// policyBreaches checks a policy against its target and the other policies of the mesh.
+func (w *world) policyBreaches(r Ref, s *mesh.PolicySpec) mesh.Violations {
+	m := mesh.MeshID{Name: r.Mesh}
+	key := s.Target.Key(m)
+	var bad mesh.Violations
+	if about, known := w.specs[r.in(key)]; known {
+		bad = mesh.CheckPolicyTarget("spec", s, key, about)
+	}
+	if m := s.Action.Mirror; m != nil && m.To.VirtualNode != nil {
+		to := r.in(mesh.Key{Kind: mesh.KindVirtualNode, Name: m.To.VirtualNode.VirtualNodeName})
+		if node, known := w.specs[to].(*mesh.VirtualNodeSpec); known {
+			bad = append(bad, mesh.CheckMirror("spec", s, node)...)
+		}
+	}
+	for other, spec := range w.specs {
+		p, ok := spec.(*mesh.PolicySpec)
+		if ok && other != r && other.mesh() == r.mesh() && s.Contradict(m, p) {
+			bad = append(bad, mesh.Violation{Path: "spec", Rule: true, Message: "contradicts " + other.Key.String() + ": both are for " + key.String() + ", and neither is more specific"})
+		}
+	}
+	return bad
 }
 
 // provider returns the spec and key of what provides the service that a gateway route leads to.

@@ -75,6 +75,7 @@ func (x *explainer) route(service *mesh.Service, number string, r *routev3.Route
 		object = routeKey(service.Router.Name, r.Name)
 	}
 	x.say(3, object, "%s%s: %s", number, matchText(r.Match), x.actionText(r))
+	x.policies(4, r)
 }
 
 // gatewayRoute explains a gateway's route. Its name is the gateway route's, and behind it
@@ -106,6 +107,7 @@ func (x *explainer) gatewayRoute(number string, r *routev3.Route) bool {
 		}
 	}
 	x.say(3, key, "%s%s: to virtual service %s", number, matchText(r.Match), short(service))
+	x.policies(4, r)
 	x.say(4, object, "%s", x.actionText(r))
 	return true
 }

@@ -29,6 +29,7 @@ const (
 	metricScopes                           // their prefix as a scope, no longer as stat_prefix
 	internalListeners                      // a gateway's second pass
 	otherHosts                             // retries that prefer a host not tried before
+	faults                                 // faults on purpose
 )
 
 // The extensions that an Envoy may be without.
@@ -43,6 +44,7 @@ const (
 	internalBoot     = "envoy.bootstrap.internal_listener"
 	internalSocket   = "envoy.transport_sockets.internal_upstream"
 	rawSocket        = "envoy.transport_sockets.raw_buffer"
+	faultExtension   = "envoy.filters.http.fault"
 	previousHosts    = "envoy.retry_host_predicates.previous_hosts"
 	originalDstName  = "envoy.filters.listener.original_dst"
 	tlsInspectorName = "envoy.filters.listener.tls_inspector"
@@ -80,6 +82,7 @@ var features = []feature{
 	{bit: metricScopes, minor: 39},
 	{bit: internalListeners, extensions: []string{internalBoot, internalSocket, rawSocket}},
 	{bit: otherHosts, extensions: []string{previousHosts}},
+	{bit: faults, extensions: []string{faultExtension}},
 }
 
 // envoyOf returns what a proxy's Envoy can do. One that lists no extensions is taken to
@@ -130,7 +133,7 @@ func minorOf(node *corev3.Node) uint32 {
 // anyway does not count as lacking, so that Envoys of several versions share resources
 // wherever they are the same. metrics says that the proxy asks for aggregate metrics.
 func (p *Profile) fit(have Features, metrics bool) {
-	want := fileLogs | otherHosts
+	want := fileLogs | otherHosts | faults
 	if p.Logs.GRPC.Cluster != "" {
 		want |= grpcLogs
 	}

@@ -16,8 +16,14 @@ import (
 
 // httpFilters are the HTTP filters of every connection manager, in the order in which
 // a request passes them. This literal is the only place that decides the order; each
-// line says why it stands where it does.
+// line says why it stands where it does. All but the last are asleep: a request passes
+// those only whose configuration is in its route (policy.go).
 var httpFilters = []*hcmv3.HttpFilter{
+	// First, so that a fault takes nothing of what is counted or asked about a request, as if
+	// it had been lost on its way here.
+	asleep(faultInName, faultFilter),
+	// Behind all that is about requests that come in: a gateway's requests go on to a service.
+	asleep(faultOutName, faultFilter),
 	// Last, because it ends the chain: it chooses the upstream by the route that all
 	// filters before it have seen. Envoy refuses a chain that ends otherwise.
 	httpFilter(routerName, &routerv3.Router{}),
@@ -43,6 +49,27 @@ var upgrades = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "webso
 
 func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: mustAny(config)}}
+}
+
+// The names of the filters that policies wake, as routes name them.
+const (
+	faultInName  = "fairlead.fault.in"
+	faultOutName = "fairlead.fault.out"
+)
+
+// httpFilters are those of httpFilters that the proxy's Envoy has.
+func (t *translator) httpFilters() []*hcmv3.HttpFilter {
+	if !t.lacks(faults) {
+		return httpFilters
+	}
+	return slices.DeleteFunc(slices.Clone(httpFilters), func(f *hcmv3.HttpFilter) bool { return f.Name == faultInName || f.Name == faultOutName })
+}
+
+// asleep returns a filter that only requests pass whose route has a configuration of it.
+func asleep(name string, config proto.Message) *hcmv3.HttpFilter {
+	f := httpFilter(name, config)
+	f.Disabled = true
+	return f
 }
 
 // mustAny packs a message that is a literal of this package.
@@ -79,7 +106,7 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: m.routes},
 		},
-		HttpFilters:    httpFilters,
+		HttpFilters:    t.httpFilters(),
 		AccessLog:      t.managerLogs(m.statPrefix),
 		Tracing:        t.tracing(),
 		UpgradeConfigs: upgrades,

@@ -114,7 +114,7 @@ func (g *gateway) virtualHostsOf(l *mesh.Listener) []*routev3.VirtualHost {
 	for _, r := range g.routes {
 		if r.servedBy(l) {
 			h := host(r.domain)
-			h.Routes = append(h.Routes, g.envoyRoutes(r)...)
+			h.Routes = append(h.Routes, g.faultsIn(g.mirrorsIn(g.envoyRoutes(r), l.PortMapping, r.name), l.PortMapping.Port, r.name)...)
 		}
 	}
 	out := make([]*routev3.VirtualHost, 0, len(byDomain))
@@ -253,13 +253,16 @@ func (g *gateway) dropUnused() {
 	})
 }
 
-// clustersOf returns the clusters that a route leads to.
+// clustersOf returns the clusters that a route leads to, copies too.
 func clustersOf(r *routev3.Route) []string {
 	a := r.GetRoute()
-	if c := a.GetCluster(); c != "" {
-		return []string{c}
-	}
 	var out []string
+	for _, m := range a.GetRequestMirrorPolicies() {
+		out = append(out, m.Cluster)
+	}
+	if c := a.GetCluster(); c != "" {
+		return append(out, c)
+	}
 	for _, w := range a.GetWeightedClusters().GetClusters() {
 		out = append(out, w.Name)
 	}

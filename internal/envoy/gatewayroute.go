@@ -189,7 +189,7 @@ func (g *gateway) envoyRoutes(r *gatewayRoute) []*routev3.Route {
 		}
 	}
 	for _, out := range r.routes {
-		out.Metadata = g.metricTag(tagService, r.service)
+		out.Metadata = withData(out.Metadata, g.metricTag(tagService, r.service))
 	}
 	r.routes = slices.DeleteFunc(r.routes, func(out *routev3.Route) bool { return !g.valid(out, r.key, "", "the route") })
 	return r.routes

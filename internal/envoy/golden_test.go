@@ -177,6 +177,9 @@ func (c *goldenCase) view(t *testing.T, chance *rand.Rand) *mesh.View {
 			c.change(item.Key.Kind, item.Content().Spec)
 		}
 		edit.Put(item)
+		if p, ok := item.Content().Spec.(*mesh.PolicySpec); ok { // as while it is in force
+			edit.Put(mesh.NewItem(p.Aimed(edit.Mesh(), item.Key.Name), 1, item.Content))
+		}
 	}
 	key := mesh.Key{Kind: mesh.KindVirtualNode, Name: c.proxy.Node}
 	if gateway, ok := strings.CutPrefix(c.proxy.Node, "virtualGateway/"); ok {

@@ -70,7 +70,7 @@ func (t *translator) ingressFilters(l *mesh.Listener, cluster, field string) ([]
 	return t.connectionManager(manager{statPrefix: statPrefix, routes: routes, inbound: true}), &routev3.RouteConfiguration{
 		Name: routes,
 		VirtualHosts: []*routev3.VirtualHost{{
-			Name: "ingress", Domains: []string{"*"}, Routes: ingressRoute(cluster, perRequest, idle),
+			Name: "ingress", Domains: []string{"*"}, Routes: t.faultsIn(ingressRoute(cluster, perRequest, idle), l.PortMapping.Port, ""),
 		}},
 	}
 }

@@ -194,8 +194,8 @@ func (t *translator) remembered(s *mesh.Service) []servicePort {
 	return part.ports
 }
 
-// newPart makes a service's part, and remembers it unless what is wrong with it is the
-// translated node's own fault.
+// newPart makes a service's part, and remembers it unless it depends on who calls, or what is
+// wrong with it is the translated node's own fault.
 func (t *translator) newPart(s *mesh.Service) *memoPart {
 	part := &memoPart{provider: s.Provider}
 	before := t.problems
@@ -206,7 +206,7 @@ func (t *translator) newPart(s *mesh.Service) *memoPart {
 	for i := range part.ports {
 		part.ports[i].memo = &memoHost{}
 	}
-	if !t.ownFault(part.problems) && !slices.ContainsFunc(part.clusters, func(c *memoCluster) bool { return t.ownFault(c.problems) }) {
+	if !personal(s) && !t.ownFault(part.problems) && !slices.ContainsFunc(part.clusters, func(c *memoCluster) bool { return t.ownFault(c.problems) }) {
 		remember(t.kept.class, t.kept.class.parts, s.Name, part)
 	}
 	return part

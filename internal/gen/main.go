@@ -9,7 +9,9 @@
 // bounds, types, operations and error shapes of the registry of instances.
 //
 // From api/fairlead.json, our own model in the same form, come the types, bounds and
-// operations of /v1 for the server, the Go client and the OpenAPI document.
+// operations of /v1 for the server, the Go client and the OpenAPI document. Kinds of object
+// that it adds to App Mesh's become types and operations beside those, and use App Mesh's
+// shapes by their names.
 //
 // It is run by "make generate" only.
 //
@@ -58,22 +60,27 @@ func run(modelPath, cloudMapPath, ownPath, out string) error {
 	if err != nil {
 		return err
 	}
+	own.borrow(m)
 	if err := own.check(); err != nil {
 		return fmt.Errorf("checking %s: %w", ownPath, err)
+	}
+	kinds, err := m.with(own)
+	if err != nil {
+		return fmt.Errorf("adding the kinds of %s: %w", ownPath, err)
 	}
 	openAPI, err := genOpenAPI(own)
 	if err != nil {
 		return err
 	}
 	return writeFiles(out, map[string]string{
-		"internal/mesh/types_gen.go":            genTypes(m),
-		"internal/mesh/limits_gen.go":           genLimits(m),
+		"internal/mesh/types_gen.go":            genTypes(kinds),
+		"internal/mesh/limits_gen.go":           genLimits(kinds),
 		"internal/mesh/errors_gen.go":           genErrors(m),
 		"internal/mesh/cloudmap_gen.go":         genCloudMapLimits(cloudMap),
 		"internal/registry/types_gen.go":        genCloudMapTypes(cloudMap),
 		"internal/registry/operations_gen.go":   genCloudMapOperations(cloudMap),
 		"internal/registry/errors_gen.go":       genCloudMapErrors(cloudMap),
-		"internal/restapi/operations_gen.go":    genOperations(m),
+		"internal/restapi/operations_gen.go":    genOperations(kinds),
 		"internal/restapi/v1/types_gen.go":      genV1Types(own, serverTypes),
 		"internal/restapi/v1/operations_gen.go": genV1Operations(own),
 		"api/client/types_gen.go":               genV1Types(own, clientTypes),

@@ -29,6 +29,8 @@ type operation struct {
 	Idempotent bool     `json:"idempotent"`
 	// Auth is "none" for requests that need no signature.
 	Auth string `json:"authtype"`
+	// Kind is the kind of object that an operation of ours is about, "" for none.
+	Kind string `json:"kind"`
 }
 
 type shape struct {
@@ -61,7 +63,7 @@ type member struct {
 // specs are the roots of what a client may send as the body of a resource.
 var specs = []string{
 	"MeshSpec", "VirtualNodeSpec", "VirtualRouterSpec", "RouteSpec",
-	"VirtualServiceSpec", "VirtualGatewaySpec", "GatewayRouteSpec",
+	"VirtualServiceSpec", "VirtualGatewaySpec", "GatewayRouteSpec", "PolicySpec",
 }
 
 // reachable returns the names of the structures that the roots lead to, sorted.

@@ -235,6 +235,10 @@ func (m *model) openSchema(name string) object {
 		bounds = [2]string{"minProperties", "maxProperties"}
 	case s.Type == "timestamp":
 		o["type"], o["format"] = "string", "date-time"
+	case s.Type == "long":
+		o["type"], o["format"], bounds = "integer", "int64", [2]string{"minimum", "maximum"}
+	case s.Type == "double":
+		o["type"], bounds = "number", [2]string{"minimum", "maximum"}
 	case s.Type == "integer":
 		o["type"], bounds = "integer", [2]string{"minimum", "maximum"}
 	default:

@@ -63,6 +63,9 @@ func singular(noun string) string {
 	if noun == "Meshes" {
 		return "Mesh"
 	}
+	if stem, ok := strings.CutSuffix(noun, "ies"); ok {
+		return stem + "y"
+	}
 	return strings.TrimSuffix(noun, "s")
 }
 

@@ -95,11 +95,13 @@ type typeStyle struct {
 	imports   []string
 	// bodyOnly leaves members of path and query out of the JSON form of inputs.
 	bodyOnly bool
+	// kinds takes in what belongs to kinds of object, of which the server has its own types.
+	kinds bool
 }
 
 var (
 	serverTypes = typeStyle{pkg: "v1", time: "Time", imports: []string{"encoding/json"}}
-	clientTypes = typeStyle{pkg: "client", time: "time.Time", imports: []string{"encoding/json", "time"}, bodyOnly: true}
+	clientTypes = typeStyle{pkg: "client", time: "time.Time", imports: []string{"encoding/json", "time"}, bodyOnly: true, kinds: true}
 )
 
 // genV1Types writes a Go struct for each structure of our model, and constants for the
@@ -113,6 +115,9 @@ func genV1Types(m *model, style typeStyle) string {
 	b.WriteString(")\n\n")
 	roots := []string{}
 	for _, name := range m.operationNames() {
+		if m.Operations[name].Kind != "" && !style.kinds {
+			continue
+		}
 		roots = append(roots, m.Operations[name].Input.Shape, m.Operations[name].Output.Shape)
 	}
 	for _, name := range m.reachable(roots...) {
@@ -203,7 +208,7 @@ func (m *model) v1Type(name string, required bool, style typeStyle) string {
 	case s.Type == "map":
 		return "map[string]" + m.v1Type(s.Value.Shape, true, style)
 	}
-	types := map[string]string{"string": "string", "integer": "int", "boolean": "bool", "timestamp": style.time}
+	types := map[string]string{"string": "string", "integer": "int", "long": "int64", "double": "float64", "boolean": "bool", "timestamp": style.time}
 	t, ok := types[s.Type]
 	if !ok {
 		panic("gen: no Go type for a " + s.Type)
@@ -259,6 +264,9 @@ func genV1Operations(m *model) string {
 	var inputs []string
 	for _, name := range m.operationNames() {
 		op := m.Operations[name]
+		if op.Kind != "" {
+			continue
+		}
 		in := m.Shapes[op.Input.Shape]
 		inputs = append(inputs, op.Input.Shape)
 		fmt.Fprintf(&b, "{Name: %q, Method: %q, Path: %q, input: %q, newInput: func() any { return new(%s) }",

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/store"
@@ -24,6 +25,7 @@ type Live struct {
 	log       *slog.Logger
 	instances instances
 	alter     func(mesh.Kind, any) // nil: specs are taken as they are stored
+	now       func() time.Time     // that policies begin and end by
 
 	mu     sync.Mutex
 	meshes map[mesh.MeshID]*meshState
@@ -37,7 +39,7 @@ type Live struct {
 // no service has instances.
 func New(st *store.Store, registry Registry, log *slog.Logger) *Live {
 	return &Live{
-		store: st, log: log, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{}),
+		store: st, log: log, now: time.Now, meshes: map[mesh.MeshID]*meshState{}, ready: make(chan struct{}),
 		instances: instances{registry: registry, readers: map[mesh.InstancesKey]map[*provided]struct{}{}},
 	}
 }
@@ -47,9 +49,18 @@ func New(st *store.Store, registry Registry, log *slog.Logger) *Live {
 // Alter must be called before Run.
 func (l *Live) Alter(f func(mesh.Kind, any)) { l.alter = f }
 
+// Clock sets the clock that policies begin and end by; nil is time.Now. Clock must be called
+// before Run.
+func (l *Live) Clock(now func() time.Time) {
+	if now != nil {
+		l.now = now
+	}
+}
+
 // Run follows the store and the registry until ctx ends and returns the store's error.
 func (l *Live) Run(ctx context.Context) error {
 	defer l.instances.follow()()
+	defer l.stopClocks()
 	return l.store.Follow(ctx, store.System("live"), l.apply)
 }
 
@@ -97,7 +108,7 @@ func (l *Live) acquire(id mesh.MeshID) *meshState {
 	defer l.mu.Unlock()
 	st := l.meshes[id]
 	if st == nil {
-		st = newMeshState(id, l.alter, &l.instances)
+		st = newMeshState(id, l)
 		l.meshes[id] = st
 	}
 	st.users++
@@ -111,6 +122,15 @@ func (l *Live) release(id mesh.MeshID, st *meshState) {
 	st.users--
 	if st.users == 0 && st.empty() {
 		delete(l.meshes, id)
+	}
+}
+
+// stopClocks ends the waiting for policies that begin or end.
+func (l *Live) stopClocks() {
+	for _, id := range l.ids() {
+		st := l.acquire(id)
+		st.stopClock()
+		l.release(id, st)
 	}
 }
 
@@ -129,7 +149,7 @@ func (l *Live) apply(b store.Batch) {
 	}
 	for id, events := range byMesh {
 		st := l.acquire(id)
-		st.apply(events, b.Reset, b.Revision, l.log)
+		st.apply(events, b.Reset, b.Revision)
 		l.release(id, st)
 	}
 	l.reached.set(b.Revision)

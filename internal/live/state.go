@@ -13,12 +13,16 @@ import (
 const recentChanges = 256
 
 // meshState is one mesh: its snapshot, what its virtual services lead to as far as a watch
-// needs them, and the index from what was read to who read it. The writer is the goroutine
-// of Live.Run alone.
+// needs them, and the index from what was read to who read it. The writers are the goroutine
+// of Live.Run, and the clock at which policies begin and end.
 type meshState struct {
 	users     int // guarded by Live.mu
 	alter     func(mesh.Kind, any)
 	instances *instances
+	log       *slog.Logger
+
+	writing  sync.Mutex // held while the next snapshot is made
+	policies policies   // guarded by writing
 
 	mu       sync.Mutex
 	snap     *mesh.Snapshot
@@ -30,11 +34,13 @@ type meshState struct {
 	services map[string]*provided
 }
 
-func newMeshState(id mesh.MeshID, alter func(mesh.Kind, any), instances *instances) *meshState {
-	return &meshState{
-		alter: alter, instances: instances, snap: mesh.NewSnapshot(id),
+func newMeshState(id mesh.MeshID, l *Live) *meshState {
+	s := &meshState{
+		alter: l.alter, instances: &l.instances, log: l.log, snap: mesh.NewSnapshot(id),
 		keys: newReaders[mesh.Key](), ranges: newReaders[mesh.Range](), services: map[string]*provided{},
 	}
+	s.policies = policies{now: l.now, all: map[string]*policy{}, turn: s.turn}
+	return s
 }
 
 func (s *meshState) current() (*mesh.Snapshot, uint64) {
@@ -49,7 +55,9 @@ func (s *meshState) empty() bool {
 }
 
 // apply makes the next snapshot and tells the watches that read what changed.
-func (s *meshState) apply(events []store.Event, reset bool, revision int64, log *slog.Logger) {
+func (s *meshState) apply(events []store.Event, reset bool, revision int64) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	old, _ := s.current()
 	edit := old.Edit()
 	changed := make([]mesh.Key, 0, len(events))
@@ -64,18 +72,34 @@ func (s *meshState) apply(events []store.Event, reset bool, revision int64, log 
 		case e.Revision == 0:
 			edit.Delete(e.ID.Key)
 		default:
-			edit.Put(newItem(e, s.alter, log))
+			edit.Put(newItem(e, s.alter, s.log))
 		}
 		changed = append(changed, e.ID.Key)
 	}
 	if len(changed) == 0 {
 		return
 	}
+	changed = append(changed, s.policies.follow(edit, changed)...)
 	newest := revision
 	if reset { // the list's own revision is of no change
 		newest = newestOf(events)
 	}
 	for _, w := range s.swap(edit.Done(revision), newest, changed) {
+		w.notify()
+	}
+}
+
+// turn puts the policies in force that have begun, and takes out those that have ended.
+func (s *meshState) turn() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	snap, _ := s.current()
+	edit := snap.Edit()
+	changed := s.policies.turned(edit)
+	if len(changed) == 0 {
+		return
+	}
+	for _, w := range s.swap(edit.Done(snap.Revision), 0, changed) {
 		w.notify()
 	}
 }
@@ -88,7 +112,7 @@ func deleteMissing(old *mesh.Snapshot, edit *mesh.Edit, all []store.Event) []mes
 	}
 	var gone []mesh.Key
 	old.All(func(i *mesh.Item) {
-		if _, ok := listed[i.Key]; !ok {
+		if _, ok := listed[i.Key]; !ok && !mesh.IsAimed(i.Key) {
 			edit.Delete(i.Key)
 			gone = append(gone, i.Key)
 		}

@@ -88,6 +88,13 @@ func (w *Watch) Refresh() (changed []mesh.InstancesKey, ok bool) {
 func (w *Watch) Reads(k mesh.Key) bool {
 	w.state.mu.Lock()
 	defer w.state.mu.Unlock()
+	if k.Kind == mesh.KindPolicy && !mesh.IsAimed(k) { // views look for it where it is aimed at
+		c := w.state.snap.Get(k).Content()
+		if c == nil {
+			return false
+		}
+		k = c.Spec.(*mesh.PolicySpec).Aimed(w.state.snap.ID, k.Name)
+	}
 	return w.state.keys.has(k, w) || w.state.ranges.has(k.Range(), w)
 }
 

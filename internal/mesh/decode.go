@@ -26,6 +26,7 @@ const (
 	integerType
 	longType
 	booleanType
+	doubleType
 )
 
 // structure holds the bounds of one shape of the model.
@@ -81,12 +82,17 @@ func (v Violations) ofRules(rules bool) Violations {
 
 // Decode reads a spec of kind k from JSON that was found at path. It returns the
 // typed spec (for example *RouteSpec) and the document to store: as sent, without
-// members the model does not know and without explicit nulls. Every breach is
+// members the model does not know and without explicit nulls. In specs of Fairlead's own
+// kinds a member that the model does not know is a breach. Every breach is
 // reported, first those of the model's limits, then those of the cross-field rules;
 // the specs are nil if there is any. A rule is not held against fields of which the
 // model's limits leave open what was meant.
 func Decode(k Kind, path string, raw []byte) (spec any, stored json.RawMessage, bad Violations) {
-	clean, w, err := walk(shapes, path, field{typ: structureType, shape: kinds[k].spec}, raw)
+	read := walk
+	if k.Own() {
+		read = walkStrictly
+	}
+	clean, w, err := read(shapes, path, field{typ: structureType, shape: kinds[k].spec}, raw)
 	if err != nil {
 		return nil, nil, Violations{{Path: path, Message: err.Error()}}
 	}
@@ -158,12 +164,21 @@ func marshal(v any) json.RawMessage {
 // types even where the document does not: there it has zero values, which nothing may
 // be concluded from. So the rules can look at all the rest.
 func walk(model map[string]*structure, path string, f field, raw []byte) (clean any, w *walker, err error) {
+	return walkAs(walker{shapes: model}, path, f, raw)
+}
+
+// walkStrictly is walk for documents in which nothing may be that the model does not know.
+func walkStrictly(model map[string]*structure, path string, f field, raw []byte) (clean any, w *walker, err error) {
+	return walkAs(walker{shapes: model, strict: true}, path, f, raw)
+}
+
+func walkAs(kind walker, path string, f field, raw []byte) (clean any, w *walker, err error) {
 	for _, tell := range []bool{false, true} {
 		doc, err := parseJSON(raw)
 		if err != nil {
 			return nil, nil, err
 		}
-		w = &walker{shapes: model, tell: tell}
+		w = &walker{shapes: kind.shapes, strict: kind.strict, tell: tell}
 		if clean = w.value(path, f, doc); len(w.bad) == 0 {
 			break
 		}
@@ -175,6 +190,7 @@ func walk(model map[string]*structure, path string, f field, raw []byte) (clean 
 // not know.
 type walker struct {
 	shapes map[string]*structure // of the model, by name
+	strict bool                  // what the model does not know is a breach
 	// tell says that breaches are wanted with their paths and in order. Most documents
 	// have none, and need neither.
 	tell     bool
@@ -226,6 +242,9 @@ func (w *walker) structure(path, name string, v any) any {
 		return w.replace(path, field{shape: name}, "must be an object, %s was given", describe(v))
 	}
 	s := w.shapes[name]
+	if w.strict {
+		w.strangers(path, s, m)
+	}
 	maps.DeleteFunc(m, func(f string, value any) bool {
 		_, known := s.fields[f]
 		return !known || value == nil
@@ -247,6 +266,19 @@ func (w *walker) structure(path, name string, v any) any {
 		w.replaced = append(w.replaced, path)
 	}
 	return m
+}
+
+// strangers reports members that the model does not know.
+func (w *walker) strangers(path string, s *structure, m map[string]any) {
+	for _, f := range slices.Sorted(maps.Keys(m)) {
+		if _, known := s.fields[f]; !known {
+			allowed := "none"
+			if len(s.fields) > 0 {
+				allowed = strings.Join(slices.Sorted(maps.Keys(s.fields)), ", ")
+			}
+			w.fail(path, "must not have a member %s, allowed are %s", quote(f), allowed)
+		}
+	}
 }
 
 // member checks a member of an object, whether it is there or not.
@@ -305,6 +337,8 @@ func (w *walker) value(path string, f field, v any) any {
 			return w.replace(path, f, "must be true or false, %s was given", describe(v))
 		}
 		return v
+	case doubleType:
+		return w.number(path, f, v)
 	default:
 		return w.integer(path, f, v)
 	}
@@ -375,6 +409,19 @@ func (w *walker) integer(path string, f field, v any) any {
 	i, err := n.Int64()
 	if err != nil || outside(i, f) {
 		return w.replace(path, f, "must be a whole number %s, %.40s was given", f.interval(), n)
+	}
+	return n
+}
+
+// number checks a number with a fraction.
+func (w *walker) number(path string, f field, v any) any {
+	n, ok := v.(json.Number)
+	if !ok {
+		return w.replace(path, f, "must be a number, %s was given", describe(v))
+	}
+	x, err := n.Float64()
+	if err != nil || f.hasMin && x < float64(f.min) || f.hasMax && x > float64(f.max) {
+		return w.replace(path, f, "must be a number %s, %.40s was given", f.interval(), n)
 	}
 	return n
 }

@@ -137,7 +137,7 @@ func parseChild(m MeshID, rest string) (ID, error) {
 	segment, name, _ := strings.Cut(rest, "/")
 	kind, ok := ParseKind(segment)
 	if !ok || kind == KindMesh || kind.Parent() != 0 {
-		return ID{}, fmt.Errorf("has type %q, allowed are virtualNode, virtualService, virtualRouter and virtualGateway", segment)
+		return ID{}, fmt.Errorf("has type %q, allowed are virtualNode, virtualService, virtualRouter, virtualGateway and policy", segment)
 	}
 	if c := kind.Child(); c != 0 {
 		if parent, own, ok := strings.Cut(name, "/"+c.String()+"/"); ok {

@@ -1,6 +1,6 @@
 package mesh
 
-// Kind is one of App Mesh's seven kinds of object.
+// Kind is a kind of object: one of App Mesh's seven, or the policy, which is Fairlead's own.
 type Kind uint8
 
 // The kinds, in the order in which they can be created.
@@ -12,12 +12,13 @@ const (
 	KindVirtualService
 	KindVirtualGateway
 	KindGatewayRoute
+	KindPolicy
 )
 
 // Kinds lists all kinds in the order in which they can be created.
 var Kinds = []Kind{
 	KindMesh, KindVirtualNode, KindVirtualRouter, KindRoute,
-	KindVirtualService, KindVirtualGateway, KindGatewayRoute,
+	KindVirtualService, KindVirtualGateway, KindGatewayRoute, KindPolicy,
 }
 
 // kindInfo holds what differs between the kinds.
@@ -37,6 +38,7 @@ var kinds = [...]kindInfo{
 	KindVirtualService: {arn: "virtualService", title: "VirtualService", spec: "VirtualServiceSpec", newSpec: func() any { return new(VirtualServiceSpec) }},
 	KindVirtualGateway: {arn: "virtualGateway", title: "VirtualGateway", spec: "VirtualGatewaySpec", newSpec: func() any { return new(VirtualGatewaySpec) }},
 	KindGatewayRoute:   {arn: "gatewayRoute", title: "GatewayRoute", spec: "GatewayRouteSpec", parent: KindVirtualGateway, newSpec: func() any { return new(GatewayRouteSpec) }},
+	KindPolicy:         {arn: "policy", title: "Policy", spec: "PolicySpec", newSpec: func() any { return new(PolicySpec) }},
 }
 
 // String returns the kind as ARNs spell it, for example "virtualNode".
@@ -53,6 +55,9 @@ func (k Kind) Title() string { return kinds[k].title }
 // NameMember returns the JSON member that carries a name of this kind, for
 // example "virtualNodeName".
 func (k Kind) NameMember() string { return kinds[k].arn + "Name" }
+
+// Own reports whether the kind is Fairlead's own. Its operations are under /v1.
+func (k Kind) Own() bool { return k == KindPolicy }
 
 // Parent returns the kind of the object that objects of this kind live under:
 // a virtual router for routes, a virtual gateway for gateway routes, else 0.

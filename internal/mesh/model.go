@@ -18,7 +18,7 @@ type Structure struct {
 type Member struct {
 	// Name is how JSON spells it; "" for an element.
 	Name string
-	// Type is structure, list, string, integer (32 bits), long or boolean.
+	// Type is structure, list, string, integer (32 bits), long, double or boolean.
 	Type     string
 	Required bool
 	// Shape names the structure of a member that is one. The generated type has the same
@@ -39,6 +39,7 @@ type Member struct {
 var typeNames = [...]string{
 	structureType: "structure", listType: "list", stringType: "string",
 	integerType: "integer", longType: "long", booleanType: "boolean",
+	doubleType: "double",
 }
 
 // Model returns what the service model says of a structure, for example "RouteSpec", and

@@ -14,6 +14,7 @@ const (
 	QuotaVirtualServices
 	QuotaVirtualGateways
 	QuotaGatewayRoutes
+	QuotaPolicies
 	QuotaBackends
 	QuotaWeightedTargets
 	QuotaNodeProxies
@@ -44,6 +45,8 @@ var quotas = [numQuotas]quotaInfo{
 	QuotaVirtualServices: {"virtual-services", "Virtual services per mesh", "L-DA7495A7", 10_000, 200, 1_000_000},
 	QuotaVirtualGateways: {"virtual-gateways", "Virtual gateways per mesh", "L-87E74146", 1_000, 3, 1_000_000},
 	QuotaGatewayRoutes:   {"gateway-routes", "Gateway routes per virtual gateway", "L-F6F26D09", 10_000, 10, 1_000_000},
+	// App Mesh had no policies: its set keeps ours.
+	QuotaPolicies:        {"policies", "Policies per mesh", "", 1_000, 1_000, 100_000},
 	QuotaBackends:        {"backends", "Backends per virtual node", "L-8775AB18", 1_000, 50, 10_000},
 	QuotaWeightedTargets: {"weighted-targets", "Weighted targets per route", "L-AE1D9567", 10, 10, 10},
 	QuotaNodeProxies:     {"node-proxies", "Connected Envoy processes per virtual node", "L-606A910B", 10_000, 50, 1_000_000},
@@ -116,6 +119,8 @@ func ObjectQuota(k Kind) Quota {
 		return QuotaVirtualGateways
 	case KindGatewayRoute:
 		return QuotaGatewayRoutes
+	case KindPolicy:
+		return QuotaPolicies
 	}
 	panic(fmt.Sprintf("mesh: kind %d has no quota", k))
 }

@@ -44,6 +44,8 @@ func checkRules(path string, spec any, d *doubts) Violations {
 		r.route(path, s)
 	case *GatewayRouteSpec:
 		r.gatewayRoute(path, s)
+	case *PolicySpec:
+		r.policy(path, s)
 	}
 	return r.bad
 }

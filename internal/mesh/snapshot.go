@@ -68,6 +68,15 @@ func (e *Edit) Put(i *Item) { e.txn.Insert(treeKey(i.Key), i) }
 // Delete removes the item of a key.
 func (e *Edit) Delete(k Key) { e.txn.Delete(treeKey(k)) }
 
+// Get returns the item of a key as it is with the changes so far, or nil.
+func (e *Edit) Get(k Key) *Item {
+	i, _ := e.txn.Get(treeKey(k))
+	return i
+}
+
+// Mesh returns the mesh that is changed.
+func (e *Edit) Mesh() MeshID { return e.snap.ID }
+
 // Done returns the new snapshot.
 func (e *Edit) Done(revision int64) *Snapshot {
 	return &Snapshot{ID: e.snap.ID, Revision: revision, items: e.txn.Commit()}

@@ -21,6 +21,12 @@ type View struct {
 	// Services are the virtual services the node has as backends, or that the gateway's
 	// routes lead to, in name order; those that do not exist are listed with Missing set.
 	Services []Service
+	// Policies are those in force that are about what the node is asked, or about the gateway
+	// and its routes, the most specific first.
+	Policies []Policy
+	// Mirrors holds the virtual nodes that the policies of a gateway send copies to; nil for a
+	// node.
+	Mirrors *Provider
 }
 
 // ARN returns the Amazon Resource Name of the view's node or gateway.
@@ -44,9 +50,12 @@ type Provider struct {
 	NodeName string
 	// Router is the providing virtual router, if one does.
 	Router *Router
-	// Nodes are the virtual nodes that the service leads to. One that does not exist is not
-	// here.
+	// Nodes are the virtual nodes that the service leads to, and those that its policies send
+	// copies to. One that does not exist is not here.
 	Nodes []ServiceNode
+	// Policies are those in force that are about the service, its router or the router's
+	// routes, the most specific first.
+	Policies []Policy
 }
 
 // ServiceNode is a virtual node that a service leads to.
@@ -102,9 +111,13 @@ func BuildView(r *Reader, key Key) *View {
 	case *VirtualNodeSpec:
 		v.Node = spec
 		v.addBackends(r, spec.Backends)
+		v.Policies = r.policies(key, r.snap.ID.MeshObject().Key)
 	case *VirtualGatewaySpec:
 		v.Gateway = spec
 		v.addGatewayRoutes(r, key.Name)
+		v.Policies = r.policies(key)
+		v.Mirrors = &Provider{}
+		v.Mirrors.addMirrors(r, v.Policies)
 	}
 	return v
 }
@@ -160,6 +173,7 @@ func (r *Reader) Provider(name string) *Provider {
 		p.Missing = true
 		return p
 	}
+	aims := []Key{{Kind: KindVirtualService, Name: name}}
 	switch by := item.Spec.(*VirtualServiceSpec).Provider; {
 	case by == nil:
 	case by.VirtualNode != nil:
@@ -167,7 +181,10 @@ func (r *Reader) Provider(name string) *Provider {
 		p.addNode(r, p.NodeName)
 	case by.VirtualRouter != nil:
 		p.Router = p.router(r, by.VirtualRouter.VirtualRouterName)
+		aims = append(aims, Key{Kind: KindVirtualRouter, Name: p.Router.Name})
 	}
+	p.Policies = r.policies(aims...)
+	p.addMirrors(r, p.Policies)
 	return p
 }
 
@@ -189,6 +206,15 @@ func (p *Provider) router(r *Reader, name string) *Router {
 		}
 	}
 	return out
+}
+
+// addMirrors adds the virtual nodes that policies send copies to.
+func (p *Provider) addMirrors(r *Reader, policies []Policy) {
+	for _, one := range policies {
+		if to, ok := one.Spec.copiesTo(); ok {
+			p.addNode(r, to.Name)
+		}
+	}
 }
 
 func (p *Provider) addNode(r *Reader, name string) {

@@ -65,7 +65,10 @@ func TestGatewayView(t *testing.T) {
 	} {
 		keys[k] = struct{}{}
 	}
-	want := Reads{Keys: keys, Ranges: map[Range]struct{}{{KindGatewayRoute, "edge"}: {}, {KindRoute, "router"}: {}}, Instances: map[InstancesKey]struct{}{}}
+	want := Reads{Keys: keys, Ranges: map[Range]struct{}{
+		{KindGatewayRoute, "edge"}: {}, {KindRoute, "router"}: {},
+		{KindPolicy, "virtualGateway/edge"}: {}, {KindPolicy, "virtualService/routed"}: {}, {KindPolicy, "virtualRouter/router"}: {},
+	}, Instances: map[InstancesKey]struct{}{}}
 	if diff := cmp.Diff(want, r.Reads); diff != "" {
 		t.Errorf("reads (-want +got):\n%s", diff)
 	}

@@ -158,6 +158,9 @@ func responseElements(rt *route, body []byte) json.RawMessage {
 	if rt.op.Kind == 0 {
 		return nil // tags: the answer is empty
 	}
+	if rt.op.Kind.Own() {
+		return body
+	}
 	b := append(make([]byte, 0, len(body)+32), '{')
 	b = appendText(b, rt.op.Kind.String())
 	b = append(b, ':')

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -108,6 +109,14 @@ func (d *decoder) readQuery(raw string) {
 		d.fail("query string", "cannot be read, allowed are percent-encoded NAME=VALUE pairs with & between them")
 	}
 	d.query = query
+	if !d.op.Kind.Own() {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.ContainsFunc(d.op.Members, func(m Member) bool { return m.In == InQuery && m.Name == name }) {
+			d.fail(shorten(name), "is not a parameter of %s", d.op.Name)
+		}
+	}
 }
 
 // failRule is fail for what the service model does not forbid.
@@ -136,6 +145,20 @@ func (d *decoder) readBody(body []byte) {
 		d.fail("request body", "must be JSON in UTF-8, it has bytes that are not")
 	default:
 		d.parseBody(body)
+		d.strangers(members)
+	}
+}
+
+// strangers refuses members of the body that there are not, in requests about Fairlead's own
+// kinds. App Mesh passes over them.
+func (d *decoder) strangers(members []string) {
+	if !d.op.Kind.Own() {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.body)) {
+		if !slices.Contains(members, name) {
+			d.fail(shorten(name), "is not a member of %s's body, allowed are %s", d.op.Name, strings.Join(members, ", "))
+		}
 	}
 }
 

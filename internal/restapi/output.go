@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
 )
 
-// data is the body of an answer about one object. The API sends it bare.
+// data is the body of an answer about one object. App Mesh's API sends it bare, /v1 as a
+// member with the kind's name.
 type data struct {
 	object *mesh.Object
 	status status
@@ -51,6 +53,17 @@ type appender interface {
 }
 
 func (d data) appendJSON(b []byte) ([]byte, error) {
+	o := d.object
+	if !o.ID.Kind.Own() {
+		return d.appendBare(b)
+	}
+	b = append(appendText(append(b, '{'), o.ID.Kind.String()), ':')
+	b, err := d.appendBare(b)
+	return append(b, '}'), err
+}
+
+// appendBare appends the object's description itself.
+func (d data) appendBare(b []byte) ([]byte, error) {
 	o := d.object
 	b = appendNames(append(b, '{'), o.ID)
 	b = append(b, `,"metadata":{"arn":`...)
@@ -116,8 +129,13 @@ func appendHistory(b []byte, o *mesh.Object) ([]byte, error) {
 		name string
 		at   time.Time
 	}{{`,"createdAt":`, o.CreatedAt}, {`,"lastUpdatedAt":`, o.UpdatedAt}} {
+		b = append(b, t.name...)
+		if o.ID.Kind.Own() {
+			b = appendText(b, v1.Time(t.at).String())
+			continue
+		}
 		var err error
-		if b, err = appendEpoch(append(b, t.name...), t.at); err != nil {
+		if b, err = appendEpoch(b, t.at); err != nil {
 			return nil, err
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
-// list answers the seven list operations. A page begins behind the name that the
+// list answers the list operations of the kinds. A page begins behind the name that the
 // one before ended with, so that objects may come and go between pages.
 func (h *handler) list(ctx context.Context, c store.Caller, in *input) (any, error) {
 	s := scope(in)

@@ -82,7 +82,7 @@ func (r *route) source() string {
 		return r.target.Source
 	case r.sts != nil:
 		return audit.STS
-	case r.own != nil:
+	case r.own != nil, r.op.Kind.Own():
 		return audit.Fairlead
 	}
 	return audit.AppMesh

@@ -79,7 +79,7 @@ type Explanation struct {
 
 // Problem is something in a mesh that cannot be obeyed.
 type Problem struct {
-	ARN     string // of the virtual node or virtual gateway whose proxies it concerns
+	ARN     string // of the virtual node or virtual gateway whose proxies it concerns, else of the object
 	Object  string // what causes it, for example "virtualRouter/cart/route/all"
 	Field   string // in the object's spec, "" if there is no single one
 	Message string

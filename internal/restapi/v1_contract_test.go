@@ -63,6 +63,11 @@ func TestOwnContractIsWhole(t *testing.T) {
 			t.Errorf("%s has no golden answer: %v", op.Name, err)
 		}
 	}
+	for _, name := range []string{"CreatePolicy", "DescribePolicy", "ListPolicies", "UpdatePolicy", "DeletePolicy"} {
+		if b, err := os.ReadFile("testdata/v1/" + name + ".txtar"); err != nil || !strings.Contains(string(b), "/v1/meshes/shop/policies") {
+			t.Errorf("%s has no golden answer: %v", name, err)
+		}
+	}
 }
 
 // knownProxies puts what is known of proxies into a server's settings.

@@ -94,6 +94,11 @@ func (s *Server) ownProblems(l restapi.Look) []restapi.Problem {
 			out = append(out, restapi.Problem(p))
 		}
 	}
+	for _, p := range s.live.AimlessPolicies(mesh.MeshID{Account: l.Account, Region: l.Region, Name: l.Mesh}) {
+		if l.Shows(p.ARN) {
+			out = append(out, restapi.Problem{ARN: p.ARN, Object: p.Key.String(), Field: "target", Message: p.Target.String() + " does not exist: the policy does nothing"})
+		}
+	}
 	return replica.Cut(out, restapi.Problem.Key, l.After, l.Limit)
 }
 

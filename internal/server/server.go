@@ -259,6 +259,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.live = live.New(s.store, s.instances(), s.cfg.Log)
 	s.live.Alter(s.cfg.AlterSpec)
+	s.live.Clock(s.cfg.Now)
 	if err := s.openCloudMap(); err != nil {
 		return err
 	}

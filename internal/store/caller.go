@@ -64,7 +64,18 @@ func (c Caller) anywhere(action string) bool {
 }
 
 // action returns the name of what is done to objects of a kind, for example "Create".
-func action(verb string, k mesh.Kind) string { return "appmesh:" + verb + k.Title() }
+func action(verb string, k mesh.Kind) string { return service(k) + verb + k.Title() }
+
+// listAction returns the name of listing objects of a kind.
+func listAction(k mesh.Kind) string { return service(k) + "List" + plural(k) }
+
+// service returns the prefix of the actions on objects of a kind.
+func service(k mesh.Kind) string {
+	if k.Own() {
+		return "fairlead:"
+	}
+	return "appmesh:"
+}
 
 // guest reports whether the caller is of another account than a mesh's owner, so that
 // the mesh must be shared with it.

@@ -149,8 +149,11 @@ func referredTo(id mesh.ID, referrers []mesh.Key) error {
 
 // plural returns a kind as the names of list operations spell it.
 func plural(k mesh.Kind) string {
-	if k == mesh.KindMesh {
+	switch k {
+	case mesh.KindMesh:
 		return "Meshes"
+	case mesh.KindPolicy:
+		return "Policies"
 	}
 	return k.Title() + "s"
 }

@@ -115,7 +115,7 @@ func (s *Store) page(ctx context.Context, c Caller, q Query, from string, limit 
 		}
 		l.objects[container] = &found{id: container, doc: doc}
 	}
-	if _, err := s.enter(ctx, c, l, container, Question{Action: "appmesh:List" + plural(q.Kind)}); err != nil {
+	if _, err := s.enter(ctx, c, l, container, Question{Action: listAction(q.Kind)}); err != nil {
 		return nil, false, err
 	}
 	r := resp.Responses[0].GetResponseRange()

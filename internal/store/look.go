@@ -15,6 +15,9 @@ type look struct {
 	revision int64
 	kvs      map[string]*mvccpb.KeyValue
 	objects  map[mesh.ID]*found
+	// policies are those of the mesh, read for a new one at a revision of their own.
+	policies   []mesh.Policy
+	policiesAt int64
 }
 
 // found is an object as it was read.

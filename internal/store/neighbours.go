@@ -26,7 +26,7 @@ const manyServices = 16
 // must fit, and those that the caller is asked about, unless it may do that anywhere.
 func (c Caller) neighbours(id mesh.ID, spec any, create bool) []mesh.ID {
 	var out []mesh.ID
-	switch spec.(type) {
+	switch spec := spec.(type) {
 	case *mesh.RouteSpec, *mesh.GatewayRouteSpec:
 		parent, _ := id.ParentID()
 		out = append(out, parent)
@@ -38,6 +38,8 @@ func (c Caller) neighbours(id mesh.ID, spec any, create bool) []mesh.ID {
 		if !create || c.anywhere(action("Create", id.Kind)) {
 			return nil
 		}
+	case *mesh.PolicySpec:
+		return policyNamed(id, spec)
 	}
 	keys, _ := mesh.Dependents(id.Mesh, spec)
 	for _, k := range keys {
@@ -47,8 +49,11 @@ func (c Caller) neighbours(id mesh.ID, spec any, create bool) []mesh.ID {
 }
 
 // lookFurther reads what provides the virtual service of a gateway route, which only
-// the service knows.
+// the service knows, and the policies beside a policy.
 func (s *Store) lookFurther(ctx context.Context, c Caller, l *look, id mesh.ID, spec any) error {
+	if policy, ok := spec.(*mesh.PolicySpec); ok {
+		return s.lookAtPolicies(ctx, c, l, id, policy)
+	}
 	route, ok := spec.(*mesh.GatewayRouteSpec)
 	if !ok {
 		return nil
@@ -86,6 +91,9 @@ func providerOf(l *look, service mesh.ID) (mesh.ID, error) {
 // fits checks a spec against the neighbours that it names, and returns what must hold
 // of them: that they are as they were read, or exist at least.
 func (s *Store) fits(l *look, id mesh.ID, spec any) ([]condition, error) {
+	if policy, ok := spec.(*mesh.PolicySpec); ok {
+		return l.policyFits(id, policy)
+	}
 	var hold []condition
 	parent, _ := id.ParentID()
 	if id.Kind.Parent() != 0 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -209,7 +210,7 @@ func (s *Store) delete(ctx context.Context, c Caller, id mesh.ID) (*mesh.Object,
 		if err != nil {
 			return nil, err
 		}
-		conditions, ops = append(conditions, held), append(ops, more...)
+		conditions, ops = append(conditions, held), slices.Concat(ops, more, deletePolicies(id.Mesh))
 	}
 	revision, err := s.commit(ctx, conditions, ops)
 	if err != nil {
@@ -282,14 +283,17 @@ func notInUse(id mesh.ID) []condition {
 	}))
 }
 
-// emptyMesh holds if nothing is in a mesh. The kinds are looked at one by one for
-// the sake of the message, then all at once for the sake of kinds to come.
+// emptyMesh holds if nothing but policies is in a mesh, which go with it. The kinds are
+// looked at one by one for the sake of the message, then all at once for the sake of kinds
+// to come.
 func emptyMesh(id mesh.ID) []condition {
 	var out []condition
 	for _, k := range mesh.Kinds {
-		if k != mesh.KindMesh && k.Parent() == 0 {
+		if k != mesh.KindMesh && k != mesh.KindPolicy && k.Parent() == 0 {
 			out = append(out, empty(rangeKey(id.Mesh, k, ""), func([]string) error { return hasChildren(id, k) }))
 		}
 	}
-	return append(out, empty(insideKey(id.Mesh), func([]string) error { return hasChildren(id, 0) }))
+	inside, policies := insideKey(id.Mesh), rangeKey(id.Mesh, mesh.KindPolicy, "")
+	other := func() error { return hasChildren(id, 0) }
+	return append(out, emptyRange(inside, policies, other), emptyRange(clientv3.GetPrefixRangeEnd(policies), clientv3.GetPrefixRangeEnd(inside), other))
 }

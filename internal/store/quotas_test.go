@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,10 @@ func TestQuotasOfObjects(t *testing.T) {
 	specs := map[mesh.Kind]string{
 		mesh.KindMesh: specMesh, mesh.KindVirtualNode: specNode, mesh.KindVirtualRouter: specRouter, mesh.KindRoute: specRoute("base"),
 		mesh.KindVirtualService: `{}`, mesh.KindVirtualGateway: specGateway, mesh.KindGatewayRoute: specGatewayRoute("base"),
+		mesh.KindPolicy: `{"target":{"mesh":{}},"match":{"path":{"exact":"/%s"}},"action":{"fault":{"abort":{"percentage":1,"httpStatus":503}}}}`,
+	}
+	spec := func(kind mesh.Kind, i int) string { // policies for the same would contradict each other
+		return strings.ReplaceAll(specs[kind], "%s", strconv.Itoa(i))
 	}
 	have := map[mesh.Kind]int{mesh.KindMesh: 1, mesh.KindVirtualNode: 1, mesh.KindVirtualRouter: 2, mesh.KindVirtualService: 1, mesh.KindVirtualGateway: 1}
 	for _, kind := range mesh.Kinds {
@@ -46,23 +51,23 @@ func TestQuotasOfObjects(t *testing.T) {
 		}
 		refused := func(i, limit int) {
 			t.Helper()
-			_, err := w.s.Create(t.Context(), w.c, w.object(id(i), specs[kind]))
+			_, err := w.s.Create(t.Context(), w.c, w.object(id(i), spec(kind, i)))
 			wantCode(t, err, mesh.ErrLimitExceeded, fmt.Sprintf("%s (%s): the limit of %d is reached", q.Title(), q, limit))
 		}
 		limit := have[kind] + 3
 		w.limit(map[mesh.Quota]int{q: limit})
 		for i := range 3 {
-			w.create(id(i), specs[kind])
+			w.create(id(i), spec(kind, i))
 		}
 		refused(3, limit)
 		// Updates go on, and so does what is not at its limit.
-		w.update(id(0), specs[kind])
+		w.update(id(0), spec(kind, 0))
 		// A name that is taken is the better answer.
-		_, err := w.s.Create(t.Context(), w.c, w.object(id(0), specs[kind]))
+		_, err := w.s.Create(t.Context(), w.c, w.object(id(0), spec(kind, 0)))
 		wantCode(t, err, mesh.ErrConflict)
 		// One goes, one can come.
 		w.delete(id(1))
-		w.create(id(3), specs[kind])
+		w.create(id(3), spec(kind, 3))
 		refused(1, limit)
 		// A limit below what is there refuses new ones until enough have gone.
 		w.limit(map[mesh.Quota]int{q: limit - 1})
@@ -70,12 +75,12 @@ func TestQuotasOfObjects(t *testing.T) {
 		w.delete(id(0))
 		refused(1, limit-1)
 		w.delete(id(2))
-		w.create(id(1), specs[kind])
+		w.create(id(1), spec(kind, 1))
 		refused(2, limit-1)
 		w.limit(map[mesh.Quota]int{q: 0})
 		refused(2, 0)
 		w.limit(map[mesh.Quota]int{q: DefaultQuota})
-		w.create(id(2), specs[kind])
+		w.create(id(2), spec(kind, 2))
 	}
 	// Scopes do not disturb each other.
 	w.limit(map[mesh.Quota]int{mesh.QuotaRoutes: 1, mesh.QuotaVirtualNodes: 1, mesh.QuotaMeshes: 1})

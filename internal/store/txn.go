@@ -142,6 +142,22 @@ func empty(prefix string, otherwise func(rest []string) error) condition {
 	}
 }
 
+// emptyRange holds if there is no key from one up to another.
+func emptyRange(from, end string, otherwise func() error) condition {
+	return condition{
+		compare: through(created(from, pb.Compare_EQUAL, 0), end),
+		look: func() clientv3.Op {
+			return clientv3.OpGet(from, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
+		},
+		refuse: func(found []*mvccpb.KeyValue) error {
+			if len(found) == 0 {
+				return nil
+			}
+			return otherwise()
+		},
+	}
+}
+
 // notNewer holds if no key with a prefix was written after a revision.
 func notNewer(prefix string, revision int64) condition {
 	return condition{

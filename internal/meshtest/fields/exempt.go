@@ -10,10 +10,15 @@ var NoEffect = map[string]string{
 	"VirtualGateway.listeners.healthCheck.intervalMillis":     callerChecks,
 	"VirtualGateway.listeners.healthCheck.timeoutMillis":      callerChecks,
 	"VirtualGateway.listeners.healthCheck.unhealthyThreshold": callerChecks,
+
+	"Policy.notAfter":  inForce,
+	"Policy.notBefore": inForce,
 }
 
 // NoBehaviour are the fields whose effect no running Envoy can show, with the reason.
 // A golden case shows what is made of them.
 var NoBehaviour = map[string]string{}
+
+const inForce = "What is not in force is in no view that is translated: `TestFaultsInTime` in `test/envoy`."
 
 const callerChecks = "Nobody in the mesh checks a gateway: it answers at the check's path, and whoever stands before it has its own intervals and thresholds."

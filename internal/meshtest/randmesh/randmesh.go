@@ -71,9 +71,13 @@ func New(c Config) (*Mesh, error) {
 func (m *Mesh) Snapshot(id mesh.MeshID) *mesh.Snapshot {
 	edit := mesh.NewSnapshot(id).Edit()
 	for _, o := range m.Objects {
-		edit.Put(mesh.NewItem(mesh.Key{Kind: o.Kind, Parent: o.Parent, Name: o.Name}, 1, func() *mesh.Content {
+		content := func() *mesh.Content {
 			return &mesh.Content{ResourceOwner: id.Account, Version: 1, Spec: o.Spec}
-		}))
+		}
+		edit.Put(mesh.NewItem(mesh.Key{Kind: o.Kind, Parent: o.Parent, Name: o.Name}, 1, content))
+		if p, ok := o.Spec.(*mesh.PolicySpec); ok { // all are in force
+			edit.Put(mesh.NewItem(p.Aimed(id, o.Name), 1, content))
+		}
 	}
 	return edit.Done(1)
 }

@@ -160,6 +160,14 @@ func (g *generator) fix(shape string, o object) {
 	case "MatchRange":
 		start := pick(g, math.MinInt64, -1, 0, 1, g.Int64N(1000))
 		o["start"], o["end"] = start, pick(g, start+1, start+1+g.Int64N(1000), math.MaxInt64)
+	case "PolicyMatch":
+		g.one(o, "path", "prefix")
+		g.some(o, shape, "headers", "method", "path", "prefix")
+	case "FaultAction":
+		g.some(o, shape, "abort", "delay", "responseRate")
+	case "FaultAbort":
+		g.one(o, "grpcStatus", "httpStatus")
+		g.some(o, shape, "grpcStatus", "httpStatus")
 	case "Duration":
 		if o["value"] != nil {
 			o["value"] = pick(g, 0, 1, 15, 1500, math.MaxInt64, 315576000001, g.Int64N(100000))

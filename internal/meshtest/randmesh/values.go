@@ -63,6 +63,8 @@ func (g *generator) value(m mesh.Member) any {
 			return pick(g, m.Enum...)
 		}
 		return g.fitting(m, (*generator).text)
+	case "double":
+		return float64(g.number(m)) / pick(g, 1.0, 1.0, 8.0)
 	}
 	return g.number(m)
 }

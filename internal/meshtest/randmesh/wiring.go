@@ -47,6 +47,7 @@ func (g *generator) all() {
 			g.gateway(name)
 		}
 	}
+	g.policies()
 }
 
 // ports returns listeners with ports of their own.
@@ -214,6 +215,7 @@ func (g *generator) service(name string) {
 
 func (g *generator) gateway(name string) {
 	all := g.ports(1, 3, []string{"http", "http2", "grpc"})
+	g.listeners[mesh.Key{Kind: mesh.KindVirtualGateway, Name: name}] = all
 	g.add(mesh.KindVirtualGateway, "", name, func() object {
 		o := g.structure("VirtualGatewaySpec")
 		o["listeners"] = g.listenersOf("VirtualGatewayListener", all)

@@ -1,0 +1,167 @@
+package mesh_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+const abort = `"action":{"fault":{"abort":{"percentage":1,"httpStatus":503}}}`
+
+func TestPolicyRules(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, spec string
+		want       []string
+	}{
+		{"mesh", `{"target":{"mesh":{}},` + abort + `}`, nil},
+		{"node's port", `{"target":{"virtualNode":{"virtualNodeName":"a","port":80}},` + abort + `}`, nil},
+		{"all faults", `{"target":{"virtualService":{"virtualServiceName":"a.local"}},"action":{"fault":{"abort":{"percentage":0.0001,"grpcStatus":"unavailable"},"delay":{"percentage":100,"duration":{"unit":"ms","value":1}},"responseRate":{"percentage":50,"kibibytesPerSecond":1}}}}`, nil},
+		{"time", `{"target":{"mesh":{}},"notBefore":"2026-11-23T08:00:00Z","notAfter":"2026-11-23T08:00:00.5+00:00",` + abort + `}`, nil},
+		{"clients by name", `{"target":{"route":{"virtualRouterName":"r","routeName":"a"}},"from":[{"virtualNode":"a"},{"account":"000000000001","headers":[{"name":"x"}]}],` + abort + `}`, nil},
+		{"match", `{"target":{"gatewayRoute":{"virtualGatewayName":"g","gatewayRouteName":"r"}},"match":{"prefix":"/a","method":"GET","headers":[{"name":"x","match":{"exact":"1"}}]},` + abort + `}`, nil},
+
+		{"unknown member", `{"target":{"mesh":{}},"notbefore":"x","match":{"methd":"GET"},` + abort + `}`, []string{
+			`spec must not have a member "notbefore", allowed are action, from, match, notAfter, notBefore, target`,
+			`spec.match must not have a member "methd", allowed are headers, method, path, prefix`,
+		}},
+		{"no target", `{"target":{},` + abort + `}`, []string{`spec.target must have exactly one of gatewayRoute, mesh, route, virtualGateway, virtualNode, virtualRouter, virtualService, 0 were given`}},
+		{"two targets", `{"target":{"mesh":{},"virtualRouter":{"virtualRouterName":"r"}},` + abort + `}`, []string{`spec.target must have exactly one of gatewayRoute, mesh, route, virtualGateway, virtualNode, virtualRouter, virtualService, 2 were given`}},
+		{"impossible name", `{"target":{"route":{"virtualRouterName":"r r","routeName":"a/b"}},` + abort + `}`, []string{
+			`spec.target.route.virtualRouterName "r r" is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores`,
+			`spec.target.route.routeName "a/b" is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores`,
+		}},
+		{"mirror", `{"target":{"virtualService":{"virtualServiceName":"s"}},"action":{"mirror":{"percentage":12.5,"to":{"virtualNode":{"virtualNodeName":"b","port":80}}}}}`, nil},
+		{"mirror of what comes in", `{"target":{"virtualNode":{"virtualNodeName":"a"}},"action":{"mirror":{"percentage":0.00001,"to":{"virtualNode":{"virtualNodeName":"b/c"}}}}}`, []string{
+			`spec.action.mirror is not for what a virtual node is asked: allowed for a target route, virtualRouter, virtualService, gatewayRoute and virtualGateway`,
+			`spec.action.mirror.percentage must have at most 4 digits behind the point, 1e-05 was given`,
+			`spec.action.mirror.to.virtualNode.virtualNodeName "b/c" is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores`,
+		}},
+		{"mirror to nowhere", `{"target":{"route":{"virtualRouterName":"r","routeName":"x"}},"action":{"mirror":{"percentage":1,"to":{}}}}`, []string{`spec.action.mirror.to must have exactly one of virtualNode, 0 were given`}},
+		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of fault, mirror, 0 were given`}},
+		{"empty fault", `{"target":{"mesh":{}},"action":{"fault":{}}}`, []string{`spec.action.fault must have at least one of abort, delay, responseRate`}},
+		{"two statuses", `{"target":{"mesh":{}},"action":{"fault":{"abort":{"percentage":1,"httpStatus":503,"grpcStatus":"internal"}}}}`, []string{`spec.action.fault.abort must have exactly one of grpcStatus, httpStatus, 2 were given`}},
+		{"percentages", `{"target":{"mesh":{}},"action":{"fault":{"abort":{"percentage":100.5,"httpStatus":503},"delay":{"percentage":"1","duration":{"value":1}},"responseRate":{"percentage":0.00001,"kibibytesPerSecond":0}}}}`, []string{
+			`spec.action.fault.abort.percentage must be a number from 0 to 100, 100.5 was given`,
+			`spec.action.fault.delay.percentage must be a number, the string "1" was given`,
+			`spec.action.fault.responseRate.kibibytesPerSecond must be a whole number from 1 to 1048576, 0 was given`,
+			`spec.action.fault.responseRate.percentage must have at most 4 digits behind the point, 1e-05 was given`,
+		}},
+		{"no delay", `{"target":{"mesh":{}},"action":{"fault":{"delay":{"percentage":1,"duration":{"unit":"ms"}}}}}`, []string{`spec.action.fault.delay.duration must have a value above 0`}},
+		{"times", `{"target":{"mesh":{}},"notBefore":"2026-11-23 08:00:00Z","notAfter":"2026-13-23T08:00:00Z",` + abort + `}`, []string{
+			`spec.notBefore must be a time such as 2026-11-23T08:15:30Z, "2026-11-23 08:00:00Z" was given`,
+			`spec.notAfter must be a time such as 2026-11-23T08:15:30Z, "2026-13-23T08:00:00Z" was given`,
+		}},
+		{"ends first", `{"target":{"mesh":{}},"notBefore":"2026-11-23T08:00:00Z","notAfter":"2026-11-23T09:00:00+01:00",` + abort + `}`, []string{
+			`spec.notAfter must be after notBefore, 2026-11-23T08:00:00Z, "2026-11-23T09:00:00+01:00" was given`,
+		}},
+		{"nobody", `{"target":{"mesh":{}},"from":[{}],` + abort + `}`, []string{`spec.from[0] must have at least one of account, headers, virtualGateway, virtualNode`}},
+		{"two in one", `{"target":{"virtualRouter":{"virtualRouterName":"r"}},"from":[{"virtualNode":"a","virtualGateway":"b"}],` + abort + `}`, []string{`spec.from[0] must have at most one of virtualGateway, virtualNode, 2 were given`}},
+		{"unproven", `{"target":{"virtualNode":{"virtualNodeName":"a"}},"from":[{"virtualNode":"b"}],` + abort + `}`, []string{
+			`spec.from[0].virtualNode cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act`,
+		}},
+		{"from outside", `{"target":{"virtualGateway":{"virtualGatewayName":"g"}},"from":[{"account":"000000000001"}],` + abort + `}`, []string{
+			`spec.from[0].account cannot be known of a virtual gateway's clients: allowed are headers`,
+		}},
+		{"path and prefix", `{"target":{"mesh":{}},"match":{"prefix":"a","path":{"exact":"/a","regex":"["}},` + abort + `}`, []string{
+			`spec.match.prefix must match ^/, "a" was given`,
+			`spec.match must have at most one of path, prefix, 2 were given`,
+			`spec.match.path must have exactly one of exact, regex, 2 were given`,
+			"spec.match.path.regex must be a valid RE2 expression, \"[\" was given: error parsing regexp: missing closing ]: `[`",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			spec, _, bad := mesh.Decode(mesh.KindPolicy, "spec", []byte(c.spec))
+			var got []string
+			for _, v := range bad {
+				got = append(got, v.String())
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("violations (-want +got):\n%s", diff)
+			}
+			if (spec == nil) != (len(c.want) > 0) {
+				t.Errorf("Decode gave %v", spec)
+			}
+		})
+	}
+}
+
+func decodePolicy(t *testing.T, spec string) *mesh.PolicySpec {
+	t.Helper()
+	typed, _, bad := mesh.Decode(mesh.KindPolicy, "spec", []byte(spec))
+	if bad != nil {
+		t.Fatalf("%s: %v", spec, bad)
+	}
+	return typed.(*mesh.PolicySpec)
+}
+
+// TestContradict holds which two policies are refused together, each pair both ways round.
+func TestContradict(t *testing.T) {
+	t.Parallel()
+	policy := func(rest string) string {
+		return `{"target":{"virtualRouter":{"virtualRouterName":"r"}},` + rest + abort + `}`
+	}
+	in := func(target string) string { return `{"target":` + target + `,` + abort + `}` }
+	for _, c := range []struct {
+		name, a, b string
+		want       bool
+	}{
+		{"the same", policy(""), policy(""), true},
+		{"another router", policy(""), in(`{"virtualRouter":{"virtualRouterName":"s"}}`), false},
+		{"a route of it", policy(""), in(`{"route":{"virtualRouterName":"r","routeName":"a"}}`), false},
+		{"a node and its port", in(`{"virtualNode":{"virtualNodeName":"a"}}`), in(`{"virtualNode":{"virtualNodeName":"a","port":80}}`), false},
+		{"some clients", policy(""), policy(`"from":[{"virtualNode":"a"}],`), false},
+		{"some requests", policy(""), policy(`"match":{"method":"GET"},`), false},
+		{"other nodes", policy(`"from":[{"virtualNode":"a"}],`), policy(`"from":[{"virtualNode":"b"},{"virtualGateway":"a"}],`), false},
+		{"one node in both", policy(`"from":[{"virtualNode":"a"},{"virtualNode":"b"}],`), policy(`"from":[{"virtualNode":"b"}],`), true},
+		{"a node, an account", policy(`"from":[{"virtualNode":"a"}],`), policy(`"from":[{"account":"000000000001"}],`), true},
+		{"other values of a header", policy(`"from":[{"headers":[{"name":"x","match":{"exact":"1"}}]}],`), policy(`"from":[{"headers":[{"name":"X","match":{"exact":"2"}}]}],`), false},
+		{"not a value", policy(`"from":[{"headers":[{"name":"x","match":{"exact":"1"}}]}],`), policy(`"from":[{"headers":[{"name":"x","invert":true,"match":{"exact":"2"}}]}],`), true},
+		{"other methods", policy(`"match":{"method":"GET"},`), policy(`"match":{"method":"PUT"},`), false},
+		{"other paths", policy(`"match":{"path":{"exact":"/a"}},`), policy(`"match":{"path":{"exact":"/b"}},`), false},
+		{"a path below", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"path":{"exact":"/a/b"}},`), true},
+		{"a path beside", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"path":{"exact":"/b"}},`), false},
+		{"prefixes, one in the other", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"prefix":"/a/b"},`), true},
+		{"prefixes", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"prefix":"/b"},`), false},
+		{"an expression", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"path":{"regex":"/b"}},`), true},
+		{"one after the other", policy(`"notAfter":"2026-11-23T08:00:00Z",`), policy(`"notBefore":"2026-11-23T08:00:00Z",`), false},
+		{"one within the other", policy(`"notAfter":"2026-11-23T08:00:00Z",`), policy(`"notBefore":"2026-11-23T07:00:00Z","notAfter":"2026-11-23T07:30:00Z",`), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := mesh.MeshID{Account: "000000000001", Region: "us-east-1", Name: "m"}
+			a, b := decodePolicy(t, c.a), decodePolicy(t, c.b)
+			if a.Contradict(m, b) != c.want || b.Contradict(m, a) != c.want {
+				t.Errorf("%t and %t, want %t", a.Contradict(m, b), b.Contradict(m, a), c.want)
+			}
+		})
+	}
+}
+
+// TestInForce holds when a policy begins and ends, to the moment.
+func TestInForce(t *testing.T) {
+	t.Parallel()
+	s := decodePolicy(t, `{"target":{"mesh":{}},"notBefore":"2026-11-23T08:00:00Z","notAfter":"2026-11-23T09:00:00Z",`+abort+`}`)
+	begin, end := s.Window()
+	for _, c := range []struct {
+		at    time.Time
+		holds bool
+		next  time.Time
+	}{
+		{begin.Add(-1), false, begin},
+		{begin, true, end},
+		{end.Add(-1), true, end},
+		{end, false, time.Time{}},
+	} {
+		if holds, next := s.InForce(c.at); holds != c.holds || !next.Equal(c.next) {
+			t.Errorf("at %s: %t until %s, want %t until %s", c.at, holds, next, c.holds, c.next)
+		}
+	}
+	if holds, next := decodePolicy(t, `{"target":{"mesh":{}},`+abort+`}`).InForce(begin); !holds || !next.IsZero() {
+		t.Errorf("without bounds: %t until %s", holds, next)
+	}
+}

@@ -1,0 +1,175 @@
+package mesh
+
+import (
+	"math"
+	"time"
+)
+
+// policy checks a policy's spec.
+func (r *rules) policy(path string, s *PolicySpec) {
+	r.policyTarget(path+".target", s.Target)
+	r.window(path, s)
+	for i, c := range s.From {
+		r.policyClient(at(path+".from", i), c, s)
+	}
+	if s.Match != nil {
+		r.policyMatch(path+".match", s.Match)
+	}
+	if s.Action.Fault != nil {
+		r.fault(path+".action.fault", s.Action.Fault)
+	}
+	if s.Action.Mirror != nil {
+		r.mirror(path+".action.mirror", s)
+	}
+}
+
+// mirror checks copies of requests, which only those who send the requests can make.
+func (r *rules) mirror(path string, s *PolicySpec) {
+	m := s.Action.Mirror
+	if s.Target.place() == comingIn {
+		r.fail(path, "is not for what a virtual node is asked: allowed for a target route, virtualRouter, virtualService, gatewayRoute and virtualGateway")
+	}
+	r.percentage(path, m.Percentage)
+	if n := m.To.VirtualNode; n != nil {
+		r.name(path+".to.virtualNode.virtualNodeName", KindVirtualNode, n.VirtualNodeName)
+	}
+}
+
+// policyTarget checks that the names in a target are ones that objects can have.
+func (r *rules) policyTarget(path string, t *PolicyTarget) {
+	switch {
+	case t.VirtualNode != nil:
+		r.name(path+".virtualNode.virtualNodeName", KindVirtualNode, t.VirtualNode.VirtualNodeName)
+	case t.VirtualService != nil:
+		r.name(path+".virtualService.virtualServiceName", KindVirtualService, t.VirtualService.VirtualServiceName)
+	case t.VirtualRouter != nil:
+		r.name(path+".virtualRouter.virtualRouterName", KindVirtualRouter, t.VirtualRouter.VirtualRouterName)
+	case t.Route != nil:
+		r.name(path+".route.virtualRouterName", KindVirtualRouter, t.Route.VirtualRouterName)
+		r.name(path+".route.routeName", KindRoute, t.Route.RouteName)
+	case t.VirtualGateway != nil:
+		r.name(path+".virtualGateway.virtualGatewayName", KindVirtualGateway, t.VirtualGateway.VirtualGatewayName)
+	case t.GatewayRoute != nil:
+		r.name(path+".gatewayRoute.virtualGatewayName", KindVirtualGateway, t.GatewayRoute.VirtualGatewayName)
+		r.name(path+".gatewayRoute.gatewayRouteName", KindGatewayRoute, t.GatewayRoute.GatewayRouteName)
+	}
+}
+
+// window checks when a policy begins and ends.
+func (r *rules) window(path string, s *PolicySpec) {
+	readable := true
+	for _, one := range []struct {
+		member string
+		value  *string
+	}{{"notBefore", s.NotBefore}, {"notAfter", s.NotAfter}} {
+		if one.value == nil {
+			continue
+		}
+		if _, err := time.Parse(time.RFC3339, *one.value); err != nil {
+			r.fail(path+"."+one.member, "must be a time such as 2026-11-23T08:15:30Z, %s was given", quote(*one.value))
+			readable = false
+		}
+	}
+	begin, end := s.Window()
+	if readable && !end.IsZero() && !begin.Before(end) && r.known(path+".notBefore") {
+		r.fail(path+".notAfter", "must be after notBefore, %s, %s was given", *s.NotBefore, quote(*s.NotAfter))
+	}
+}
+
+// place is where the requests of a target are seen.
+type place int
+
+const (
+	anywhere   place = iota
+	comingIn         // at the virtual node that is asked
+	goingOut         // at the virtual nodes and gateways that ask
+	gatewaysIn       // at the virtual gateway that is asked
+)
+
+func (t *PolicyTarget) place() place {
+	switch {
+	case t.Mesh != nil, t.VirtualNode != nil:
+		return comingIn
+	case t.VirtualService != nil, t.VirtualRouter != nil, t.Route != nil:
+		return goingOut
+	case t.VirtualGateway != nil, t.GatewayRoute != nil:
+		return gatewaysIn
+	}
+	return anywhere
+}
+
+// policyClient checks one entry of from: whether it says something, and whether the proxies
+// of the target can know that.
+func (r *rules) policyClient(path string, c PolicyClient, s *PolicySpec) {
+	if c.VirtualNode == nil && c.VirtualGateway == nil && c.Account == nil && c.Headers == nil {
+		r.fail(path, "must have at least one of account, headers, virtualGateway, virtualNode")
+		return
+	}
+	r.atMostOne(path, choice{"virtualGateway", c.VirtualGateway != nil}, choice{"virtualNode", c.VirtualNode != nil})
+	if c.VirtualNode != nil {
+		r.name(path+".virtualNode", KindVirtualNode, *c.VirtualNode)
+	}
+	if c.VirtualGateway != nil {
+		r.name(path+".virtualGateway", KindVirtualGateway, *c.VirtualGateway)
+	}
+	for i, h := range c.Headers {
+		r.matchMethod(matchAt(path+".headers", i), h.Match)
+	}
+	r.provable(path, c, s)
+}
+
+// provable refuses what the proxies of the target cannot know of a client.
+func (r *rules) provable(path string, c PolicyClient, s *PolicySpec) {
+	why := ""
+	switch s.Target.place() {
+	case comingIn:
+		why = "cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act"
+	case gatewaysIn:
+		why = "cannot be known of a virtual gateway's clients: allowed are headers"
+	case anywhere, goingOut:
+		return
+	}
+	for _, who := range []choice{{"account", c.Account != nil}, {"virtualGateway", c.VirtualGateway != nil}, {"virtualNode", c.VirtualNode != nil}} {
+		if who.given {
+			r.fail(path+"."+who.member, "%s", why)
+		}
+	}
+}
+
+// policyMatch checks what requests are to be like.
+func (r *rules) policyMatch(path string, m *PolicyMatch) {
+	if m.Path == nil && m.Prefix == nil && m.Method == nil && m.Headers == nil {
+		r.fail(path, "must have at least one of headers, method, path, prefix")
+	}
+	r.atMostOne(path, choice{"path", m.Path != nil}, choice{"prefix", m.Prefix != nil})
+	r.pathMatch(path+".path", m.Path)
+	for i, h := range m.Headers {
+		r.matchMethod(matchAt(path+".headers", i), h.Match)
+	}
+}
+
+func (r *rules) fault(path string, f *FaultAction) {
+	if f.Delay == nil && f.Abort == nil && f.ResponseRate == nil {
+		r.fail(path, "must have at least one of abort, delay, responseRate")
+	}
+	if d := f.Delay; d != nil {
+		r.percentage(path+".delay", d.Percentage)
+		if (d.Duration.Value == nil || *d.Duration.Value <= 0) && r.known(path+".delay.duration") {
+			r.fail(path+".delay.duration", "must have a value above 0")
+		}
+	}
+	if a := f.Abort; a != nil {
+		r.percentage(path+".abort", a.Percentage)
+		r.exactlyOne(path+".abort", choice{"grpcStatus", a.GrpcStatus != nil}, choice{"httpStatus", a.HttpStatus != nil})
+	}
+	if b := f.ResponseRate; b != nil {
+		r.percentage(path+".responseRate", b.Percentage)
+	}
+}
+
+// percentage checks that a percentage is one that Envoy can have: in ten-thousandths.
+func (r *rules) percentage(path string, p float64) {
+	if n := p * 1e4; math.Abs(n-math.Round(n)) > 1e-6 {
+		r.fail(path+".percentage", "must have at most 4 digits behind the point, %v was given", p)
+	}
+}

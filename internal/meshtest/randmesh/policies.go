@@ -1,0 +1,98 @@
+package randmesh
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// policies makes policies for some of the objects, one for each, so that none contradicts
+// another.
+func (g *generator) policies() {
+	for i, o := range g.mesh.Objects {
+		if r, ok := o.Spec.(*mesh.RouteSpec); g.IntN(3) > 0 || ok && r.TcpRoute != nil {
+			continue
+		}
+		target := g.policyTarget(o)
+		g.add(mesh.KindPolicy, "", fmt.Sprintf("%s-%d", pick(g, "p", "P.", "p_"), i), func() object {
+			out := object{"target": target, "action": g.policyAction(o)}
+			if g.coin() {
+				out["match"] = g.structure("PolicyMatch")
+			}
+			if g.coin() {
+				out["from"] = g.policyClients(o.Kind)
+			}
+			if g.coin() {
+				out["notBefore"] = pick(g, "2001-01-01T00:00:00Z", "2020-02-29T23:59:59.999999999+14:00")
+			}
+			if g.coin() {
+				out["notAfter"] = pick(g, "9999-12-31T23:59:59Z", "2100-01-01T00:00:00-11:30")
+			}
+			return out
+		})
+	}
+}
+
+// policyAction makes what is done: copies only where requests go out and there is somewhere to
+// send them.
+func (g *generator) policyAction(o Object) object {
+	to := pick(g, nodes...)
+	all := slices.DeleteFunc(slices.Clone(g.listeners[mesh.Key{Kind: mesh.KindVirtualNode, Name: to}]), func(l listener) bool { return l.protocol == "tcp" })
+	if o.Kind == mesh.KindMesh || o.Kind == mesh.KindVirtualNode || len(all) == 0 || leads(o, to) || g.coin() {
+		return object{"fault": g.structure("FaultAction")}
+	}
+	node := object{"virtualNodeName": to, "port": pick(g, all...).port}
+	return object{"mirror": object{"percentage": g.value(member("MirrorAction", "percentage")), "to": object{"virtualNode": node}}}
+}
+
+// leads reports whether requests that an object is about go to a node.
+func leads(o Object, node string) bool {
+	switch s := o.Spec.(type) {
+	case *mesh.RouteSpec:
+		return slices.ContainsFunc(s.Targets(), func(t mesh.WeightedTarget) bool { return t.VirtualNode == node })
+	case *mesh.VirtualServiceSpec:
+		return s.Provider != nil && s.Provider.VirtualNode != nil && s.Provider.VirtualNode.VirtualNodeName == node
+	}
+	return false
+}
+
+// policyTarget names an object, and now and then one of its ports.
+func (g *generator) policyTarget(o Object) object {
+	if o.Kind == mesh.KindMesh {
+		return object{"mesh": object{}}
+	}
+	out := object{o.Kind.NameMember(): o.Name}
+	if p := o.Kind.Parent(); p != 0 {
+		out[p.NameMember()] = o.Parent
+	}
+	if o.Kind == mesh.KindVirtualNode || o.Kind == mesh.KindVirtualGateway {
+		if all := g.listeners[mesh.Key{Kind: o.Kind, Name: o.Name}]; len(all) > 0 && g.coin() {
+			if l := pick(g, all...); l.protocol != "tcp" {
+				out["port"] = l.port
+			}
+		}
+	}
+	return object{o.Kind.String(): out}
+}
+
+// policyClients are clients that the proxies of a kind of target can know.
+func (g *generator) policyClients(k mesh.Kind) []any {
+	headers := member("PolicyClient", "headers")
+	return g.list(member("PolicySpec", "from"), func() any {
+		out := object{}
+		switch {
+		case k != mesh.KindVirtualService && k != mesh.KindVirtualRouter && k != mesh.KindRoute:
+		case g.coin():
+			out["virtualNode"] = pick(g, nodes...)
+		case g.coin():
+			out["virtualGateway"] = pick(g, Gateway, "back-door")
+		case g.coin():
+			out["account"] = pick(g, "000000000001", "123456789012")
+		}
+		if len(out) == 0 || g.coin() {
+			out["headers"] = g.member("PolicyClient", headers)
+		}
+		return out
+	})
+}
