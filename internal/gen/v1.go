@@ -138,7 +138,7 @@ func genV1Types(m *model, style typeStyle) string {
 		}
 		b.WriteString("}\n\n")
 	}
-	m.enums(&b)
+	m.enums(&b, m.reachable(roots...))
 	if style.bodyOnly {
 		m.codes(&b)
 	}
@@ -216,11 +216,26 @@ func (m *model) v1Type(name string, required bool, style typeStyle) string {
 	return t
 }
 
-// enums writes constants for the values of enumerations.
-func (m *model) enums(b *strings.Builder) {
+// enums writes constants for the values of the enumerations that structures are made of.
+func (m *model) enums(b *strings.Builder, structures []string) {
+	used := map[string]bool{}
+	var note func(name string)
+	note = func(name string) {
+		used[name] = true
+		for _, part := range []member{m.Shapes[name].Member, m.Shapes[name].Value, m.Shapes[name].Key} {
+			if part.Shape != "" {
+				note(part.Shape)
+			}
+		}
+	}
+	for _, name := range structures {
+		for _, f := range m.Shapes[name].Members {
+			note(f.Shape)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.Shapes)) {
 		s := m.Shapes[name]
-		if len(s.Enum) == 0 {
+		if len(s.Enum) == 0 || !used[name] {
 			continue
 		}
 		fmt.Fprintf(b, "// Values of %s.\nconst (\n", name)

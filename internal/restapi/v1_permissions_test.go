@@ -206,3 +206,38 @@ func TestManagementOnly(t *testing.T) {
 		p.must(t, second, "GET", path, "")
 	}
 }
+
+// TestPolicyPermissions tries the operations on policies, which go the way of App Mesh's, with
+// what each needs and without.
+func TestPolicyPermissions(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, nil)
+	p.must(t, p.admin, "PUT", "/v20190125/meshes", `{"meshName":"shop"}`)
+	admin := p.client(t, p.admin)
+	tester := p.user(t, p.admin, "tester", "")
+	const arn = "arn:aws:appmesh:us-east-1:000000000001:mesh/shop"
+	spec := `"spec":{"target":{"mesh":{}},"action":{"fault":{"abort":{"percentage":1,"httpStatus":503}}}}`
+	for _, c := range []struct{ action, resource, method, path, body string }{
+		{"CreatePolicy", arn + "/policy/p", "PUT", "/v1/meshes/shop/policies", `{"policyName":"p",` + spec + `}`},
+		{"DescribePolicy", arn + "/policy/p", "GET", "/v1/meshes/shop/policies/p", ""},
+		{"UpdatePolicy", arn + "/policy/p", "PUT", "/v1/meshes/shop/policies/p", `{` + spec + `}`},
+		{"ListPolicies", arn, "GET", "/v1/meshes/shop/policies", ""},
+		{"DeletePolicy", arn + "/policy/p", "DELETE", "/v1/meshes/shop/policies/p", ""},
+	} {
+		as := func(action, resource string) answer {
+			policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%q,"Resource":%q}]}`, action, resource)
+			if _, err := admin.UpdateUser(t.Context(), &client.UpdateUserInput{UserName: "tester", Policies: map[string]client.Document{"p": client.Document(policy)}}); err != nil {
+				t.Fatal(err)
+			}
+			return p.do(t, tester, c.method, c.path, c.body)
+		}
+		for _, other := range [][2]string{{"appmesh:*", "*"}, {"fairlead:" + c.action, arn + "/policy/other"}} {
+			if a := as(other[0], other[1]); a.Status != 403 {
+				t.Errorf("%s with %s on %s: %d %s", c.action, other[0], other[1], a.Status, a.Body)
+			}
+		}
+		if a := as("fairlead:"+c.action, c.resource); a.Status != 200 {
+			t.Errorf("%s: %d %s", c.action, a.Status, a.Body)
+		}
+	}
+}

@@ -26,9 +26,9 @@ func TestActions(t *testing.T) {
 	arn := "arn:aws:appmesh:us-east-1:000000000001:mesh/m"
 	arns := []string{
 		"", "/virtualNode/n", "/virtualRouter/r", "/virtualRouter/r/route/x",
-		"/virtualService/a.local/v1", "/virtualGateway/g", "/virtualGateway/g/gatewayRoute/x",
+		"/virtualService/a.local/v1", "/virtualGateway/g", "/virtualGateway/g/gatewayRoute/x", "/policy/p",
 	}
-	lists := []string{"", arn, arn, arn + "/virtualRouter/r", arn, arn, arn + "/virtualGateway/g"}
+	lists := []string{"", arn, arn, arn + "/virtualRouter/r", arn, arn, arn + "/virtualGateway/g", arn}
 	for i, p := range w.all("m") {
 		asked = nil
 		o, title, self := w.object(p.id, p.spec), p.id.Kind.Title(), arn+arns[i]
@@ -53,14 +53,18 @@ func TestActions(t *testing.T) {
 		_, _, err = w.s.List(t.Context(), c, Query{Mesh: m, Kind: p.id.Kind, Parent: p.id.Parent})
 		check(err)
 		lists := title + "s"
-		if title == "Mesh" {
+		service := "appmesh:"
+		switch p.id.Kind {
+		case mesh.KindMesh:
 			lists = "Meshes"
+		case mesh.KindPolicy:
+			lists, service = "Policies", "fairlead:"
 		}
 		diff(t, []string{
-			"appmesh:Create" + title + " " + self, "appmesh:Describe" + title + " " + self,
-			"appmesh:Update" + title + " " + self, "appmesh:Delete" + title + " " + self,
+			service + "Create" + title + " " + self, service + "Describe" + title + " " + self,
+			service + "Update" + title + " " + self, service + "Delete" + title + " " + self,
 			"appmesh:TagResource " + self, "appmesh:UntagResource " + self, "appmesh:ListTagsForResource " + self,
-			"appmesh:List" + lists + " " + list,
+			service + "List" + lists + " " + list,
 		}, asked)
 		diff(t, made[i], w.get(p.id))
 	}

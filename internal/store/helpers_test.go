@@ -207,6 +207,7 @@ func (w world) all(name string) []part {
 		{m.Object(mesh.KindVirtualService, "", "a.local/v1"), specService(mesh.KindVirtualRouter, "r")},
 		{m.Object(mesh.KindVirtualGateway, "", "g"), specGateway},
 		{m.Object(mesh.KindGatewayRoute, "g", "x"), specGatewayRoute("a.local/v1")},
+		{m.Object(mesh.KindPolicy, "", "p"), specFault(atNode, "")},
 	}
 }
 

@@ -36,14 +36,14 @@ func TestQuestionsOfTags(t *testing.T) {
 		if _, err := w.s.Create(t.Context(), asker.c, o); err != nil {
 			t.Fatal(err)
 		}
-		arn, title := p.id.ARN(ownerID), p.id.Kind.Title()
-		create := Question{Action: "appmesh:Create" + title, Resource: arn, RequestTags: old, TagKeys: []string{"team"}}
+		arn := p.id.ARN(ownerID)
+		create := Question{Action: action("Create", p.id.Kind), Resource: arn, RequestTags: old, TagKeys: []string{"team"}}
 		diff(t, create, (*asked)[0])
 		calls := asker.calls(p)
 		want := map[string]Question{
-			"get":    {Action: "appmesh:Describe" + title, Resource: arn, ResourceTags: old},
-			"update": {Action: "appmesh:Update" + title, Resource: arn, ResourceTags: old},
-			"delete": {Action: "appmesh:Delete" + title, Resource: arn, ResourceTags: old},
+			"get":    {Action: action("Describe", p.id.Kind), Resource: arn, ResourceTags: old},
+			"update": {Action: action("Update", p.id.Kind), Resource: arn, ResourceTags: old},
+			"delete": {Action: action("Delete", p.id.Kind), Resource: arn, ResourceTags: old},
 			"tag":    {Action: "appmesh:TagResource", Resource: arn, ResourceTags: old, RequestTags: []mesh.TagRef{{Key: "k", Value: "v"}}, TagKeys: []string{"k"}},
 			"untag":  {Action: "appmesh:UntagResource", Resource: arn, ResourceTags: old, TagKeys: []string{"x"}},
 			"tags":   {Action: "appmesh:ListTagsForResource", Resource: arn, ResourceTags: old},
@@ -82,13 +82,14 @@ func TestQuestionsOfTags(t *testing.T) {
 		{mesh.KindVirtualService, "", 0},
 		{mesh.KindVirtualGateway, "", 0},
 		{mesh.KindGatewayRoute, "g", 5},
+		{mesh.KindPolicy, "", 0},
 	}
 	for _, l := range lists {
 		asker, asked := w.asks(nil)
 		if _, _, err := w.s.List(t.Context(), asker.c, Query{Mesh: w.mesh("m"), Kind: l.kind, Parent: l.parent}); err != nil {
 			t.Fatal(err)
 		}
-		diff(t, []Question{{Action: "appmesh:List" + plural(l.kind), Resource: before[l.of].Resource, ResourceTags: old}}, *asked)
+		diff(t, []Question{{Action: listAction(l.kind), Resource: before[l.of].Resource, ResourceTags: old}}, *asked)
 	}
 	// Tags that change decide at once.
 	node := w.mesh("m").Object(mesh.KindVirtualNode, "", "n")

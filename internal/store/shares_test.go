@@ -122,6 +122,9 @@ func TestConsumers(t *testing.T) {
 	var made []part
 	for _, p := range owned[1:] {
 		p.id.Name += "2"
+		if p.id.Kind == mesh.KindPolicy {
+			p.spec = specFault(`{"virtualNode":{"virtualNodeName":"n2"}}`, "") // a guest's are about its own
+		}
 		made = append(made, p)
 		o := guest.create(p.id, p.spec)
 		diff(t, consumerID, o.ResourceOwner)
@@ -151,7 +154,7 @@ func TestConsumers(t *testing.T) {
 	guest.delete(o.ID)
 
 	// Half is deleted by the consumer, what is left stays when it is shut out.
-	guest.delete(m.Object(mesh.KindGatewayRoute, "g", "x2"))
+	guest.delete(made[len(made)-1].id)
 	w.unshare(m, consumerID)
 	for _, p := range append(made, owned...) {
 		for name, call := range guest.calls(p) {

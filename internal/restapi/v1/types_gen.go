@@ -1466,56 +1466,11 @@ const (
 	AccountStatusSuspended = "SUSPENDED"
 )
 
-// Values of DurationUnit.
-const (
-	DurationUnitS  = "s"
-	DurationUnitMs = "ms"
-)
-
-// Values of GrpcStatus.
-const (
-	GrpcStatusCancelled          = "cancelled"
-	GrpcStatusUnknown            = "unknown"
-	GrpcStatusInvalidArgument    = "invalid-argument"
-	GrpcStatusDeadlineExceeded   = "deadline-exceeded"
-	GrpcStatusNotFound           = "not-found"
-	GrpcStatusAlreadyExists      = "already-exists"
-	GrpcStatusPermissionDenied   = "permission-denied"
-	GrpcStatusResourceExhausted  = "resource-exhausted"
-	GrpcStatusFailedPrecondition = "failed-precondition"
-	GrpcStatusAborted            = "aborted"
-	GrpcStatusOutOfRange         = "out-of-range"
-	GrpcStatusUnimplemented      = "unimplemented"
-	GrpcStatusInternal           = "internal"
-	GrpcStatusUnavailable        = "unavailable"
-	GrpcStatusDataLoss           = "data-loss"
-	GrpcStatusUnauthenticated    = "unauthenticated"
-)
-
-// Values of HttpMethod.
-const (
-	HttpMethodGet     = "GET"
-	HttpMethodHead    = "HEAD"
-	HttpMethodPost    = "POST"
-	HttpMethodPut     = "PUT"
-	HttpMethodDelete  = "DELETE"
-	HttpMethodConnect = "CONNECT"
-	HttpMethodOptions = "OPTIONS"
-	HttpMethodTrace   = "TRACE"
-	HttpMethodPatch   = "PATCH"
-)
-
 // Values of IdentityProviderType.
 const (
 	IdentityProviderTypeOidc        = "OIDC"
 	IdentityProviderTypeCertificate = "CERTIFICATE"
 	IdentityProviderTypeAws         = "AWS"
-)
-
-// Values of PolicyStatusCode.
-const (
-	PolicyStatusCodeActive  = "ACTIVE"
-	PolicyStatusCodeDeleted = "DELETED"
 )
 
 // Values of PrincipalType.
