@@ -114,6 +114,9 @@ func (t *translator) withMirror(r *routev3.Route, m mirrored) []*routev3.Route {
 	}
 	out := make([]*routev3.Route, 0, len(m.lists)+1)
 	for _, list := range m.lists {
+		if never(r.Match, list) {
+			continue
+		}
 		v := proto.Clone(r).(*routev3.Route)
 		v.Match.Headers = append(v.Match.Headers, list...)
 		a := v.GetRoute()

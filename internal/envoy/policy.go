@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"regexp"
 	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -171,6 +172,9 @@ func withPolicies(r *routev3.Route, filter string, all []configured) []*routev3.
 	}
 	out := make([]*routev3.Route, 0, len(all)+1)
 	for _, c := range all {
+		if never(r.Match, c.conditions) {
+			continue
+		}
 		v := proto.Clone(r).(*routev3.Route)
 		v.Match.Headers = append(v.Match.Headers, c.conditions...)
 		if v.TypedPerFilterConfig == nil {
@@ -186,6 +190,41 @@ func withPolicies(r *routev3.Route, filter string, all []configured) []*routev3.
 		}
 	}
 	return append(out, r)
+}
+
+// never reports whether no request that a route matches can meet a policy's conditions too, as
+// far as that is plain to see.
+func never(m *routev3.RouteMatch, conditions []*routev3.HeaderMatcher) bool {
+	return slices.ContainsFunc(conditions, func(c *routev3.HeaderMatcher) bool {
+		if prefix := c.GetStringMatch().GetPrefix(); c.Name == ":path" && prefix != "" {
+			return otherPaths(m, prefix)
+		}
+		return slices.ContainsFunc(m.Headers, func(h *routev3.HeaderMatcher) bool {
+			a, exactly := exactOf(h)
+			b, both := exactOf(c)
+			return exactly && both && a != b && lower(h.Name) == lower(c.Name)
+		})
+	})
+}
+
+// otherPaths reports whether no path that a route matches begins so.
+func otherPaths(m *routev3.RouteMatch, prefix string) bool {
+	switch s := m.PathSpecifier.(type) {
+	case *routev3.RouteMatch_Path:
+		return !strings.HasPrefix(s.Path, prefix) && !strings.Contains(prefix, "?")
+	case *routev3.RouteMatch_Prefix:
+		return !strings.HasPrefix(s.Prefix, prefix) && !strings.HasPrefix(prefix, s.Prefix)
+	}
+	return false
+}
+
+// exactOf returns the only value that a condition on a header allows, if there is one only.
+func exactOf(h *routev3.HeaderMatcher) (string, bool) {
+	m, ok := h.GetStringMatch().GetMatchPattern().(*matcherv3.StringMatcher_Exact)
+	if !ok || h.InvertMatch || h.GetStringMatch().IgnoreCase {
+		return "", false
+	}
+	return m.Exact, true
 }
 
 // policyData is where a route's metadata has, by filter, the name of the policy that has
