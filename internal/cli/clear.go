@@ -123,7 +123,7 @@ func (p *planner) cheapest(c *change) (way, bool) {
 // its new listeners beside those that it has, its new spec, and the new protocol on one of
 // its ports.
 func (p *planner) options(c *change) []step {
-	if c.verb != updated || c.spec == nil || c.Kind.Parent() != 0 || c.Kind == mesh.KindMesh {
+	if c.verb != updated || c.spec == nil || c.Kind.Parent() != 0 || c.Kind == mesh.KindMesh || c.Kind == mesh.KindPolicy {
 		return nil
 	}
 	if !p.now.hasAll(needs(c.Ref, c.spec)) {

@@ -217,7 +217,7 @@ func (s *ruled) refuses(step step) mesh.Violations {
 	}
 	var bad mesh.Violations
 	switch spec := step.spec.(type) {
-	case *mesh.RouteSpec, *mesh.GatewayRouteSpec:
+	case *mesh.RouteSpec, *mesh.GatewayRouteSpec, *mesh.PolicySpec:
 		s.put(step.Ref, spec)
 		bad = s.breaches(step.Ref)
 		if s.drop(step.Ref); old != nil {
