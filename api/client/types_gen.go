@@ -7,6 +7,19 @@ import (
 	"time"
 )
 
+// AccessAction: Who may call what: either a rule, of which all hold, or what is done
+// where no rule says anything, of which the most specific holds. Refused is what any
+// "deny" is for, and then, where the default is "closed", what no "allow" is for.
+type AccessAction struct {
+	// What is done with requests that no rule is for. "open" until a policy says otherwise.
+	Default string `json:"default,omitzero"`
+	// Nothing is refused: what would be is counted and logged. For "deny" and for "closed".
+	DryRun bool `json:"dryRun,omitzero"`
+	// What is done with the requests that are meant, and with connections where there are no
+	// requests.
+	Rule string `json:"rule,omitzero"`
+}
+
 // AccessKey: A long-lived access key of a user, without its secret.
 type AccessKey struct {
 	// The id of an access key, for example "FLAK2E4XMPLQ6Z7R5T3W".
@@ -346,6 +359,8 @@ type CreatePolicyInput struct {
 type CreatePolicyOutput struct {
 	// A policy.
 	Policy Policy `json:"policy"`
+	// What the policy does that may not be meant. Absent if there is nothing to say.
+	Warnings []string `json:"warnings,omitzero"`
 }
 
 // CreateRoleInput is what CreateRole is asked with.
@@ -1139,6 +1154,10 @@ type Policy struct {
 
 // PolicyAction: What is done.
 type PolicyAction struct {
+	// Who may call what: either a rule, of which all hold, or what is done where no rule says
+	// anything, of which the most specific holds. Refused is what any "deny" is for, and
+	// then, where the default is "closed", what no "allow" is for.
+	Access *AccessAction `json:"access,omitzero"`
 	// Faults that are added to some requests, each by itself. At least one is given.
 	Fault *FaultAction `json:"fault,omitzero"`
 	// A copy of some requests goes to another place. What is answered there is dropped.
@@ -1152,6 +1171,11 @@ type PolicyClient struct {
 	Account string `json:"account,omitzero"`
 	// What the request's headers are. All must hold.
 	Headers []HttpRouteHeader `json:"headers,omitzero"`
+	// Where the connection comes from: an address of any of these; for access only.
+	IpRanges []string `json:"ipRanges,omitzero"`
+	// The URI name of the client's certificate; for access only. With "/*" at its end all
+	// names that begin so.
+	SpiffeID string `json:"spiffeId,omitzero"`
 	// A virtual gateway of the mesh.
 	VirtualGateway string `json:"virtualGateway,omitzero"`
 	// A virtual node of the mesh.
@@ -1724,6 +1748,8 @@ type UpdatePolicyInput struct {
 type UpdatePolicyOutput struct {
 	// A policy.
 	Policy Policy `json:"policy"`
+	// What the policy does that may not be meant. Absent if there is nothing to say.
+	Warnings []string `json:"warnings,omitzero"`
 }
 
 // UpdateQuotaInput is what UpdateQuota is asked with.
@@ -1812,10 +1838,22 @@ type VaultSigner struct {
 	Token string `json:"token,omitzero"`
 }
 
+// Values of AccessDefault.
+const (
+	AccessDefaultOpen   = "open"
+	AccessDefaultClosed = "closed"
+)
+
 // Values of AccessKeyStatus.
 const (
 	AccessKeyStatusActive   = "ACTIVE"
 	AccessKeyStatusInactive = "INACTIVE"
+)
+
+// Values of AccessRule.
+const (
+	AccessRuleAllow = "allow"
+	AccessRuleDeny  = "deny"
 )
 
 // Values of AccountStatus.

@@ -232,6 +232,7 @@ func (x *explainer) chain(l *listenerv3.Listener, match string, c *listenerv3.Fi
 				x.say(2, x.view.Key, "each request: traced, as the bootstrap's tracer samples")
 			}
 			x.routeConfiguration(routes)
+		case x.connectionAccess(2, f.GetTypedConfig()):
 		case f.GetTypedConfig().UnmarshalTo(tcp) == nil:
 			x.say(1, x.tcpObject(l, c), "%s: TCP, to %s", match, tcpText(tcp))
 			tls()

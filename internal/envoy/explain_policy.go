@@ -23,7 +23,7 @@ func (x *explainer) policies(depth int, r *routev3.Route) {
 	}
 	for _, f := range httpFilters {
 		config, ok := r.TypedPerFilterConfig[f.Name]
-		if !ok {
+		if !ok || config.MessageIs((*routev3.FilterConfig)(nil)) || x.access(depth, config) {
 			continue
 		}
 		name := r.GetMetadata().GetFilterMetadata()[policyData].GetFields()[f.Name].GetStringValue()

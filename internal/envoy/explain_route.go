@@ -23,6 +23,7 @@ func (x *explainer) routeConfiguration(name string) {
 		return
 	}
 	x.told[name] = true
+	x.allAccess(2, c.TypedPerFilterConfig)
 	var hosts, rest []*routev3.VirtualHost
 	for _, h := range slices.Concat(c.VirtualHosts, x.hosts[name]) {
 		if slices.Contains(h.Domains, fallbackHost) {

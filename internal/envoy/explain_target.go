@@ -251,6 +251,7 @@ func logText(logs []*accesslogv3.AccessLog) string {
 			to = append(to, "OpenTelemetry at cluster "+short(otel.GetGrpcService().GetEnvoyGrpc().GetClusterName()))
 		case l.Name == statsLogger:
 			counted = true
+		case l.Name == stdoutLogger: // of a dry run, whose policies are told of
 		default:
 			to = append(to, short(l.Name))
 		}

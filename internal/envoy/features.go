@@ -30,21 +30,29 @@ const (
 	internalListeners                      // a gateway's second pass
 	otherHosts                             // retries that prefer a host not tried before
 	faults                                 // faults on purpose
+	requestAccess                          // who may ask what
+	connectionAccess                       // who may connect
+	stdoutLogs                             // access logs on the standard output
 )
 
 // The extensions that an Envoy may be without.
 const (
-	fileLogger       = "envoy.access_loggers.file"
-	grpcLogger       = "envoy.access_loggers.http_grpc"
-	otelLogger       = "envoy.access_loggers.open_telemetry"
-	envDetector      = "envoy.tracers.opentelemetry.resource_detectors.environment"
-	statsLogger      = "envoy.access_loggers.stats"
-	celFilter        = "envoy.access_loggers.extension_filters.cel"
-	limitFilter      = "envoy.filters.network.connection_limit"
-	internalBoot     = "envoy.bootstrap.internal_listener"
-	internalSocket   = "envoy.transport_sockets.internal_upstream"
-	rawSocket        = "envoy.transport_sockets.raw_buffer"
-	faultExtension   = "envoy.filters.http.fault"
+	fileLogger     = "envoy.access_loggers.file"
+	grpcLogger     = "envoy.access_loggers.http_grpc"
+	stdoutLogger   = "envoy.access_loggers.stdout"
+	otelLogger     = "envoy.access_loggers.open_telemetry"
+	envDetector    = "envoy.tracers.opentelemetry.resource_detectors.environment"
+	statsLogger    = "envoy.access_loggers.stats"
+	celFilter      = "envoy.access_loggers.extension_filters.cel"
+	limitFilter    = "envoy.filters.network.connection_limit"
+	internalBoot   = "envoy.bootstrap.internal_listener"
+	internalSocket = "envoy.transport_sockets.internal_upstream"
+	rawSocket      = "envoy.transport_sockets.raw_buffer"
+	faultExtension = "envoy.filters.http.fault"
+
+	requestAccessExtension    = "envoy.filters.http.rbac"
+	connectionAccessExtension = "envoy.filters.network.rbac"
+
 	previousHosts    = "envoy.retry_host_predicates.previous_hosts"
 	originalDstName  = "envoy.filters.listener.original_dst"
 	tlsInspectorName = "envoy.filters.listener.tls_inspector"
@@ -83,6 +91,9 @@ var features = []feature{
 	{bit: internalListeners, extensions: []string{internalBoot, internalSocket, rawSocket}},
 	{bit: otherHosts, extensions: []string{previousHosts}},
 	{bit: faults, extensions: []string{faultExtension}},
+	{bit: requestAccess, extensions: []string{requestAccessExtension}},
+	{bit: connectionAccess, extensions: []string{connectionAccessExtension}},
+	{bit: stdoutLogs, extensions: []string{stdoutLogger}},
 }
 
 // envoyOf returns what a proxy's Envoy can do. One that lists no extensions is taken to
@@ -133,7 +144,7 @@ func minorOf(node *corev3.Node) uint32 {
 // anyway does not count as lacking, so that Envoys of several versions share resources
 // wherever they are the same. metrics says that the proxy asks for aggregate metrics.
 func (p *Profile) fit(have Features, metrics bool) {
-	want := fileLogs | otherHosts | faults
+	want := fileLogs | otherHosts | faults | requestAccess | connectionAccess | stdoutLogs
 	if p.Logs.GRPC.Cluster != "" {
 		want |= grpcLogs
 	}

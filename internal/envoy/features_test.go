@@ -194,8 +194,12 @@ func TestExtensionsAreAskedFor(t *testing.T) {
 		resources, _ := c.translate(t, nil)
 		for _, r := range resources {
 			walkExtensions(t, r.Message.ProtoReflect(), func(name string) {
-				if name == faultInName || name == faultOutName {
-					name = faultExtension // its configuration is of that type, under a name of ours
+				// Filters of policies have names of ours, and configurations of these types.
+				switch name {
+				case faultInName, faultOutName:
+					name = faultExtension
+				case accessInName, accessOutName:
+					name = requestAccessExtension
 				}
 				used[name] = true
 				if slices.Contains(c.proxy.Without, name) {

@@ -22,8 +22,11 @@ var httpFilters = []*hcmv3.HttpFilter{
 	// First, so that a fault takes nothing of what is counted or asked about a request, as if
 	// it had been lost on its way here.
 	asleep(faultInName, faultFilter),
+	// Before all that counts or costs something: who is refused takes nothing of it.
+	asleep(accessInName, accessFilter),
 	// Behind all that is about requests that come in: a gateway's requests go on to a service.
 	asleep(faultOutName, faultFilter),
+	asleep(accessOutName, accessFilter),
 	// Last, because it ends the chain: it chooses the upstream by the route that all
 	// filters before it have seen. Envoy refuses a chain that ends otherwise.
 	httpFilter(routerName, &routerv3.Router{}),
@@ -53,16 +56,25 @@ func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 
 // The names of the filters that policies wake, as routes name them.
 const (
-	faultInName  = "fairlead.fault.in"
-	faultOutName = "fairlead.fault.out"
+	faultInName   = "fairlead.fault.in"
+	faultOutName  = "fairlead.fault.out"
+	accessInName  = "fairlead.access.in"
+	accessOutName = "fairlead.access.out"
 )
+
+// asked is what the filters of policies ask of an Envoy, by their names.
+var asked = map[string]Features{
+	faultInName: faults, faultOutName: faults,
+	accessInName: requestAccess, accessOutName: requestAccess,
+}
 
 // httpFilters are those of httpFilters that the proxy's Envoy has.
 func (t *translator) httpFilters() []*hcmv3.HttpFilter {
-	if !t.lacks(faults) {
+	missing := func(f *hcmv3.HttpFilter) bool { return t.lacks(asked[f.Name]) }
+	if !slices.ContainsFunc(httpFilters, missing) {
 		return httpFilters
 	}
-	return slices.DeleteFunc(slices.Clone(httpFilters), func(f *hcmv3.HttpFilter) bool { return f.Name == faultInName || f.Name == faultOutName })
+	return slices.DeleteFunc(slices.Clone(httpFilters), missing)
 }
 
 // asleep returns a filter that only requests pass whose route has a configuration of it.
@@ -169,6 +181,20 @@ func (t *translator) networkFilter(name string, config message) []*listenerv3.Fi
 func (t *translator) tcpProxy(config *tcpproxyv3.TcpProxy) []*listenerv3.Filter {
 	config.AccessLog = t.accessLog
 	return t.networkFilter(tcpProxyName, config)
+}
+
+// guarded does so with the connections that may be made.
+func (t *translator) guarded(config *tcpproxyv3.TcpProxy, a accessRules) []*listenerv3.Filter {
+	guards, logs, ok := t.guards(a, config.StatPrefix)
+	if !ok {
+		return nil
+	}
+	config.AccessLog = slices.Concat(t.accessLog, logs)
+	proxy := t.networkFilter(tcpProxyName, config)
+	if proxy == nil {
+		return nil
+	}
+	return append(guards, proxy...)
 }
 
 // passThrough returns the network filter that hands a connection on to where it was

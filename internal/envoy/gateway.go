@@ -9,6 +9,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
@@ -71,6 +72,7 @@ func (g *gateway) listener(l *mesh.Listener, i int) {
 		VirtualHosts: g.virtualHostsOf(l),
 		// A client may name the port that it came by, and need not.
 		IgnorePortInHostMatching: true,
+		TypedPerFilterConfig:     g.accessIn(l.PortMapping.Port, "", proofOf(l)),
 	}
 	g.limit(l, config, field+".connectionPool")
 	g.emit(TypeRoute, routes, config)
@@ -114,7 +116,7 @@ func (g *gateway) virtualHostsOf(l *mesh.Listener) []*routev3.VirtualHost {
 	for _, r := range g.routes {
 		if r.servedBy(l) {
 			h := host(r.domain)
-			h.Routes = append(h.Routes, g.faultsIn(g.mirrorsIn(g.envoyRoutes(r), l.PortMapping, r.name), l.PortMapping.Port, r.name)...)
+			h.Routes = append(h.Routes, g.policiesIn(r, l)...)
 		}
 	}
 	out := make([]*routev3.VirtualHost, 0, len(byDomain))
@@ -134,6 +136,13 @@ func (g *gateway) virtualHostsOf(l *mesh.Listener) []*routev3.VirtualHost {
 	return out
 }
 
+// policiesIn returns the routes of a gateway route with what policies make of them.
+func (g *gateway) policiesIn(r *gatewayRoute, l *mesh.Listener) []*routev3.Route {
+	port := l.PortMapping.Port
+	routes := g.accessByRoute(g.envoyRoutes(r), port, r.name, proofOf(l))
+	return g.faultsIn(g.mirrorsIn(routes, l.PortMapping, r.name), port, r.name)
+}
+
 // healthRoutes answer the health checks of what stands before the gateway, at the path
 // that its listener's health check has. They come last: a gateway route for the path
 // goes before them.
@@ -150,6 +159,8 @@ func healthRoutes(l *mesh.Listener) []*routev3.Route {
 		Name:   "health",
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}},
 		Action: answer(200, "Fairlead: the virtual gateway is up.\n"),
+		// What stands before the gateway is no client, and has no identity in the mesh.
+		TypedPerFilterConfig: map[string]*anypb.Any{accessInName: notHere},
 	}}
 }
 

@@ -107,6 +107,7 @@ func readCase(t testing.TB, file *golden.Case) *goldenCase {
 		c.proxy.Metadata = map[string]any{"fairlead": map[string]any{}}
 	}
 	c.profile = c.proxy.profile(t)
+	c.profile.TrustDomain = "fairlead.internal"
 	c.readInstances(t)
 	d = yaml.NewDecoder(strings.NewReader(c.Section("mesh.yaml")))
 	d.KnownFields(true)

@@ -59,12 +59,13 @@ func (t *translator) ingressFilters(l *mesh.Listener, cluster, field string) ([]
 	protocol, port := l.PortMapping.Protocol, uint32(l.PortMapping.Port)
 	statPrefix := ingressStatPrefix(len(t.view.Node.Listeners), protocol, port)
 	perRequest, idle := t.listenerTimeouts(l, field)
+	by := proofOf(l)
 	if protocol == protoTCP {
-		return t.tcpProxy(&tcpproxyv3.TcpProxy{
+		return t.guarded(&tcpproxyv3.TcpProxy{
 			StatPrefix:       statPrefix,
 			ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster},
 			IdleTimeout:      idle,
-		}), nil
+		}, t.access(t.incoming(l.PortMapping.Port, ""), by, true)), nil
 	}
 	routes := ingressRoutesName(protocol, port)
 	return t.connectionManager(manager{statPrefix: statPrefix, routes: routes, inbound: true}), &routev3.RouteConfiguration{
@@ -72,6 +73,7 @@ func (t *translator) ingressFilters(l *mesh.Listener, cluster, field string) ([]
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "ingress", Domains: []string{"*"}, Routes: t.faultsIn(ingressRoute(cluster, perRequest, idle), l.PortMapping.Port, ""),
 		}},
+		TypedPerFilterConfig: t.accessIn(l.PortMapping.Port, "", by),
 	}
 }
 

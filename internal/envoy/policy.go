@@ -55,6 +55,12 @@ func (t *translator) outgoing(s *mesh.Service, route string) []mesh.Policy {
 	return out
 }
 
+// policiesOut returns routes to a virtual service on a port, by one of its router's routes, ""
+// for none, with what policies make of them.
+func (t *translator) policiesOut(routes []*routev3.Route, s *mesh.Service, protocol, route string) []*routev3.Route {
+	return t.faultsOut(t.mirrorsOut(t.accessOut(routes, s, route), s, protocol, route), s, route)
+}
+
 // mayBe reports whether requests of the translated node or gateway can be a client's, as far
 // as that can be said before they are there.
 func (t *translator) mayBe(c mesh.PolicyClient) bool {

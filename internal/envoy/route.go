@@ -91,7 +91,7 @@ func (t *translator) httpRoutes(s *mesh.Service, m *mesh.PortMapping, sorted []m
 			continue
 		}
 		if r := t.route(s, &sorted[i]); r != nil {
-			out = append(out, t.faultsOut(t.mirrorsOut([]*routev3.Route{r}, s, m.Protocol, sorted[i].Name), s, sorted[i].Name)...)
+			out = append(out, t.policiesOut([]*routev3.Route{r}, s, m.Protocol, sorted[i].Name)...)
 		}
 	}
 	return out

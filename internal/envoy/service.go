@@ -122,7 +122,7 @@ func (t *translator) nodePort(s *mesh.Service, port uint32, protocol string) ser
 		p.tcp = t.spreadConnections([]share{{cluster, 1}}, nil)
 		p.routes = onlyTCP(&p)
 	default:
-		p.routes = t.faultsOut(t.mirrorsOut([]*routev3.Route{{
+		p.routes = t.policiesOut([]*routev3.Route{{
 			Match: anyPath,
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
@@ -130,7 +130,7 @@ func (t *translator) nodePort(s *mesh.Service, port uint32, protocol string) ser
 				IdleTimeout:      defaultIdle,
 				RetryPolicy:      t.defaultRetries(),
 			}},
-		}}, s, protocol, ""), s, "")
+		}}, s, protocol, "")
 	}
 	return p
 }

@@ -38,6 +38,9 @@ func (t *translator) managerLogs(statPrefix string) accessLogs {
 	var out accessLogs
 	out = append(out, t.accessLog...)
 	out = append(out, t.serviceLogs()...)
+	if !t.lacks(requestAccess | stdoutLogs) {
+		out = append(out, requestsTried...)
+	}
 	m := t.metricLogs()
 	if m == nil {
 		return out

@@ -134,6 +134,8 @@ type Profile struct {
 	Metrics Metrics
 	// Logs are where requests are logged beside the files that the API names.
 	Logs LogServices
+	// TrustDomain is the host part of the names in certificates of the mesh's authority.
+	TrustDomain string
 	// Lacks is what the proxy's Envoy is without, of what it would get else.
 	Lacks Features
 }

@@ -132,3 +132,21 @@ func (l *Live) AimlessPolicies(id mesh.MeshID) []AimlessPolicy {
 	}
 	return out
 }
+
+// AccessWarnings returns what the access policies of a mesh do that may not be meant; with
+// those that an object which was just written would add, nil for none.
+func (l *Live) AccessWarnings(id mesh.MeshID, written *mesh.Object) []mesh.PolicyWarning {
+	snap := l.Snapshot(id)
+	if written != nil {
+		edit := snap.Edit()
+		edit.Put(mesh.NewItem(written.ID.Key, snap.Revision, func() *mesh.Content {
+			spec, err := mesh.ParseSpec(written.ID.Kind, written.Spec)
+			if err != nil {
+				return nil
+			}
+			return &mesh.Content{ResourceOwner: written.ResourceOwner, Version: written.Version, Spec: spec}
+		}))
+		snap = edit.Done(snap.Revision)
+	}
+	return mesh.AccessWarnings(snap, time.Now())
+}

@@ -6,6 +6,11 @@ import "regexp"
 
 // shapes holds the bounds of every structure a spec can hold, by name.
 var shapes = map[string]*structure{
+	"AccessAction": {fields: map[string]field{
+		"default": {typ: stringType, enum: []string{"open", "closed"}},
+		"dryRun":  {typ: booleanType},
+		"rule":    {typ: stringType, enum: []string{"allow", "deny"}},
+	}},
 	"AccessLog": {union: true, fields: map[string]field{
 		"file": {typ: structureType, shape: "FileAccessLog"},
 	}},
@@ -332,12 +337,15 @@ var shapes = map[string]*structure{
 		"maxServerErrors":      {typ: longType, required: true, min: 1, hasMin: true},
 	}},
 	"PolicyAction": {union: true, fields: map[string]field{
+		"access": {typ: structureType, shape: "AccessAction"},
 		"fault":  {typ: structureType, shape: "FaultAction"},
 		"mirror": {typ: structureType, shape: "MirrorAction"},
 	}},
 	"PolicyClient": {fields: map[string]field{
 		"account":        {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
 		"headers":        {typ: listType, elem: &field{typ: structureType, shape: "HttpRouteHeader"}, min: 1, hasMin: true, max: 10, hasMax: true},
+		"ipRanges":       {typ: listType, elem: &field{typ: stringType, min: 2, hasMin: true, max: 43, hasMax: true, pattern: regexp.MustCompile("^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")}, min: 1, hasMin: true, max: 50, hasMax: true},
+		"spiffeId":       {typ: stringType, min: 10, hasMin: true, max: 2048, hasMax: true, pattern: regexp.MustCompile("^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)*(/[*])?$")},
 		"virtualGateway": {typ: stringType, min: 1, hasMin: true, max: 255, hasMax: true},
 		"virtualNode":    {typ: stringType, min: 1, hasMin: true, max: 255, hasMax: true},
 	}},

@@ -13,7 +13,7 @@ type Policy struct {
 }
 
 // PolicyKinds are the kinds of policies, as the members of an action spell them.
-var PolicyKinds = []string{"fault", "mirror"}
+var PolicyKinds = []string{"fault", "mirror", "access"}
 
 // Kind returns what kind of policy it is, for example "fault".
 func (a *PolicyAction) Kind() string {
@@ -22,13 +22,17 @@ func (a *PolicyAction) Kind() string {
 		return "fault"
 	case a.Mirror != nil:
 		return "mirror"
+	case a.Access != nil:
+		return "access"
 	}
 	return "" // of a newer server
 }
 
-// AddsUp reports whether several policies of the kind hold at once. Of the other kinds the
+// AddsUp reports whether several policies such as this hold at once. Of the others the
 // most specific one holds.
-func (a *PolicyAction) AddsUp() bool { return a.Fault == nil }
+func (a *PolicyAction) AddsUp() bool {
+	return a.Fault == nil && (a.Access == nil || a.Access.Default == nil)
+}
 
 // Key returns the object of mesh m that a policy is about.
 func (t *PolicyTarget) Key(m MeshID) Key {
@@ -178,7 +182,9 @@ func (s *PolicySpec) specificity() int {
 // could both be about one request at one moment, so that neither is the one that holds.
 func (s *PolicySpec) Contradict(m MeshID, other *PolicySpec) bool {
 	switch {
-	case s.Action.Kind() != other.Action.Kind(), s.Action.AddsUp():
+	case s.Action.Kind() != other.Action.Kind(), s.Action.AddsUp(), other.Action.AddsUp():
+		return false
+	case s.Action.Access != nil && s.Action.Access.Dry() != other.Action.Access.Dry():
 		return false
 	case s.Target.Key(m) != other.Target.Key(m), s.Target.Port() != other.Target.Port(), s.specificity() != other.specificity():
 		return false
@@ -201,8 +207,16 @@ func CheckPolicyTarget(path string, s *PolicySpec, key Key, target any) Violatio
 	if bad := checkMirrorTarget(path+".action.mirror.to.virtualNode", s, key, target); bad != nil {
 		return bad
 	}
-	path += ".target." + key.Kind.String()
-	if r, ok := target.(*RouteSpec); ok && r.TcpRoute != nil {
+	if bad := checkPolicyPort(path+".target."+key.Kind.String(), s, key, target); bad != nil {
+		return bad
+	}
+	return checkProof(path, s, key, target)
+}
+
+// checkPolicyPort checks that a policy's target, found at path, takes what the policy is for.
+func checkPolicyPort(path string, s *PolicySpec, key Key, target any) Violations {
+	connections := s.forConnections()
+	if r, ok := target.(*RouteSpec); ok && r.TcpRoute != nil && !connections {
 		return Violations{breach(path, "must not be a route for TCP, which has no requests, %s is", key)}
 	}
 	port := s.Target.Port()
@@ -215,10 +229,17 @@ func CheckPolicyTarget(path string, s *PolicySpec, key Key, target any) Violatio
 		return Violations{breach(path+".port", "is not allowed, as %s has no listener, %d was given", key, port)}
 	case l == nil:
 		return Violations{breach(path+".port", "must be the port of a listener of %s, allowed are %s, %d was given", key, ports(all), port)}
-	case l.protocol == "tcp":
+	case l.protocol == "tcp" && !connections:
 		return Violations{breach(path+".port", "must be a port for requests, %d of %s is for TCP", port, key)}
 	}
 	return nil
+}
+
+// forConnections reports whether a policy can hold for connections, where there are no
+// requests: it says who may call, and asks nothing about requests.
+func (s *PolicySpec) forConnections() bool {
+	return s.Action.Access != nil && s.Match == nil &&
+		(s.From == nil || slices.ContainsFunc(s.From, func(c PolicyClient) bool { return c.Headers == nil }))
 }
 
 // checkMirrorTarget refuses copies to where the requests themselves go.

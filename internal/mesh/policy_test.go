@@ -41,7 +41,29 @@ func TestPolicyRules(t *testing.T) {
 			`spec.action.mirror.to.virtualNode.virtualNodeName "b/c" is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores`,
 		}},
 		{"mirror to nowhere", `{"target":{"route":{"virtualRouterName":"r","routeName":"x"}},"action":{"mirror":{"percentage":1,"to":{}}}}`, []string{`spec.action.mirror.to must have exactly one of virtualNode, 0 were given`}},
-		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of fault, mirror, 0 were given`}},
+		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of access, fault, mirror, 0 were given`}},
+		{"access", `{"target":{"mesh":{}},"from":[{"virtualNode":"a","account":"000000000001"},{"spiffeId":"spiffe://a.example/b/*","ipRanges":["10.0.0.0/8","::1","192.0.2.7"]}],"match":{"prefix":"/a"},"action":{"access":{"rule":"deny","dryRun":true}}}`, nil},
+		{"access of a gateway", `{"target":{"virtualGateway":{"virtualGatewayName":"a"}},"from":[{"virtualNode":"a"}],"action":{"access":{"rule":"allow"}}}`, nil},
+		{"access going out", `{"target":{"virtualService":{"virtualServiceName":"a.local"}},"from":[{"virtualNode":"a"},{"spiffeId":"spiffe://a.example/b","ipRanges":["10.0.0.0/8"]}],"action":{"access":{"rule":"allow"}}}`, []string{
+			`spec.from[1].ipRanges is not for requests that go out: the callers' proxies act, which are virtualNode, virtualGateway and account`,
+			`spec.from[1].spiffeId is not for requests that go out: the callers' proxies act, which are virtualNode, virtualGateway and account`,
+		}},
+		{"neither rule nor default", `{"target":{"mesh":{}},"action":{"access":{"dryRun":true}}}`, []string{`spec.action.access must have exactly one of default, rule, 0 were given`}},
+		{"tried allow", `{"target":{"mesh":{}},"action":{"access":{"rule":"allow","dryRun":false}}}`, []string{`spec.action.access.dryRun is for rule deny and default closed, which refuse something`}},
+		{"default for some", `{"target":{"mesh":{}},"from":[{"account":"000000000001"}],"match":{"prefix":"/"},"action":{"access":{"default":"open"}}}`, []string{
+			`spec.from is not allowed beside action.access.default, which is for all that no rule is for`,
+			`spec.match is not allowed beside action.access.default, which is for all that no rule is for`,
+		}},
+		{"fault by addresses", `{"target":{"mesh":{}},"from":[{"ipRanges":["10.0.0.0/8"]},{"spiffeId":"spiffe://a/b"}],` + abort + `}`, []string{
+			`spec.from[0].ipRanges is for access only`, `spec.from[1].spiffeId is for access only`,
+		}},
+		{"addresses", `{"target":{"mesh":{}},"from":[{"ipRanges":["10.0.0.1/8","1.2.3","::ffff:10.0.0.0/104","10.0.0.0/33"]},{"virtualNode":"a","spiffeId":"spiffe://a/b"}],"action":{"access":{"rule":"deny"}}}`, []string{
+			`spec.from[0].ipRanges[0] must be zero behind the prefix, as in 10.0.0.0/8, "10.0.0.1/8" was given`,
+			`spec.from[0].ipRanges[1] must be an address or a range such as 10.1.0.0/16, "1.2.3" was given`,
+			`spec.from[0].ipRanges[2] must be an address or a range such as 10.1.0.0/16, "::ffff:10.0.0.0/104" was given`,
+			`spec.from[0].ipRanges[3] must be an address or a range such as 10.1.0.0/16, "10.0.0.0/33" was given`,
+			`spec.from[1] must have at most one of spiffeId, virtualGateway, virtualNode, 2 were given`,
+		}},
 		{"empty fault", `{"target":{"mesh":{}},"action":{"fault":{}}}`, []string{`spec.action.fault must have at least one of abort, delay, responseRate`}},
 		{"two statuses", `{"target":{"mesh":{}},"action":{"fault":{"abort":{"percentage":1,"httpStatus":503,"grpcStatus":"internal"}}}}`, []string{`spec.action.fault.abort must have exactly one of grpcStatus, httpStatus, 2 were given`}},
 		{"percentages", `{"target":{"mesh":{}},"action":{"fault":{"abort":{"percentage":100.5,"httpStatus":503},"delay":{"percentage":"1","duration":{"value":1}},"responseRate":{"percentage":0.00001,"kibibytesPerSecond":0}}}}`, []string{
@@ -58,8 +80,8 @@ func TestPolicyRules(t *testing.T) {
 		{"ends first", `{"target":{"mesh":{}},"notBefore":"2026-11-23T08:00:00Z","notAfter":"2026-11-23T09:00:00+01:00",` + abort + `}`, []string{
 			`spec.notAfter must be after notBefore, 2026-11-23T08:00:00Z, "2026-11-23T09:00:00+01:00" was given`,
 		}},
-		{"nobody", `{"target":{"mesh":{}},"from":[{}],` + abort + `}`, []string{`spec.from[0] must have at least one of account, headers, virtualGateway, virtualNode`}},
-		{"two in one", `{"target":{"virtualRouter":{"virtualRouterName":"r"}},"from":[{"virtualNode":"a","virtualGateway":"b"}],` + abort + `}`, []string{`spec.from[0] must have at most one of virtualGateway, virtualNode, 2 were given`}},
+		{"nobody", `{"target":{"mesh":{}},"from":[{}],` + abort + `}`, []string{`spec.from[0] must have at least one of account, headers, ipRanges, spiffeId, virtualGateway, virtualNode`}},
+		{"two in one", `{"target":{"virtualRouter":{"virtualRouterName":"r"}},"from":[{"virtualNode":"a","virtualGateway":"b"}],` + abort + `}`, []string{`spec.from[0] must have at most one of spiffeId, virtualGateway, virtualNode, 2 were given`}},
 		{"unproven", `{"target":{"virtualNode":{"virtualNodeName":"a"}},"from":[{"virtualNode":"b"}],` + abort + `}`, []string{
 			`spec.from[0].virtualNode cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act`,
 		}},
@@ -105,6 +127,9 @@ func TestContradict(t *testing.T) {
 	policy := func(rest string) string {
 		return `{"target":{"virtualRouter":{"virtualRouterName":"r"}},` + rest + abort + `}`
 	}
+	access := func(action string) string {
+		return `{"target":{"mesh":{}},"action":{"access":{` + action + `}}}`
+	}
 	in := func(target string) string { return `{"target":` + target + `,` + abort + `}` }
 	for _, c := range []struct {
 		name, a, b string
@@ -128,6 +153,11 @@ func TestContradict(t *testing.T) {
 		{"prefixes, one in the other", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"prefix":"/a/b"},`), true},
 		{"prefixes", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"prefix":"/b"},`), false},
 		{"an expression", policy(`"match":{"prefix":"/a"},`), policy(`"match":{"path":{"regex":"/b"}},`), true},
+		{"defaults", access(`"default":"open"`), access(`"default":"closed"`), true},
+		{"a default and one that is tried", access(`"default":"open"`), access(`"default":"closed","dryRun":true`), false},
+		{"a default and a rule", access(`"default":"closed"`), access(`"rule":"deny"`), false},
+		{"rules", access(`"rule":"allow"`), access(`"rule":"deny"`), false},
+		{"a default and a fault", access(`"default":"closed"`), in(`{"mesh":{}}`), false},
 		{"one after the other", policy(`"notAfter":"2026-11-23T08:00:00Z",`), policy(`"notBefore":"2026-11-23T08:00:00Z",`), false},
 		{"one within the other", policy(`"notAfter":"2026-11-23T08:00:00Z",`), policy(`"notBefore":"2026-11-23T07:00:00Z","notAfter":"2026-11-23T07:30:00Z",`), true},
 	} {

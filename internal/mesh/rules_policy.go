@@ -21,6 +21,9 @@ func (r *rules) policy(path string, s *PolicySpec) {
 	if s.Action.Mirror != nil {
 		r.mirror(path+".action.mirror", s)
 	}
+	if s.Action.Access != nil {
+		r.access(path+".action.access", s)
+	}
 }
 
 // mirror checks copies of requests, which only those who send the requests can make.
@@ -101,11 +104,14 @@ func (t *PolicyTarget) place() place {
 // policyClient checks one entry of from: whether it says something, and whether the proxies
 // of the target can know that.
 func (r *rules) policyClient(path string, c PolicyClient, s *PolicySpec) {
-	if c.VirtualNode == nil && c.VirtualGateway == nil && c.Account == nil && c.Headers == nil {
-		r.fail(path, "must have at least one of account, headers, virtualGateway, virtualNode")
+	if c.VirtualNode == nil && c.VirtualGateway == nil && c.Account == nil && c.Headers == nil && c.SpiffeId == nil && c.IpRanges == nil {
+		r.fail(path, "must have at least one of account, headers, ipRanges, spiffeId, virtualGateway, virtualNode")
 		return
 	}
-	r.atMostOne(path, choice{"virtualGateway", c.VirtualGateway != nil}, choice{"virtualNode", c.VirtualNode != nil})
+	r.atMostOne(path, choice{"spiffeId", c.SpiffeId != nil}, choice{"virtualGateway", c.VirtualGateway != nil}, choice{"virtualNode", c.VirtualNode != nil})
+	for i, one := range c.IpRanges {
+		r.ipRange(at(path+".ipRanges", i), one)
+	}
 	if c.VirtualNode != nil {
 		r.name(path+".virtualNode", KindVirtualNode, *c.VirtualNode)
 	}
@@ -118,22 +124,52 @@ func (r *rules) policyClient(path string, c PolicyClient, s *PolicySpec) {
 	r.provable(path, c, s)
 }
 
-// provable refuses what the proxies of the target cannot know of a client.
+// provable refuses what the proxies of the target cannot know of a client, or the kind cannot
+// ask.
 func (r *rules) provable(path string, c PolicyClient, s *PolicySpec) {
-	why := ""
-	switch s.Target.place() {
-	case comingIn:
-		why = "cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act"
-	case gatewaysIn:
-		why = "cannot be known of a virtual gateway's clients: allowed are headers"
-	case anywhere, goingOut:
-		return
-	}
-	for _, who := range []choice{{"account", c.Account != nil}, {"virtualGateway", c.VirtualGateway != nil}, {"virtualNode", c.VirtualNode != nil}} {
-		if who.given {
-			r.fail(path+"."+who.member, "%s", why)
+	for _, who := range []struct {
+		choice
+		why string
+	}{
+		{choice{"account", c.Account != nil}, s.whyNotOwn()},
+		{choice{"ipRanges", c.IpRanges != nil}, s.whyNotOthers()},
+		{choice{"spiffeId", c.SpiffeId != nil}, s.whyNotOthers()},
+		{choice{"virtualGateway", c.VirtualGateway != nil}, s.whyNotOwn()},
+		{choice{"virtualNode", c.VirtualNode != nil}, s.whyNotOwn()},
+	} {
+		if who.given && who.why != "" {
+			r.fail(path+"."+who.member, "%s", who.why)
 		}
 	}
+}
+
+// whyNotOwn says why a policy cannot tell the mesh's own nodes, gateways and accounts apart,
+// "" if it can.
+func (s *PolicySpec) whyNotOwn() string {
+	switch s.Target.place() {
+	case comingIn:
+		if s.Action.Access == nil {
+			return "cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act"
+		}
+	case gatewaysIn:
+		if s.Action.Access == nil {
+			return "cannot be known of a virtual gateway's clients: allowed are headers"
+		}
+	case anywhere, goingOut:
+	}
+	return ""
+}
+
+// whyNotOthers says why a policy cannot ask for addresses and for names that others give, "" if
+// it can.
+func (s *PolicySpec) whyNotOthers() string {
+	switch {
+	case s.Action.Access == nil:
+		return "is for access only"
+	case s.Target.place() == goingOut:
+		return "is not for requests that go out: the callers' proxies act, which are virtualNode, virtualGateway and account"
+	}
+	return ""
 }
 
 // policyMatch checks what requests are to be like.

@@ -2,6 +2,13 @@
 
 package mesh
 
+// AccessAction is the API's shape of that name.
+type AccessAction struct {
+	Default *string `json:"default,omitzero"`
+	DryRun  *bool   `json:"dryRun,omitzero"`
+	Rule    *string `json:"rule,omitzero"`
+}
+
 // AccessLog is the API's shape of that name. Exactly one member is set.
 type AccessLog struct {
 	File *FileAccessLog `json:"file,omitzero"`
@@ -469,6 +476,7 @@ type OutlierDetection struct {
 
 // PolicyAction is the API's shape of that name. Exactly one member is set.
 type PolicyAction struct {
+	Access *AccessAction `json:"access,omitzero"`
 	Fault  *FaultAction  `json:"fault,omitzero"`
 	Mirror *MirrorAction `json:"mirror,omitzero"`
 }
@@ -477,6 +485,8 @@ type PolicyAction struct {
 type PolicyClient struct {
 	Account        *string           `json:"account,omitzero"`
 	Headers        []HttpRouteHeader `json:"headers,omitzero"`
+	IpRanges       []string          `json:"ipRanges,omitzero"`
+	SpiffeId       *string           `json:"spiffeId,omitzero"`
 	VirtualGateway *string           `json:"virtualGateway,omitzero"`
 	VirtualNode    *string           `json:"virtualNode,omitzero"`
 }

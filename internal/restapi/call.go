@@ -18,13 +18,13 @@ func (h *handler) call(ctx context.Context, c store.Caller, in *input) (any, err
 	switch in.op.Verb {
 	case VerbCreate:
 		o, err := h.store.Create(ctx, c, store.NewObject{ID: in.id, Spec: in.spec, Stored: in.stored, Tags: in.tags, Token: in.token})
-		return newData(o, active, err)
+		return h.written(o, err)
 	case VerbDescribe:
 		o, err := h.store.Get(ctx, c, in.id)
 		return newData(o, active, err)
 	case VerbUpdate:
 		o, err := h.store.Update(ctx, c, store.Change{ID: in.id, Spec: in.spec, Stored: in.stored, Token: in.token})
-		return newData(o, active, err)
+		return h.written(o, err)
 	case VerbDelete:
 		o, err := h.store.Delete(ctx, c, in.id)
 		return newData(o, deleted, err)
@@ -38,4 +38,17 @@ func (h *handler) call(ctx context.Context, c store.Caller, in *input) (any, err
 		return h.listTags(ctx, c, in)
 	}
 	return nil, fmt.Errorf("calling %s: verb %d is not known", in.op.Name, in.op.Verb)
+}
+
+// written returns the answer about an object that was made or changed, with what it does that
+// may not be meant.
+func (h *handler) written(o *mesh.Object, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	d := data{object: o, status: active}
+	if o.ID.Kind == mesh.KindPolicy && h.warnings != nil {
+		d.warnings = h.warnings(o)
+	}
+	return d, nil
 }

@@ -55,6 +55,9 @@ type Config struct {
 	// what in it cannot be obeyed. Nil: none are known.
 	Proxies  func(ctx context.Context, l Look) Known[ProxyStatus]
 	Problems func(ctx context.Context, l Look) Known[Problem]
+	// Warnings returns what a policy that was made or changed does that may not be meant; nil
+	// for nothing.
+	Warnings func(o *mesh.Object) []string
 	// Configuration returns what the proxies of a virtual node or gateway are sent: those
 	// that are placed as the one of a connection is, "" for any. found is false if there
 	// is no such object or connection. Nil: nothing is found.
@@ -84,7 +87,7 @@ type Config struct {
 func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
-		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, configuration: cfg.Configuration, log: cfg.Logger,
+		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, warnings: cfg.Warnings, configuration: cfg.Configuration, log: cfg.Logger,
 		ca: cfg.CA, bundleStreams: cfg.BundleStreams, trails: cfg.Events, propagation: cfg.Propagation,
 		routes: newRouter(operations, v1.Operations), sts: newSTSRoutes(),
 		rates: newRates(cfg.Now, cfg.Store.Quotas),
@@ -106,6 +109,7 @@ type handler struct {
 	targets  []Target
 	proxies  func(ctx context.Context, l Look) Known[ProxyStatus]
 	problems func(ctx context.Context, l Look) Known[Problem]
+	warnings func(o *mesh.Object) []string
 	trails   func(ctx context.Context, q audit.Query, from map[string]string) ([]audit.Part, []string, error)
 	log      *slog.Logger
 	routes   *router

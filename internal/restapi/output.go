@@ -14,8 +14,9 @@ import (
 // data is the body of an answer about one object. App Mesh's API sends it bare, /v1 as a
 // member with the kind's name.
 type data struct {
-	object *mesh.Object
-	status status
+	object   *mesh.Object
+	status   status
+	warnings []string // of /v1 only
 }
 
 // refs is the body of an answer that is a list of objects.
@@ -43,7 +44,7 @@ func newData(o *mesh.Object, s status, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return data{o, s}, nil
+	return data{object: o, status: s}, nil
 }
 
 // appender is an answer that writes itself: what is asked for most is not left to
@@ -59,6 +60,13 @@ func (d data) appendJSON(b []byte) ([]byte, error) {
 	}
 	b = append(appendText(append(b, '{'), o.ID.Kind.String()), ':')
 	b, err := d.appendBare(b)
+	for i, w := range d.warnings {
+		b = append(b, []string{`,"warnings":[`, ","}[min(i, 1)]...)
+		b = appendText(b, w)
+	}
+	if len(d.warnings) > 0 {
+		b = append(b, ']')
+	}
 	return append(b, '}'), err
 }
 

@@ -31,6 +31,7 @@ func (s *Server) restAPI() http.Handler {
 		Problems: func(ctx context.Context, l restapi.Look) restapi.Known[restapi.Problem] {
 			return known(ctx, s, askProblems, s.ownProblems, l)
 		},
+		Warnings:      s.warnings,
 		Configuration: s.configuration, Events: s.events, Propagation: s.propagation,
 		CA: s.ca, BundleStreams: s.bundles,
 	})

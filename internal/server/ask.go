@@ -99,7 +99,31 @@ func (s *Server) ownProblems(l restapi.Look) []restapi.Problem {
 			out = append(out, restapi.Problem{ARN: p.ARN, Object: p.Key.String(), Field: "target", Message: p.Target.String() + " does not exist: the policy does nothing"})
 		}
 	}
+	out = append(out, s.accessProblems(l)...)
 	return replica.Cut(out, restapi.Problem.Key, l.After, l.Limit)
+}
+
+// accessProblems returns what the access policies of a mesh do that may not be meant.
+func (s *Server) accessProblems(l restapi.Look) (out []restapi.Problem) {
+	id := mesh.MeshID{Account: l.Account, Region: l.Region, Name: l.Mesh}
+	for _, w := range s.live.AccessWarnings(id, nil) {
+		policy := mesh.ID{Mesh: id, Key: w.Policy}
+		owner, _ := s.live.Object(policy)
+		if arn := policy.ARN(owner); l.Shows(arn) {
+			out = append(out, restapi.Problem{ARN: arn, Object: w.Policy.String(), Field: w.Field, Message: w.Message})
+		}
+	}
+	return out
+}
+
+// warnings returns what a policy that was written does that may not be meant.
+func (s *Server) warnings(o *mesh.Object) (out []string) {
+	for _, w := range s.live.AccessWarnings(o.ID.Mesh, o) {
+		if w.Policy == o.ID.Key {
+			out = append(out, "spec."+w.Field+" "+w.Message)
+		}
+	}
+	return out
 }
 
 func (s *Server) ownBundles(m mesh.MeshID) (b restapi.BundleStreams) {

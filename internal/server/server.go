@@ -264,7 +264,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	s.xds = xds.New(xds.Config{
-		Live: s.live, Access: s.access, CA: s.ca, Log: s.cfg.Log,
+		Live: s.live, Access: s.access, CA: s.ca, TrustDomain: s.ca.TrustDomain(), Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge, Spread: s.cfg.Timeouts.Drain,
 		Audit: s.audit, Quotas: s.store.Quotas,
 		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,

@@ -23,8 +23,9 @@ func TestLogInMemory(t *testing.T) { // not in parallel: it looks at the memory 
 	put(10)
 	before := inUse()
 	put(writes)
-	// Up to 1,100 entries are there, all told no more than half of what was written.
-	if grown := int64(inUse()) - int64(before); grown > writes*size/2 {
+	// Up to 1,100 entries are there, and some more on their way if the machine is slow: all told
+	// no more than three quarters of what was written.
+	if grown := int64(inUse()) - int64(before); grown > writes*size*3/4 {
 		t.Errorf("%d MiB more are in use after %d MiB were written", grown>>20, writes*size>>20)
 	}
 }

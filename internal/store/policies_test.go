@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -203,4 +204,39 @@ func TestMirrors(t *testing.T) {
 		}
 	}
 	w.delete(m.Object(mesh.KindVirtualNode, "", "to"))
+}
+
+// TestAccess holds that who a client is can be asked where a listener knows, and only there,
+// and that ports for TCP take what asks nothing about requests.
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.mesh("m")
+	w.create(m.MeshObject(), specMesh)
+	const tls = `,"tls":{"mode":"STRICT","certificate":{"sds":{"secretName":"c"}},"validation":{"trust":{"sds":{"secretName":"%s"}}}}`
+	listener := func(port int, protocol, tls string) string {
+		return fmt.Sprintf(`{"portMapping":{"port":%d,"protocol":%q}%s}`, port, protocol, tls)
+	}
+	w.create(m.Object(mesh.KindVirtualNode, "", "n"), `{"serviceDiscovery":{"dns":{"hostname":"n"}},"listeners":[`+
+		listener(80, "http", "")+`,`+listener(81, "http", fmt.Sprintf(tls, "others"))+`,`+listener(82, "tcp", fmt.Sprintf(tls, "fairlead:trust"))+`]}`)
+	create := func(name, target, rest string) error {
+		_, err := w.s.Create(t.Context(), w.c, w.object(m.Object(mesh.KindPolicy, "", name), `{"target":{"virtualNode":{"virtualNodeName":"n"`+target+`}},`+rest+`,"action":{"access":{"rule":"allow"}}}`))
+		return err
+	}
+	const byNode, byName, byHeader = `"from":[{"ipRanges":["10.0.0.0/8"]},{"virtualNode":"a"}]`, `"from":[{"spiffeId":"spiffe://a/b"}]`, `"from":[{"headers":[{"name":"x"}]}]`
+	own := `(tls.validation.trust.sds.secretName "fairlead:trust")`
+	for _, c := range []struct{ target, rest, want string }{
+		{`,"port":80`, byNode, "spec.from[1].virtualNode cannot be proven: not the listener on port 80 of virtualNode/n asks its clients for such a certificate " + own},
+		{`,"port":81`, byNode, "spec.from[1].virtualNode cannot be proven: not the listener on port 81 of virtualNode/n asks its clients for such a certificate " + own},
+		{`,"port":80`, byName, "spec.from[0].spiffeId cannot be proven: not the listener on port 80 of virtualNode/n asks its clients for such a certificate (tls.validation)"},
+		{`,"port":82`, byHeader, "spec.target.virtualNode.port must be a port for requests, 82 of virtualNode/n is for TCP"},
+		{`,"port":82`, `"match":{"method":"GET"}`, "spec.target.virtualNode.port must be a port for requests, 82 of virtualNode/n is for TCP"},
+	} {
+		wantCode(t, create("p", c.target, c.rest), mesh.ErrBadRequest, c.want)
+	}
+	for i, c := range []struct{ target, rest string }{{"", byNode}, {`,"port":81`, byName}, {`,"port":82`, byNode}, {`,"port":80`, byHeader}} {
+		if err := create(fmt.Sprint("p", i), c.target, c.rest); err != nil {
+			t.Error(err)
+		}
+	}
 }

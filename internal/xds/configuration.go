@@ -25,7 +25,7 @@ type Configuration struct {
 // connected to this server, or else by redirection. found is false if there is no such
 // object, or no such proxy.
 func (s *Server) Configuration(id mesh.ID, connection string) (c Configuration, found bool) {
-	c.Connection = connection
+	c.Connection, c.Profile.TrustDomain = connection, s.cfg.TrustDomain
 	sessions := slices.DeleteFunc(s.sessions(id.Mesh), func(one *session) bool {
 		return one.key.id != id || connection != "" && one.id != connection
 	})

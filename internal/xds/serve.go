@@ -151,6 +151,7 @@ func (s *Server) open(ctx context.Context, method string, one *session, c conver
 	if err := one.identify(first.node); err != nil {
 		return request{}, err
 	}
+	one.key.profile.TrustDomain = s.cfg.TrustDomain
 	one.shared = s.shared(one.key.id.Mesh, one.key.owner)
 	if !one.shared && !first.holds {
 		return request{}, notShared(one.key)

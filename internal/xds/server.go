@@ -30,8 +30,10 @@ type Config struct {
 	// no longer good: its streams are ended then.
 	Access *access.Service
 	// CA knows what meshes trust; nil: trust bundles are not served.
-	CA  *ca.Service
-	Log *slog.Logger
+	CA *ca.Service
+	// TrustDomain is the host part of the names in certificates of meshes' authorities.
+	TrustDomain string
+	Log         *slog.Logger
 	// Metrics registers the server's metrics; nil keeps them to itself.
 	Metrics prometheus.Registerer
 	// MaxStreamAge is when a stream is ended so that its proxy signs anew, give or

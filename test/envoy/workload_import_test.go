@@ -51,7 +51,10 @@ func (c *corporate) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100)); err != nil {
 		c.t.Fatal(err)
 	}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)
+	template.NotBefore = time.Now().Add(-time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(1000 * time.Hour)
+	}
 	parent, by := c.cert, c.key
 	if parent == nil {
 		parent, by = template, key
@@ -68,14 +71,21 @@ func (c *corporate) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.
 }
 
 // leaf signs a certificate with a SPIFFE ID, and sends the signer along.
-func (c *corporate) leaf(spiffe string) tls.Certificate {
+func (c *corporate) leaf(spiffe string) tls.Certificate { return c.leafUntil(spiffe, time.Time{}) }
+
+// expired signs a certificate that was good until a minute ago.
+func (c *corporate) expired(spiffe string) tls.Certificate {
+	return c.leafUntil(spiffe, time.Now().Add(-time.Minute))
+}
+
+func (c *corporate) leafUntil(spiffe string, end time.Time) tls.Certificate {
 	c.t.Helper()
 	uri, err := neturl.Parse(spiffe)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	cert, key := c.sign(&x509.Certificate{
-		URIs: []*neturl.URL{uri}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotAfter: end, URIs: []*neturl.URL{uri}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	return tls.Certificate{Certificate: [][]byte{cert.Raw, c.cert.Raw}, PrivateKey: key}
 }

@@ -34,6 +34,58 @@ func (g *generator) policies() {
 	}
 }
 
+// access makes access policies for some of the objects, which add up; and a default for some.
+func (g *generator) access() {
+	for i, o := range g.mesh.Objects {
+		if _, ok := o.Spec.(*mesh.RouteSpec); o.Kind == mesh.KindPolicy || g.IntN(3) > 0 {
+			continue
+		} else if r, _ := o.Spec.(*mesh.RouteSpec); ok && r.TcpRoute != nil {
+			continue
+		}
+		target := g.policyTarget(o)
+		g.add(mesh.KindPolicy, "", fmt.Sprintf("access-%d", i), func() object {
+			action := object{"rule": pick(g, "allow", "deny")}
+			out := object{"target": target, "action": object{"access": action}}
+			if g.IntN(3) == 0 {
+				delete(action, "rule")
+				action["default"] = pick(g, "open", "closed")
+			}
+			if (action["rule"] == "deny" || action["default"] == "closed") && g.coin() {
+				action["dryRun"] = g.coin()
+			}
+			if action["rule"] != nil && g.coin() {
+				out["match"] = g.structure("PolicyMatch")
+			}
+			if action["rule"] != nil && g.coin() {
+				out["from"] = g.accessClients(o.Kind)
+			}
+			return out
+		})
+	}
+}
+
+// accessClients are clients that access policies for a kind of target can ask for.
+func (g *generator) accessClients(k mesh.Kind) []any {
+	out := g.policyClients(k)
+	for _, c := range out {
+		switch client := c.(object); k {
+		case mesh.KindVirtualService, mesh.KindVirtualRouter, mesh.KindRoute:
+		case mesh.KindMesh, mesh.KindGatewayRoute:
+			if g.coin() {
+				client["spiffeId"] = pick(g, "spiffe://fairlead.internal/000000000001/m/virtualNode/a", "spiffe://a.example/*")
+			} else if g.coin() {
+				client["account"] = pick(g, "000000000001", "123456789012")
+			}
+			fallthrough
+		default:
+			if g.coin() {
+				client["ipRanges"] = []any{pick(g, "10.0.0.0/8", "192.0.2.7"), pick(g, "2001:db8::/32", "::1", "0.0.0.0/0")}
+			}
+		}
+	}
+	return out
+}
+
 // policyAction makes what is done: copies only where requests go out and there is somewhere to
 // send them.
 func (g *generator) policyAction(o Object) object {

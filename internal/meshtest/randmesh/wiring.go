@@ -48,6 +48,7 @@ func (g *generator) all() {
 		}
 	}
 	g.policies()
+	g.access()
 }
 
 // ports returns listeners with ports of their own.
