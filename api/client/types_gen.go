@@ -1162,6 +1162,9 @@ type PolicyAction struct {
 	Fault *FaultAction `json:"fault,omitzero"`
 	// A copy of some requests goes to another place. What is answered there is dropped.
 	Mirror *MirrorAction `json:"mirror,omitzero"`
+	// So many requests in a time, at each proxy: a token bucket. What is beyond is answered
+	// with 429. All limits hold.
+	RateLimit *RateLimitAction `json:"rateLimit,omitzero"`
 }
 
 // PolicyClient: A client. All that is given must be true of it, and something must be
@@ -1400,6 +1403,33 @@ type Quota struct {
 	Title string `json:"title"`
 	// The value of a quota.
 	Value int `json:"value"`
+}
+
+// RateLimitAction: So many requests in a time, at each proxy: a token bucket. What is
+// beyond is answered with 429. All limits hold.
+type RateLimitAction struct {
+	// How many may come at once, after a time without any. As many as "requests" if absent.
+	Burst int `json:"burst,omitzero"`
+	// Requests that differ in these have a limit each. All share one if absent.
+	By *RateLimitBy `json:"by,omitzero"`
+	// Nothing is refused: what would be is counted.
+	DryRun bool `json:"dryRun,omitzero"`
+	// In what time. The bucket is filled evenly over it.
+	Per string `json:"per"`
+	// A number of requests.
+	Requests int `json:"requests"`
+}
+
+// RateLimitBy: What requests differ in. All that are given together; at least one is.
+type RateLimitBy struct {
+	// The address that the connection comes from; not for requests that go out.
+	Address bool `json:"address,omitzero"`
+	// The URI name of the client's certificate; not for requests that go out.
+	Client bool `json:"client,omitzero"`
+	// A header's value; that it is not there is one as well.
+	Header string `json:"header,omitzero"`
+	// The path, without its query.
+	Path bool `json:"path,omitzero"`
 }
 
 // ReadBackupInput is what ReadBackup is asked with.
@@ -1936,6 +1966,14 @@ const (
 const (
 	QuotaSetNameDefault = "default"
 	QuotaSetNameAppMesh = "app-mesh"
+)
+
+// Values of RateLimitPer.
+const (
+	RateLimitPerSecond = "second"
+	RateLimitPerMinute = "minute"
+	RateLimitPerHour   = "hour"
+	RateLimitPerDay    = "day"
 )
 
 // Values of RootSource.

@@ -241,7 +241,7 @@ func (x *explainer) chain(l *listenerv3.Listener, match string, c *listenerv3.Fi
 			}
 		case f.GetTypedConfig().MessageIs(new(networkdirectv3.Config)):
 			x.say(1, x.tcpObject(l, c), "%s: closed at once", match)
-		case f.Name != limitFilter: // which counts connections and limits none
+		case f.Name != connectionLimit: // which counts connections and limits none
 			x.say(1, mesh.Key{}, "%s: network filter %s, which is not explained", match, short(f.Name))
 		}
 	}

@@ -52,7 +52,7 @@ func (x *explainer) rules(depth int, r *rbacconfigv3.RBAC, tried string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Policies)) {
 		x.say(depth, policyKey(name), "policy %s: access: refused is %s%s", short(name), x.meant(name), tried)
-		if p := x.policy(name); p != nil && p.Action.Access.Closes() {
+		if p := x.policy(name); p != nil && p.Action.Access != nil && p.Action.Access.Closes() {
 			x.allowed(depth+1, p.Target)
 		}
 	}
@@ -73,7 +73,7 @@ func (x *explainer) meant(name string) string {
 	if p == nil {
 		return "what it is for"
 	}
-	if p.Action.Access.Closes() {
+	if a := p.Action.Access; a != nil && a.Closes() {
 		return "what no policy allows"
 	}
 	from, match := "everybody", "everything"

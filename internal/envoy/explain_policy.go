@@ -2,11 +2,17 @@ package envoy
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // policies explains what policies make of a route's requests: the copies, and then what filters
@@ -21,6 +27,9 @@ func (x *explainer) policies(depth int, r *routev3.Route) {
 		}
 		x.say(depth, policyKey(name), "policy %s: mirror: of the requests %s are copied to %s", short(name), percentText(m.GetRuntimeFraction().GetDefaultValue()), short(m.Cluster))
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.GetMetadata().GetFilterMetadata()[limitData].GetFields())) {
+		x.limit(depth, name)
+	}
 	for _, f := range httpFilters {
 		config, ok := r.TypedPerFilterConfig[f.Name]
 		if !ok || config.MessageIs((*routev3.FilterConfig)(nil)) || x.access(depth, config) {
@@ -33,6 +42,58 @@ func (x *explainer) policies(depth int, r *routev3.Route) {
 		}
 		x.say(depth, policyKey(name), "policy %s: %s", short(name), text)
 	}
+}
+
+// limits explains the limits that stand at a place and are for all that is there.
+func (x *explainer) limits(depth int, configs map[string]*anypb.Any) {
+	for _, filter := range []string{limitTriedName, limitName} {
+		config := new(limitv3.LocalRateLimit)
+		if packed := configs[filter]; packed == nil || packed.UnmarshalTo(config) != nil {
+			continue
+		}
+		for _, d := range config.Descriptors {
+			if len(d.Entries) < 2 || d.Entries[1].Key != "for" {
+				x.limit(depth, d.Entries[0].Value)
+			}
+		}
+	}
+}
+
+// limit explains a policy that limits requests.
+func (x *explainer) limit(depth int, name string) {
+	p := x.policy(name)
+	if p == nil || p.Action.RateLimit == nil {
+		return
+	}
+	l := p.Action.RateLimit
+	text := fmt.Sprintf("%d a %s", l.Requests, l.Per)
+	if l.Burst != nil {
+		text += fmt.Sprintf(", %d at once", *l.Burst)
+	}
+	if l.By != nil {
+		text += ", for each " + byText(l.By)
+	}
+	if l.DryRun != nil && *l.DryRun {
+		text += " (tried: nothing is refused)"
+	}
+	x.say(depth, policyKey(name), "policy %s: rate limit: of %s %s", short(name), x.meant(name), text)
+}
+
+// byText says what requests differ in.
+func byText(by *mesh.RateLimitBy) string {
+	var parts []string
+	if by.Header != nil {
+		parts = append(parts, "header "+short(*by.Header))
+	}
+	for _, p := range []struct {
+		given *bool
+		name  string
+	}{{by.Address, "address"}, {by.Client, "client"}, {by.Path, "path"}} {
+		if p.given != nil && *p.given {
+			parts = append(parts, p.name)
+		}
+	}
+	return strings.Join(parts, " and ")
 }
 
 // faultText says what a fault does.

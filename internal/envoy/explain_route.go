@@ -24,6 +24,7 @@ func (x *explainer) routeConfiguration(name string) {
 	}
 	x.told[name] = true
 	x.allAccess(2, c.TypedPerFilterConfig)
+	x.limits(2, c.TypedPerFilterConfig)
 	var hosts, rest []*routev3.VirtualHost
 	for _, h := range slices.Concat(c.VirtualHosts, x.hosts[name]) {
 		if slices.Contains(h.Domains, fallbackHost) {

@@ -33,25 +33,28 @@ const (
 	requestAccess                          // who may ask what
 	connectionAccess                       // who may connect
 	stdoutLogs                             // access logs on the standard output
+	requestLimits                          // so many requests in a time
 )
 
 // The extensions that an Envoy may be without.
 const (
-	fileLogger     = "envoy.access_loggers.file"
-	grpcLogger     = "envoy.access_loggers.http_grpc"
-	stdoutLogger   = "envoy.access_loggers.stdout"
-	otelLogger     = "envoy.access_loggers.open_telemetry"
-	envDetector    = "envoy.tracers.opentelemetry.resource_detectors.environment"
-	statsLogger    = "envoy.access_loggers.stats"
-	celFilter      = "envoy.access_loggers.extension_filters.cel"
-	limitFilter    = "envoy.filters.network.connection_limit"
-	internalBoot   = "envoy.bootstrap.internal_listener"
-	internalSocket = "envoy.transport_sockets.internal_upstream"
-	rawSocket      = "envoy.transport_sockets.raw_buffer"
-	faultExtension = "envoy.filters.http.fault"
+	fileLogger      = "envoy.access_loggers.file"
+	grpcLogger      = "envoy.access_loggers.http_grpc"
+	stdoutLogger    = "envoy.access_loggers.stdout"
+	otelLogger      = "envoy.access_loggers.open_telemetry"
+	envDetector     = "envoy.tracers.opentelemetry.resource_detectors.environment"
+	statsLogger     = "envoy.access_loggers.stats"
+	celFilter       = "envoy.access_loggers.extension_filters.cel"
+	connectionLimit = "envoy.filters.network.connection_limit"
+	internalBoot    = "envoy.bootstrap.internal_listener"
+	internalSocket  = "envoy.transport_sockets.internal_upstream"
+	rawSocket       = "envoy.transport_sockets.raw_buffer"
+	faultExtension  = "envoy.filters.http.fault"
 
 	requestAccessExtension    = "envoy.filters.http.rbac"
 	connectionAccessExtension = "envoy.filters.network.rbac"
+	limitExtension            = "envoy.filters.http.local_ratelimit"
+	keyExtension              = "envoy.filters.http.header_mutation"
 
 	previousHosts    = "envoy.retry_host_predicates.previous_hosts"
 	originalDstName  = "envoy.filters.listener.original_dst"
@@ -86,7 +89,7 @@ var features = []feature{
 	{bit: grpcLogs, extensions: []string{grpcLogger}, missed: "the access log is not sent to the gRPC service"},
 	{bit: otelLogs, extensions: []string{otelLogger}, missed: "the access log is not sent to OpenTelemetry's collector"},
 	{bit: logResources, minor: 40, extensions: []string{envDetector}},
-	{bit: aggregateMetrics, extensions: []string{statsLogger, celFilter, limitFilter}, missed: "the aggregate metrics are not kept"},
+	{bit: aggregateMetrics, extensions: []string{statsLogger, celFilter, connectionLimit}, missed: "the aggregate metrics are not kept"},
 	{bit: metricScopes, minor: 39},
 	{bit: internalListeners, extensions: []string{internalBoot, internalSocket, rawSocket}},
 	{bit: otherHosts, extensions: []string{previousHosts}},
@@ -94,6 +97,7 @@ var features = []feature{
 	{bit: requestAccess, extensions: []string{requestAccessExtension}},
 	{bit: connectionAccess, extensions: []string{connectionAccessExtension}},
 	{bit: stdoutLogs, extensions: []string{stdoutLogger}},
+	{bit: requestLimits, extensions: []string{limitExtension, keyExtension}},
 }
 
 // envoyOf returns what a proxy's Envoy can do. One that lists no extensions is taken to
@@ -144,7 +148,7 @@ func minorOf(node *corev3.Node) uint32 {
 // anyway does not count as lacking, so that Envoys of several versions share resources
 // wherever they are the same. metrics says that the proxy asks for aggregate metrics.
 func (p *Profile) fit(have Features, metrics bool) {
-	want := fileLogs | otherHosts | faults | requestAccess | connectionAccess | stdoutLogs
+	want := fileLogs | otherHosts | faults | requestAccess | connectionAccess | stdoutLogs | requestLimits
 	if p.Logs.GRPC.Cluster != "" {
 		want |= grpcLogs
 	}

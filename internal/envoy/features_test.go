@@ -200,6 +200,10 @@ func TestExtensionsAreAskedFor(t *testing.T) {
 					name = faultExtension
 				case accessInName, accessOutName:
 					name = requestAccessExtension
+				case limitName, limitTriedName:
+					name = limitExtension
+				case limitKeyName:
+					name = keyExtension
 				}
 				used[name] = true
 				if slices.Contains(c.proxy.Without, name) {

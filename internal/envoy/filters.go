@@ -5,6 +5,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	keyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -27,6 +28,11 @@ var httpFilters = []*hcmv3.HttpFilter{
 	// Behind all that is about requests that come in: a gateway's requests go on to a service.
 	asleep(faultOutName, faultFilter),
 	asleep(accessOutName, accessFilter),
+	// What requests differ in, written down for the two that are next.
+	asleep(limitKeyName, &keyv3.HeaderMutation{}),
+	// Behind all that answers requests itself or refuses them, so that these take no token.
+	asleep(limitTriedName, limitFilter),
+	asleep(limitName, limitFilter),
 	// Last, because it ends the chain: it chooses the upstream by the route that all
 	// filters before it have seen. Envoy refuses a chain that ends otherwise.
 	httpFilter(routerName, &routerv3.Router{}),
@@ -60,12 +66,17 @@ const (
 	faultOutName  = "fairlead.fault.out"
 	accessInName  = "fairlead.access.in"
 	accessOutName = "fairlead.access.out"
+
+	limitKeyName   = "fairlead.limit.key"
+	limitTriedName = "fairlead.limit.dry_run"
+	limitName      = "fairlead.limit"
 )
 
 // asked is what the filters of policies ask of an Envoy, by their names.
 var asked = map[string]Features{
 	faultInName: faults, faultOutName: faults,
 	accessInName: requestAccess, accessOutName: requestAccess,
+	limitKeyName: requestLimits, limitTriedName: requestLimits, limitName: requestLimits,
 }
 
 // httpFilters are those of httpFilters that the proxy's Envoy has.

@@ -67,12 +67,14 @@ func (g *gateway) listener(l *mesh.Listener, i int) {
 	if !ok || filters == nil || !g.emitListener(ingressListenerName(g.listenOn, port), port, corev3.TrafficDirection_INBOUND, chains, nil) {
 		return
 	}
+	limits := g.limited(g.allLimits(l), ingressStatPrefix(len(g.view.Gateway.Listeners), protocol, port))
 	config := &routev3.RouteConfiguration{
 		Name:         routes,
 		VirtualHosts: g.virtualHostsOf(l),
 		// A client may name the port that it came by, and need not.
 		IgnorePortInHostMatching: true,
-		TypedPerFilterConfig:     g.accessIn(l.PortMapping.Port, "", proofOf(l)),
+		TypedPerFilterConfig:     limits.with(g.accessIn(l.PortMapping.Port, "", proofOf(l))),
+		RequestHeadersToRemove:   limits.remove,
 	}
 	g.limit(l, config, field+".connectionPool")
 	g.emit(TypeRoute, routes, config)
@@ -136,10 +138,20 @@ func (g *gateway) virtualHostsOf(l *mesh.Listener) []*routev3.VirtualHost {
 	return out
 }
 
+// allLimits returns the limits of what comes in by a listener, and of what goes on from there
+// to services.
+func (g *gateway) allLimits(l *mesh.Listener) []limit {
+	out := g.limitsIn(l.PortMapping.Port)
+	for i := range g.view.Services {
+		out = append(out, g.limitsOut(&g.view.Services[i])...)
+	}
+	return out
+}
+
 // policiesIn returns the routes of a gateway route with what policies make of them.
 func (g *gateway) policiesIn(r *gatewayRoute, l *mesh.Listener) []*routev3.Route {
 	port := l.PortMapping.Port
-	routes := g.accessByRoute(g.envoyRoutes(r), port, r.name, proofOf(l))
+	routes := g.accessByRoute(g.markedIn(g.envoyRoutes(r), r.name), port, r.name, proofOf(l))
 	return g.faultsIn(g.mirrorsIn(routes, l.PortMapping, r.name), port, r.name)
 }
 

@@ -2,12 +2,15 @@ package envoy
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
 
 // compose returns routes that do for the requests of a gateway route whose path is in
@@ -16,6 +19,9 @@ import (
 // port. As many as can be are done in one pass. From the first on that cannot, requests
 // are handed to a second pass, in which those before it do not match either.
 func (g *gateway) compose(r *gatewayRoute, path gatewayPath, p *servicePort) (out []*routev3.Route) {
+	if s := g.services[p.service]; s != nil && asksWhatChanges(s.Policies) {
+		return append(out, g.secondPass(r, path, p))
+	}
 	for _, second := range p.routes {
 		routes, all, exact := r.compose(path, second)
 		if !exact {
@@ -29,6 +35,23 @@ func (g *gateway) compose(r *gatewayRoute, path gatewayPath, p *servicePort) (ou
 		Name:   r.name,
 		Match:  r.match(path),
 		Action: answer(404, fmt.Sprintf("Fairlead: virtual service %q has no route for this request.\n", p.service)),
+	})
+}
+
+// asksWhatChanges reports whether filters are to ask of requests to a service what gateway
+// routes may change: filters of one pass see a request as it came in.
+func asksWhatChanges(policies []mesh.Policy) bool {
+	changes := func(h mesh.HttpRouteHeader) bool {
+		return slices.Contains([]string{"host", ":authority", "x-forwarded-host", "x-envoy-original-path", ":path"}, lower(h.Name))
+	}
+	return slices.ContainsFunc(policies, func(p mesh.Policy) bool {
+		s := p.Spec
+		if s.Action.Access == nil && s.Action.RateLimit == nil {
+			return false
+		}
+		m := s.Match
+		return m != nil && (m.Prefix != nil || m.Path != nil || slices.ContainsFunc(m.Headers, changes)) ||
+			slices.ContainsFunc(s.From, func(c mesh.PolicyClient) bool { return slices.ContainsFunc(c.Headers, changes) })
 	})
 }
 

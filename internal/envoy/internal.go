@@ -85,6 +85,7 @@ func (g *gateway) internalListener(p *servicePort) string {
 	cluster := internalCluster(name, listener.Name)
 	config := &routev3.RouteConfiguration{Name: routes, VirtualHosts: []*routev3.VirtualHost{{
 		Name: fallbackHost, Domains: []string{"*"}, Routes: p.routes, Metadata: g.metricTag(tagService, p.service),
+		TypedPerFilterConfig: p.limits.filters, RequestHeadersToRemove: p.limits.remove,
 	}}}
 	if filters == nil || !g.valid(listener, key, "", "the internal listener") ||
 		!g.valid(cluster, key, "", "the internal listener") || !g.acceptable(config.VirtualHosts[0], p.service) {

@@ -67,13 +67,14 @@ func (t *translator) ingressFilters(l *mesh.Listener, cluster, field string) ([]
 			IdleTimeout:      idle,
 		}, t.access(t.incoming(l.PortMapping.Port, ""), by, true)), nil
 	}
-	routes := ingressRoutesName(protocol, port)
+	routes, limits := ingressRoutesName(protocol, port), t.limited(t.limitsIn(l.PortMapping.Port), statPrefix)
 	return t.connectionManager(manager{statPrefix: statPrefix, routes: routes, inbound: true}), &routev3.RouteConfiguration{
 		Name: routes,
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "ingress", Domains: []string{"*"}, Routes: t.faultsIn(ingressRoute(cluster, perRequest, idle), l.PortMapping.Port, ""),
 		}},
-		TypedPerFilterConfig: t.accessIn(l.PortMapping.Port, "", by),
+		TypedPerFilterConfig:   limits.with(t.accessIn(l.PortMapping.Port, "", by)),
+		RequestHeadersToRemove: limits.remove,
 	}
 }
 

@@ -149,7 +149,7 @@ const hasTarget = `"` + metricTags + `" in xds.cluster_metadata.filter_metadata`
 // that Envoy has of the connections of a filter chain under a name of one's choice.
 // The bootstrap's tags make appmesh.ActiveConnectionCount of it.
 var activeConnections = &listenerv3.Filter{
-	Name: limitFilter,
+	Name: connectionLimit,
 	ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: mustAny(&limitv3.ConnectionLimit{
 		StatPrefix:     "fairlead." + metricPrefix + ".ActiveConnectionCount",
 		MaxConnections: wrapperspb.UInt64(math.MaxInt64),

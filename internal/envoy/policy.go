@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -58,7 +59,8 @@ func (t *translator) outgoing(s *mesh.Service, route string) []mesh.Policy {
 // policiesOut returns routes to a virtual service on a port, by one of its router's routes, ""
 // for none, with what policies make of them.
 func (t *translator) policiesOut(routes []*routev3.Route, s *mesh.Service, protocol, route string) []*routev3.Route {
-	return t.faultsOut(t.mirrorsOut(t.accessOut(routes, s, route), s, protocol, route), s, route)
+	routes = t.markedOut(t.accessOut(routes, s, route), s, route)
+	return t.faultsOut(t.mirrorsOut(routes, s, protocol, route), s, route)
 }
 
 // mayBe reports whether requests of the translated node or gateway can be a client's, as far
@@ -237,13 +239,23 @@ func exactOf(h *routev3.HeaderMatcher) (string, bool) {
 // configured it. Nothing in Envoy asks for it: it is for people, and for Explain.
 const policyData = "fairlead.policies"
 
-// withData returns metadata with more; either may be nil.
+// withData returns metadata with more; either may be nil, and neither is changed.
 func withData(m, more *corev3.Metadata) *corev3.Metadata {
 	if m == nil || more == nil {
 		return cmp.Or(m, more)
 	}
-	proto.Merge(m, more)
-	return m
+	out := proto.Clone(m).(*corev3.Metadata)
+	if out.FilterMetadata == nil {
+		out.FilterMetadata = map[string]*structpb.Struct{}
+	}
+	for name, data := range more.FilterMetadata {
+		if there := out.FilterMetadata[name]; there != nil {
+			maps.Copy(there.Fields, data.Fields)
+		} else {
+			out.FilterMetadata[name] = data
+		}
+	}
+	return out
 }
 
 // allWithPolicies does so with several routes.

@@ -147,7 +147,7 @@ func TestParseProfileMetrics(t *testing.T) {
 		"asked as a number": {caseProxy{Metadata: level(1)}, Profile{Metrics: MetricsScoped}},
 		"older Envoy":       {caseProxy{Metadata: level("1"), Version: "1.38"}, Profile{Metrics: MetricsPrefixed}},
 		"no logger":         {caseProxy{Metadata: level("1"), Without: []string{statsLogger}}, Profile{Lacks: aggregateMetrics}},
-		"no gauge":          {caseProxy{Metadata: level("1"), Without: []string{limitFilter}}, Profile{Lacks: aggregateMetrics}},
+		"no gauge":          {caseProxy{Metadata: level("1"), Without: []string{connectionLimit}}, Profile{Lacks: aggregateMetrics}},
 		"another level":     {caseProxy{Metadata: level("0"), Without: []string{statsLogger}}, Profile{}},
 	} {
 		if got := c.proxy.profile(t); got != c.want {

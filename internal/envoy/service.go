@@ -27,6 +27,8 @@ type servicePort struct {
 	// routes are those of requests. A port for TCP that cannot be served has some as
 	// well, which refuse them.
 	routes []*routev3.Route
+	// limits stand at the port's virtual host.
+	limits limited
 	// tcp takes the connections of a port for TCP; nil where they are closed.
 	tcp *tcpproxyv3.TcpProxy
 	// memo keeps the port's virtual host; nil without a memo.
@@ -71,6 +73,10 @@ func (t *translator) portsOf(s *mesh.Service) []servicePort {
 		out = append(out, servicePort{service: s.Name, routes: refused(s.Name)})
 	}
 	out[max(slices.IndexFunc(out, func(p servicePort) bool { return !p.isTCP() }), 0)].first = true
+	limits := t.limited(t.limitsOut(s), "egress."+s.Name)
+	for i := range out {
+		out[i].limits = limits
+	}
 	return out
 }
 

@@ -114,7 +114,10 @@ func (t *translator) virtualHost(p *servicePort, name string, domains []string) 
 			return *h
 		}
 	}
-	h := virtualHost{VirtualHost: &routev3.VirtualHost{Name: name, Domains: domains, Routes: p.routes, Metadata: t.metricTag(tagService, p.service)}}
+	h := virtualHost{VirtualHost: &routev3.VirtualHost{
+		Name: name, Domains: domains, Routes: p.routes, Metadata: t.metricTag(tagService, p.service),
+		TypedPerFilterConfig: p.limits.filters, RequestHeadersToRemove: p.limits.remove,
+	}}
 	problems := len(t.problems)
 	if !t.acceptable(h.VirtualHost, p.service) {
 		return virtualHost{}

@@ -337,9 +337,10 @@ var shapes = map[string]*structure{
 		"maxServerErrors":      {typ: longType, required: true, min: 1, hasMin: true},
 	}},
 	"PolicyAction": {union: true, fields: map[string]field{
-		"access": {typ: structureType, shape: "AccessAction"},
-		"fault":  {typ: structureType, shape: "FaultAction"},
-		"mirror": {typ: structureType, shape: "MirrorAction"},
+		"access":    {typ: structureType, shape: "AccessAction"},
+		"fault":     {typ: structureType, shape: "FaultAction"},
+		"mirror":    {typ: structureType, shape: "MirrorAction"},
+		"rateLimit": {typ: structureType, shape: "RateLimitAction"},
 	}},
 	"PolicyClient": {fields: map[string]field{
 		"account":        {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
@@ -401,6 +402,19 @@ var shapes = map[string]*structure{
 	}},
 	"QueryParameterMatch": {fields: map[string]field{
 		"exact": {typ: stringType},
+	}},
+	"RateLimitAction": {fields: map[string]field{
+		"burst":    {typ: integerType, min: 1, hasMin: true, max: 1000000000, hasMax: true},
+		"by":       {typ: structureType, shape: "RateLimitBy"},
+		"dryRun":   {typ: booleanType},
+		"per":      {typ: stringType, required: true, enum: []string{"second", "minute", "hour", "day"}},
+		"requests": {typ: integerType, required: true, min: 1, hasMin: true, max: 1000000000, hasMax: true},
+	}},
+	"RateLimitBy": {fields: map[string]field{
+		"address": {typ: booleanType},
+		"client":  {typ: booleanType},
+		"header":  {typ: stringType, min: 1, hasMin: true, max: 50, hasMax: true},
+		"path":    {typ: booleanType},
 	}},
 	"RouteSpec": {fields: map[string]field{
 		"grpcRoute":  {typ: structureType, shape: "GrpcRoute"},

@@ -13,7 +13,7 @@ type Policy struct {
 }
 
 // PolicyKinds are the kinds of policies, as the members of an action spell them.
-var PolicyKinds = []string{"fault", "mirror", "access"}
+var PolicyKinds = []string{"fault", "mirror", "access", "rateLimit"}
 
 // Kind returns what kind of policy it is, for example "fault".
 func (a *PolicyAction) Kind() string {
@@ -24,6 +24,8 @@ func (a *PolicyAction) Kind() string {
 		return "mirror"
 	case a.Access != nil:
 		return "access"
+	case a.RateLimit != nil:
+		return "rateLimit"
 	}
 	return "" // of a newer server
 }

@@ -41,7 +41,7 @@ func TestPolicyRules(t *testing.T) {
 			`spec.action.mirror.to.virtualNode.virtualNodeName "b/c" is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores`,
 		}},
 		{"mirror to nowhere", `{"target":{"route":{"virtualRouterName":"r","routeName":"x"}},"action":{"mirror":{"percentage":1,"to":{}}}}`, []string{`spec.action.mirror.to must have exactly one of virtualNode, 0 were given`}},
-		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of access, fault, mirror, 0 were given`}},
+		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of access, fault, mirror, rateLimit, 0 were given`}},
 		{"access", `{"target":{"mesh":{}},"from":[{"virtualNode":"a","account":"000000000001"},{"spiffeId":"spiffe://a.example/b/*","ipRanges":["10.0.0.0/8","::1","192.0.2.7"]}],"match":{"prefix":"/a"},"action":{"access":{"rule":"deny","dryRun":true}}}`, nil},
 		{"access of a gateway", `{"target":{"virtualGateway":{"virtualGatewayName":"a"}},"from":[{"virtualNode":"a"}],"action":{"access":{"rule":"allow"}}}`, nil},
 		{"access going out", `{"target":{"virtualService":{"virtualServiceName":"a.local"}},"from":[{"virtualNode":"a"},{"spiffeId":"spiffe://a.example/b","ipRanges":["10.0.0.0/8"]}],"action":{"access":{"rule":"allow"}}}`, []string{
@@ -63,6 +63,19 @@ func TestPolicyRules(t *testing.T) {
 			`spec.from[0].ipRanges[2] must be an address or a range such as 10.1.0.0/16, "::ffff:10.0.0.0/104" was given`,
 			`spec.from[0].ipRanges[3] must be an address or a range such as 10.1.0.0/16, "10.0.0.0/33" was given`,
 			`spec.from[1] must have at most one of spiffeId, virtualGateway, virtualNode, 2 were given`,
+		}},
+		{"rate limit", `{"target":{"mesh":{}},"from":[{"headers":[{"name":"x"}]}],"action":{"rateLimit":{"requests":100,"per":"minute","burst":10,"dryRun":true,"by":{"header":"x-key","address":true,"client":true,"path":true}}}}`, nil},
+		{"rate limit by nothing", `{"target":{"mesh":{}},"action":{"rateLimit":{"requests":0,"per":"week","by":{"path":false}}}}`, []string{
+			`spec.action.rateLimit.per must be one of second, minute, hour, day, "week" was given`,
+			`spec.action.rateLimit.requests must be a whole number from 1 to 1000000000, 0 was given`,
+			`spec.action.rateLimit.by must have at least one of address, client, header, path`,
+		}},
+		{"rate limit going out", `{"target":{"virtualService":{"virtualServiceName":"s"}},"action":{"rateLimit":{"requests":1,"per":"day","by":{"address":true,"client":true,"path":true}}}}`, []string{
+			`spec.action.rateLimit.by.address is not for requests that go out: each caller's proxy has a limit of its own`,
+			`spec.action.rateLimit.by.client is not for requests that go out: each caller's proxy has a limit of its own`,
+		}},
+		{"rate limit by who calls", `{"target":{"mesh":{}},"from":[{"virtualNode":"a"}],"action":{"rateLimit":{"requests":1,"per":"day"}}}`, []string{
+			`spec.from[0].virtualNode cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act`,
 		}},
 		{"empty fault", `{"target":{"mesh":{}},"action":{"fault":{}}}`, []string{`spec.action.fault must have at least one of abort, delay, responseRate`}},
 		{"two statuses", `{"target":{"mesh":{}},"action":{"fault":{"abort":{"percentage":1,"httpStatus":503,"grpcStatus":"internal"}}}}`, []string{`spec.action.fault.abort must have exactly one of grpcStatus, httpStatus, 2 were given`}},

@@ -24,6 +24,9 @@ func (r *rules) policy(path string, s *PolicySpec) {
 	if s.Action.Access != nil {
 		r.access(path+".action.access", s)
 	}
+	if s.Action.RateLimit != nil {
+		r.rateLimit(path+".action.rateLimit", s)
+	}
 }
 
 // mirror checks copies of requests, which only those who send the requests can make.
@@ -35,6 +38,24 @@ func (r *rules) mirror(path string, s *PolicySpec) {
 	r.percentage(path, m.Percentage)
 	if n := m.To.VirtualNode; n != nil {
 		r.name(path+".to.virtualNode.virtualNodeName", KindVirtualNode, n.VirtualNodeName)
+	}
+}
+
+// rateLimit checks a limit: that something is said of what requests differ in, and that the
+// proxies of the target can know it.
+func (r *rules) rateLimit(path string, s *PolicySpec) {
+	by := s.Action.RateLimit.By
+	if by == nil {
+		return
+	}
+	is := func(b *bool) bool { return b != nil && *b }
+	if by.Header == nil && !is(by.Address) && !is(by.Client) && !is(by.Path) {
+		r.fail(path+".by", "must have at least one of address, client, header, path")
+	}
+	for _, c := range []choice{{"address", is(by.Address)}, {"client", is(by.Client)}} {
+		if c.given && s.Target.place() == goingOut {
+			r.fail(path+".by."+c.member, "is not for requests that go out: each caller's proxy has a limit of its own")
+		}
 	}
 }
 

@@ -476,9 +476,10 @@ type OutlierDetection struct {
 
 // PolicyAction is the API's shape of that name. Exactly one member is set.
 type PolicyAction struct {
-	Access *AccessAction `json:"access,omitzero"`
-	Fault  *FaultAction  `json:"fault,omitzero"`
-	Mirror *MirrorAction `json:"mirror,omitzero"`
+	Access    *AccessAction    `json:"access,omitzero"`
+	Fault     *FaultAction     `json:"fault,omitzero"`
+	Mirror    *MirrorAction    `json:"mirror,omitzero"`
+	RateLimit *RateLimitAction `json:"rateLimit,omitzero"`
 }
 
 // PolicyClient is the API's shape of that name.
@@ -567,6 +568,23 @@ type PortMapping struct {
 // QueryParameterMatch is the API's shape of that name.
 type QueryParameterMatch struct {
 	Exact *string `json:"exact,omitzero"`
+}
+
+// RateLimitAction is the API's shape of that name.
+type RateLimitAction struct {
+	Burst    *int64       `json:"burst,omitzero"`
+	By       *RateLimitBy `json:"by,omitzero"`
+	DryRun   *bool        `json:"dryRun,omitzero"`
+	Per      string       `json:"per"`
+	Requests int64        `json:"requests"`
+}
+
+// RateLimitBy is the API's shape of that name.
+type RateLimitBy struct {
+	Address *bool   `json:"address,omitzero"`
+	Client  *bool   `json:"client,omitzero"`
+	Header  *string `json:"header,omitzero"`
+	Path    *bool   `json:"path,omitzero"`
 }
 
 // RouteSpec is the API's shape of that name.

@@ -89,6 +89,9 @@ func (g *generator) accessClients(k mesh.Kind) []any {
 // policyAction makes what is done: copies only where requests go out and there is somewhere to
 // send them.
 func (g *generator) policyAction(o Object) object {
+	if g.IntN(3) == 0 {
+		return object{"rateLimit": g.rateLimit(o.Kind)}
+	}
 	to := pick(g, nodes...)
 	all := slices.DeleteFunc(slices.Clone(g.listeners[mesh.Key{Kind: mesh.KindVirtualNode, Name: to}]), func(l listener) bool { return l.protocol == "tcp" })
 	if o.Kind == mesh.KindMesh || o.Kind == mesh.KindVirtualNode || len(all) == 0 || leads(o, to) || g.coin() {
@@ -96,6 +99,28 @@ func (g *generator) policyAction(o Object) object {
 	}
 	node := object{"virtualNodeName": to, "port": pick(g, all...).port}
 	return object{"mirror": object{"percentage": g.value(member("MirrorAction", "percentage")), "to": object{"virtualNode": node}}}
+}
+
+// rateLimit makes a limit that the proxies of a kind of target can keep.
+func (g *generator) rateLimit(k mesh.Kind) object {
+	out := object{"requests": pick(g, 1, 100, 1_000_000_000), "per": pick(g, "second", "minute", "hour", "day")}
+	if g.coin() {
+		out["burst"] = pick(g, 1, 7)
+	}
+	if g.coin() {
+		out["dryRun"] = g.coin()
+	}
+	if g.coin() {
+		by := object{"path": true}
+		if g.coin() {
+			by["header"] = pick(g, "x-api-key", "X-Tenant")
+		}
+		if k == mesh.KindMesh || k == mesh.KindVirtualNode || k == mesh.KindVirtualGateway || k == mesh.KindGatewayRoute {
+			by["address"], by["client"] = g.coin(), g.coin()
+		}
+		out["by"] = by
+	}
+	return out
 }
 
 // leads reports whether requests that an object is about go to a node.
