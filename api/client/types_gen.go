@@ -274,6 +274,12 @@ type CertificateProvider struct {
 	TrustAnchors string `json:"trustAnchors"`
 }
 
+// ClientTlsCertificate:
+type ClientTlsCertificate struct {
+	File *ListenerTlsFileCertificate `json:"file,omitzero"`
+	Sds  *ListenerTlsSdsCertificate  `json:"sds,omitzero"`
+}
+
 // Configuration: What the proxies of a virtual node or virtual gateway are sent.
 type Configuration struct {
 	// An Amazon Resource Name.
@@ -1094,6 +1100,17 @@ type ListUsersOutput struct {
 	Users     []User `json:"users"`
 }
 
+// ListenerTlsFileCertificate:
+type ListenerTlsFileCertificate struct {
+	CertificateChain string `json:"certificateChain"`
+	PrivateKey       string `json:"privateKey"`
+}
+
+// ListenerTlsSdsCertificate:
+type ListenerTlsSdsCertificate struct {
+	SecretName string `json:"secretName"`
+}
+
 // MatchRange:
 type MatchRange struct {
 	End   int64 `json:"end"`
@@ -1111,8 +1128,24 @@ type MirrorAction struct {
 
 // MirrorDestination: Where copies go.
 type MirrorDestination struct {
+	// A host outside of the mesh. Copies are for it, as their header "host" says.
+	Host *MirrorHost `json:"host,omitzero"`
 	// A virtual node of the mesh.
 	VirtualNode *MirrorNode `json:"virtualNode,omitzero"`
+	// A virtual service of the mesh: copies go by the routes of its virtual router, or to its
+	// virtual node.
+	VirtualService *MirrorService `json:"virtualService,omitzero"`
+}
+
+// MirrorHost: A host outside of the mesh. Copies are for it, as their header "host" says.
+type MirrorHost struct {
+	// A DNS name, or an address.
+	Hostname string `json:"hostname"`
+	Port     int    `json:"port"`
+	// What it speaks. "http" if absent.
+	Protocol string `json:"protocol,omitzero"`
+	// Copies go in plain text if absent.
+	Tls *MirrorTls `json:"tls,omitzero"`
 }
 
 // MirrorNode: A virtual node of the mesh.
@@ -1120,6 +1153,37 @@ type MirrorNode struct {
 	// Of one of its listeners. Its only one, or the first that speaks http, if absent.
 	Port            int    `json:"port,omitzero"`
 	VirtualNodeName string `json:"virtualNodeName"`
+}
+
+// MirrorService: A virtual service of the mesh: copies go by the routes of its virtual
+// router, or to its virtual node.
+type MirrorService struct {
+	// Of its provider's listeners. The first that speaks what the request does if absent,
+	// else the first for requests.
+	Port               int    `json:"port,omitzero"`
+	VirtualServiceName string `json:"virtualServiceName"`
+}
+
+// MirrorTls: How a host is spoken to with TLS.
+type MirrorTls struct {
+	// The certificate that is shown.
+	Certificate *ClientTlsCertificate `json:"certificate,omitzero"`
+	// Whose certificates are trusted. The name that they must have is the host's if none is
+	// given.
+	Validation MirrorTlsValidation `json:"validation"`
+}
+
+// MirrorTlsTrust: Whose certificates are trusted.
+type MirrorTlsTrust struct {
+	File *TlsValidationContextFileTrust `json:"file,omitzero"`
+	Sds  *TlsValidationContextSdsTrust  `json:"sds,omitzero"`
+}
+
+// MirrorTlsValidation: How a host's certificate is verified.
+type MirrorTlsValidation struct {
+	SubjectAlternativeNames *SubjectAlternativeNames `json:"subjectAlternativeNames,omitzero"`
+	// Whose certificates are trusted.
+	Trust MirrorTlsTrust `json:"trust"`
 }
 
 // OidcProvider: Lets an issuer of OpenID Connect tokens vouch for whom its tokens are
@@ -1662,6 +1726,16 @@ type SignedRequest struct {
 	URL string `json:"url"`
 }
 
+// SubjectAlternativeNameMatchers:
+type SubjectAlternativeNameMatchers struct {
+	Exact []string `json:"exact"`
+}
+
+// SubjectAlternativeNames:
+type SubjectAlternativeNames struct {
+	Match SubjectAlternativeNameMatchers `json:"match"`
+}
+
 // SwitchRootInput is what SwitchRoot is asked with.
 type SwitchRootInput struct {
 	// Does not wait: what is not renewed yet, or not expired yet, may be refused by its
@@ -1681,6 +1755,16 @@ type SwitchRootOutput struct {
 type TagRef struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
+}
+
+// TlsValidationContextFileTrust:
+type TlsValidationContextFileTrust struct {
+	CertificateChain string `json:"certificateChain"`
+}
+
+// TlsValidationContextSdsTrust:
+type TlsValidationContextSdsTrust struct {
+	SecretName string `json:"secretName"`
 }
 
 // TrustBundle: What the workloads of a mesh trust.
@@ -1936,6 +2020,13 @@ const (
 	IdentityProviderTypeOidc        = "OIDC"
 	IdentityProviderTypeCertificate = "CERTIFICATE"
 	IdentityProviderTypeAws         = "AWS"
+)
+
+// Values of MirrorProtocol.
+const (
+	MirrorProtocolHttp  = "http"
+	MirrorProtocolHttp2 = "http2"
+	MirrorProtocolGrpc  = "grpc"
 )
 
 // Values of PolicyStatusCode.

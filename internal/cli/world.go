@@ -165,10 +165,9 @@ func (w *world) policyBreaches(r Ref, s *mesh.PolicySpec) mesh.Violations {
 	if about, known := w.specs[r.in(key)]; known {
 		bad = mesh.CheckPolicyTarget("spec", s, key, about)
 	}
-	if m := s.Action.Mirror; m != nil && m.To.VirtualNode != nil {
-		to := r.in(mesh.Key{Kind: mesh.KindVirtualNode, Name: m.To.VirtualNode.VirtualNodeName})
-		if node, known := w.specs[to].(*mesh.VirtualNodeSpec); known {
-			bad = append(bad, mesh.CheckMirror("spec", s, node)...)
+	for _, named := range s.Named(m) {
+		if to, known := w.specs[r.in(named)]; known && named != key && s.Action.Mirror != nil {
+			bad = append(bad, mesh.CheckMirror("spec", s, to)...)
 		}
 	}
 	for other, spec := range w.specs {

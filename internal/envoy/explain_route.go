@@ -167,6 +167,9 @@ func matchText(m *routev3.RouteMatch) string {
 		}
 		parts = append(parts, text)
 	}
+	if f := m.GetRuntimeFraction(); f != nil {
+		parts = append(parts, "the first "+percentText(f.DefaultValue)+" of them")
+	}
 	if len(parts) == 0 {
 		return "every request"
 	}

@@ -27,6 +27,14 @@ type target struct {
 	reason string
 }
 
+// key returns the object that a target is: a virtual node, or the policy that copies to a host.
+func (g *target) key() mesh.Key {
+	if policy, ok := strings.CutPrefix(g.node, mesh.HostOf); ok {
+		return policyKey(policy)
+	}
+	return nodeKey(g.node)
+}
+
 // target looks a target of a service up. It emits nothing.
 func (t *translator) target(s *mesh.Service, node string, port int64) *target {
 	key := targetKey{node, port}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -58,12 +59,12 @@ func (t *translator) emitTarget(name string, g *target, use upstreamUse) (reason
 			return fmt.Sprintf("Envoy would refuse the TLS settings for virtual node %q", g.node)
 		}
 	}
-	key := nodeKey(g.node)
+	key := g.key()
 	c := t.egressCluster(name, key, g, socket)
 	if !t.valid(c, key, index("listeners", g.listener), "cluster "+name) {
 		return fmt.Sprintf("Envoy would refuse the cluster of virtual node %q", g.node)
 	}
-	t.emitFor(nodeKey(g.node), TypeCluster, name, c)
+	t.emitFor(key, TypeCluster, name, c)
 	if g.spec.ServiceDiscovery.Dns == nil {
 		t.endpoints(name, g)
 	}
@@ -84,6 +85,9 @@ type upstreamUse struct {
 
 // useOf says how a service's calls are made to a target. DESIGN.md has the table.
 func (t *translator) useOf(s *mesh.Service, g *target) upstreamUse {
+	if policy, ok := strings.CutPrefix(g.node, mesh.HostOf); ok {
+		return t.hostUse(s, policy)
+	}
 	policy, field := t.clientTLS(s)
 	use := upstreamUse{policy: policy, field: field, tls: asksTLS(&g.spec.Listeners[g.listener])}
 	if policy == nil {
@@ -100,6 +104,28 @@ func (t *translator) useOf(s *mesh.Service, g *target) upstreamUse {
 		use.tls, use.own = true, true
 	}
 	return use
+}
+
+// hostUse says how a host outside of the mesh is called, to which a policy sends copies.
+func (t *translator) hostUse(s *mesh.Service, policy string) upstreamUse {
+	for _, p := range slices.Concat(s.Policies, t.view.Policies) {
+		if p.Name != policy || p.Spec.Action.Mirror == nil || p.Spec.Action.Mirror.To.Host == nil {
+			continue
+		}
+		tls := p.Spec.Action.Mirror.To.Host.Tls
+		if tls == nil {
+			break
+		}
+		v := tls.Validation
+		return upstreamUse{tls: true, field: "action.mirror.to.host.tls", policy: &mesh.ClientPolicyTls{
+			Certificate: tls.Certificate,
+			Validation: &mesh.TlsValidationContext{
+				SubjectAlternativeNames: v.SubjectAlternativeNames,
+				Trust:                   &mesh.TlsValidationContextTrust{File: v.Trust.File, Sds: v.Trust.Sds},
+			},
+		}}
+	}
+	return upstreamUse{}
 }
 
 // reachedThrough reports whether a service's calls come to a target through one of some

@@ -324,11 +324,35 @@ var shapes = map[string]*structure{
 		"to":         {typ: structureType, required: true, shape: "MirrorDestination"},
 	}},
 	"MirrorDestination": {union: true, fields: map[string]field{
-		"virtualNode": {typ: structureType, shape: "MirrorNode"},
+		"host":           {typ: structureType, shape: "MirrorHost"},
+		"virtualNode":    {typ: structureType, shape: "MirrorNode"},
+		"virtualService": {typ: structureType, shape: "MirrorService"},
+	}},
+	"MirrorHost": {fields: map[string]field{
+		"hostname": {typ: stringType, required: true, min: 1, hasMin: true, max: 253, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9:_.-]+$")},
+		"port":     {typ: integerType, required: true, min: 1, hasMin: true, max: 65535, hasMax: true},
+		"protocol": {typ: stringType, enum: []string{"http", "http2", "grpc"}},
+		"tls":      {typ: structureType, shape: "MirrorTls"},
 	}},
 	"MirrorNode": {fields: map[string]field{
 		"port":            {typ: integerType, min: 1, hasMin: true, max: 65535, hasMax: true},
 		"virtualNodeName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true},
+	}},
+	"MirrorService": {fields: map[string]field{
+		"port":               {typ: integerType, min: 1, hasMin: true, max: 65535, hasMax: true},
+		"virtualServiceName": {typ: stringType, required: true},
+	}},
+	"MirrorTls": {fields: map[string]field{
+		"certificate": {typ: structureType, shape: "ClientTlsCertificate"},
+		"validation":  {typ: structureType, required: true, shape: "MirrorTlsValidation"},
+	}},
+	"MirrorTlsTrust": {union: true, fields: map[string]field{
+		"file": {typ: structureType, shape: "TlsValidationContextFileTrust"},
+		"sds":  {typ: structureType, shape: "TlsValidationContextSdsTrust"},
+	}},
+	"MirrorTlsValidation": {fields: map[string]field{
+		"subjectAlternativeNames": {typ: structureType, shape: "SubjectAlternativeNames"},
+		"trust":                   {typ: structureType, required: true, shape: "MirrorTlsTrust"},
 	}},
 	"OutlierDetection": {fields: map[string]field{
 		"baseEjectionDuration": {typ: structureType, required: true, shape: "Duration"},

@@ -65,12 +65,18 @@ func (s *PolicySpec) Named(m MeshID) []Key {
 	return out
 }
 
-// copiesTo returns the virtual node that a policy sends copies to, if it does.
+// copiesTo returns the virtual node or service that a policy sends copies to, if it does.
 func (s *PolicySpec) copiesTo() (Key, bool) {
-	if s.Action.Mirror == nil || s.Action.Mirror.To.VirtualNode == nil {
+	if s.Action.Mirror == nil {
 		return Key{}, false
 	}
-	return Key{Kind: KindVirtualNode, Name: s.Action.Mirror.To.VirtualNode.VirtualNodeName}, true
+	switch to := s.Action.Mirror.To; {
+	case to.VirtualNode != nil:
+		return Key{Kind: KindVirtualNode, Name: to.VirtualNode.VirtualNodeName}, true
+	case to.VirtualService != nil:
+		return Key{Kind: KindVirtualService, Name: to.VirtualService.VirtualServiceName}, true
+	}
+	return Key{}, false
 }
 
 // Port returns the port of the one listener that is meant, 0 for all.
@@ -206,7 +212,7 @@ func (s *PolicySpec) overlaps(other *PolicySpec) bool {
 // CheckPolicyTarget checks a policy's spec, found at path, against the spec of the object
 // that it is about: its port is one of the object's listeners, and takes requests.
 func CheckPolicyTarget(path string, s *PolicySpec, key Key, target any) Violations {
-	if bad := checkMirrorTarget(path+".action.mirror.to.virtualNode", s, key, target); bad != nil {
+	if bad := checkMirrorTarget(path+".action.mirror.to", s, key, target); bad != nil {
 		return bad
 	}
 	if bad := checkPolicyPort(path+".target."+key.Kind.String(), s, key, target); bad != nil {
@@ -250,26 +256,41 @@ func checkMirrorTarget(path string, s *PolicySpec, key Key, target any) Violatio
 	if !ok {
 		return nil
 	}
-	leads := false
+	leads := key == to
 	switch t := target.(type) {
 	case *RouteSpec:
 		for _, w := range t.Targets() {
-			leads = leads || w.VirtualNode == to.Name
+			leads = leads || to.Kind == KindVirtualNode && w.VirtualNode == to.Name
 		}
 	case *VirtualServiceSpec:
-		leads = t.Provider != nil && t.Provider.VirtualNode != nil && t.Provider.VirtualNode.VirtualNodeName == to.Name
+		leads = leads || to.Kind == KindVirtualNode && t.Provider != nil && t.Provider.VirtualNode != nil && t.Provider.VirtualNode.VirtualNodeName == to.Name
 	}
 	if !leads {
 		return nil
 	}
-	return Violations{breach(path+".virtualNodeName", "must not be where the requests go themselves, as %s leads to %s", key, quote(to.Name))}
+	return Violations{breach(path+"."+to.Kind.String()+"."+to.Kind.NameMember(), "must not be where the requests go themselves, as %s leads to %s", key, quote(to.Name))}
 }
 
-// CheckMirror checks where a policy, found at path, sends copies: the port is one of the
-// virtual node's listeners, and takes requests.
-func CheckMirror(path string, s *PolicySpec, to *VirtualNodeSpec) Violations {
-	n := s.Action.Mirror.To.VirtualNode
-	path += ".action.mirror.to.virtualNode"
+// CheckMirror checks where a policy, found at path, sends copies, against the spec of that
+// virtual node or service.
+func CheckMirror(path string, s *PolicySpec, to any) Violations {
+	path += ".action.mirror.to"
+	switch to := to.(type) {
+	case *VirtualNodeSpec:
+		if n := s.Action.Mirror.To.VirtualNode; n != nil {
+			return checkMirrorNode(path+".virtualNode", n, to)
+		}
+	case *VirtualServiceSpec:
+		if n := s.Action.Mirror.To.VirtualService; n != nil {
+			return checkMirrorService(path+".virtualService", n, s.Target, to)
+		}
+	}
+	return nil
+}
+
+// checkMirrorNode checks that a port is one of the virtual node's listeners, and takes
+// requests.
+func checkMirrorNode(path string, n *MirrorNode, to *VirtualNodeSpec) Violations {
 	all := listeners(to)
 	switch l := find(all, n.Port); {
 	case len(all) == 0:
@@ -280,4 +301,19 @@ func CheckMirror(path string, s *PolicySpec, to *VirtualNodeSpec) Violations {
 		return Violations{breach(path+".port", "must be a port for requests, %d of virtual node %s is for TCP", l.port, quote(n.VirtualNodeName))}
 	}
 	return nil
+}
+
+// checkMirrorService refuses a service whose router is the policy's target, or has it.
+func checkMirrorService(path string, n *MirrorService, target *PolicyTarget, to *VirtualServiceSpec) Violations {
+	router := ""
+	switch {
+	case target.VirtualRouter != nil:
+		router = target.VirtualRouter.VirtualRouterName
+	case target.Route != nil:
+		router = target.Route.VirtualRouterName
+	}
+	if router == "" || to.Provider == nil || to.Provider.VirtualRouter == nil || to.Provider.VirtualRouter.VirtualRouterName != router {
+		return nil
+	}
+	return Violations{breach(path+".virtualServiceName", "must not be where the requests go themselves, as virtual router %s provides %s", quote(router), quote(n.VirtualServiceName))}
 }

@@ -39,6 +39,9 @@ func (r *rules) mirror(path string, s *PolicySpec) {
 	if n := m.To.VirtualNode; n != nil {
 		r.name(path+".to.virtualNode.virtualNodeName", KindVirtualNode, n.VirtualNodeName)
 	}
+	if v := m.To.VirtualService; v != nil {
+		r.name(path+".to.virtualService.virtualServiceName", KindVirtualService, v.VirtualServiceName)
+	}
 }
 
 // rateLimit checks a limit: that something is said of what requests differ in, and that the

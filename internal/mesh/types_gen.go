@@ -457,13 +457,47 @@ type MirrorAction struct {
 
 // MirrorDestination is the API's shape of that name. Exactly one member is set.
 type MirrorDestination struct {
-	VirtualNode *MirrorNode `json:"virtualNode,omitzero"`
+	Host           *MirrorHost    `json:"host,omitzero"`
+	VirtualNode    *MirrorNode    `json:"virtualNode,omitzero"`
+	VirtualService *MirrorService `json:"virtualService,omitzero"`
+}
+
+// MirrorHost is the API's shape of that name.
+type MirrorHost struct {
+	Hostname string     `json:"hostname"`
+	Port     int64      `json:"port"`
+	Protocol *string    `json:"protocol,omitzero"`
+	Tls      *MirrorTls `json:"tls,omitzero"`
 }
 
 // MirrorNode is the API's shape of that name.
 type MirrorNode struct {
 	Port            *int64 `json:"port,omitzero"`
 	VirtualNodeName string `json:"virtualNodeName"`
+}
+
+// MirrorService is the API's shape of that name.
+type MirrorService struct {
+	Port               *int64 `json:"port,omitzero"`
+	VirtualServiceName string `json:"virtualServiceName"`
+}
+
+// MirrorTls is the API's shape of that name.
+type MirrorTls struct {
+	Certificate *ClientTlsCertificate `json:"certificate,omitzero"`
+	Validation  *MirrorTlsValidation  `json:"validation"`
+}
+
+// MirrorTlsTrust is the API's shape of that name. Exactly one member is set.
+type MirrorTlsTrust struct {
+	File *TlsValidationContextFileTrust `json:"file,omitzero"`
+	Sds  *TlsValidationContextSdsTrust  `json:"sds,omitzero"`
+}
+
+// MirrorTlsValidation is the API's shape of that name.
+type MirrorTlsValidation struct {
+	SubjectAlternativeNames *SubjectAlternativeNames `json:"subjectAlternativeNames,omitzero"`
+	Trust                   *MirrorTlsTrust          `json:"trust"`
 }
 
 // OutlierDetection is the API's shape of that name.

@@ -56,6 +56,8 @@ type Provider struct {
 	// Policies are those in force that are about the service, its router or the router's
 	// routes, the most specific first.
 	Policies []Policy
+	// Copied are the virtual services that policies send copies to.
+	Copied []Copied
 }
 
 // ServiceNode is a virtual node that a service leads to.
@@ -82,6 +84,14 @@ func (p *Provider) Node(name string) *ServiceNode {
 		}
 	}
 	return nil
+}
+
+// Copied is a virtual service that copies go to: with the virtual node or router that provides
+// it, neither if there is none.
+type Copied struct {
+	Name     string
+	NodeName string
+	Router   *Router
 }
 
 // Router is a virtual router with its routes in name order.
@@ -208,12 +218,55 @@ func (p *Provider) router(r *Reader, name string) *Router {
 	return out
 }
 
-// addMirrors adds the virtual nodes that policies send copies to.
+// HostOf begins the names of the nodes of a Provider that are hosts outside of the mesh,
+// to which the policy of the name that follows sends copies. No virtual node is called so.
+const HostOf = "policy:"
+
+// addMirrors adds what policies send copies to.
 func (p *Provider) addMirrors(r *Reader, policies []Policy) {
 	for _, one := range policies {
-		if to, ok := one.Spec.copiesTo(); ok {
-			p.addNode(r, to.Name)
+		if one.Spec.Action.Mirror == nil {
+			continue
 		}
+		switch to := one.Spec.Action.Mirror.To; {
+		case to.VirtualNode != nil:
+			p.addNode(r, to.VirtualNode.VirtualNodeName)
+		case to.VirtualService != nil:
+			p.addCopied(r, to.VirtualService.VirtualServiceName)
+		case to.Host != nil:
+			p.Nodes = append(p.Nodes, ServiceNode{Name: HostOf + one.Name, Spec: to.Host.node()})
+		}
+	}
+}
+
+// addCopied adds a virtual service that copies go to, with the nodes that provide it.
+func (p *Provider) addCopied(r *Reader, name string) {
+	if slices.ContainsFunc(p.Copied, func(c Copied) bool { return c.Name == name }) {
+		return
+	}
+	c := Copied{Name: name}
+	if item := r.get(KindVirtualService, name); item != nil {
+		switch by := item.Spec.(*VirtualServiceSpec).Provider; {
+		case by == nil:
+		case by.VirtualNode != nil:
+			c.NodeName = by.VirtualNode.VirtualNodeName
+			p.addNode(r, c.NodeName)
+		case by.VirtualRouter != nil:
+			c.Router = p.router(r, by.VirtualRouter.VirtualRouterName)
+		}
+	}
+	p.Copied = append(p.Copied, c)
+}
+
+// node returns the host as its clients see a virtual node.
+func (h *MirrorHost) node() *VirtualNodeSpec {
+	protocol := "http"
+	if h.Protocol != nil {
+		protocol = *h.Protocol
+	}
+	return &VirtualNodeSpec{
+		ServiceDiscovery: &ServiceDiscovery{Dns: &DnsServiceDiscovery{Hostname: h.Hostname}},
+		Listeners:        []Listener{{PortMapping: &PortMapping{Port: h.Port, Protocol: protocol}}},
 	}
 }
 

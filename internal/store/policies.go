@@ -69,7 +69,7 @@ func (l *look) policyFits(id mesh.ID, spec *mesh.PolicySpec) ([]condition, error
 		if named == target {
 			bad = append(bad, mesh.CheckPolicyTarget("spec", spec, named.Key, about)...)
 		} else {
-			bad = append(bad, mesh.CheckMirror("spec", spec, about.(*mesh.VirtualNodeSpec))...)
+			bad = append(bad, mesh.CheckMirror("spec", spec, about)...)
 		}
 	}
 	if err := breaks(bad); err != nil {

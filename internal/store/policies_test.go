@@ -198,6 +198,18 @@ func TestMirrors(t *testing.T) {
 	w.create(m.Object(mesh.KindVirtualNode, "", "to"), specOn(mesh.KindVirtualNode, "tcp:5432 http:8080"))
 	wantCode(t, create("p", mirror(atRoute, "to", `,"port":80`)), mesh.ErrBadRequest, `spec.action.mirror.to.virtualNode.port must be the port of a listener of virtual node "to", allowed are 5432, 8080, 80 was given`)
 	wantCode(t, create("p", mirror(atRoute, "to", `,"port":5432`)), mesh.ErrBadRequest, `spec.action.mirror.to.virtualNode.port must be a port for requests, 5432 of virtual node "to" is for TCP`)
+	away := func(target, service string) string {
+		return `{"target":` + target + `,"action":{"mirror":{"percentage":1,"to":{"virtualService":{"virtualServiceName":"` + service + `"}}}}}`
+	}
+	w.create(m.Object(mesh.KindVirtualService, "", "routed"), specService(mesh.KindVirtualRouter, "r"))
+	w.create(m.Object(mesh.KindVirtualService, "", "away"), specService(mesh.KindVirtualNode, "to"))
+	wantCode(t, create("p", away(atRoute, "missing")), mesh.ErrNotFound, "VirtualService with name missing is missing")
+	wantCode(t, create("p", away(atService, "s")), mesh.ErrBadRequest, `spec.action.mirror.to.virtualService.virtualServiceName must not be where the requests go themselves, as virtualService/s leads to "s"`)
+	wantCode(t, create("p", away(atRoute, "routed")), mesh.ErrBadRequest, `spec.action.mirror.to.virtualService.virtualServiceName must not be where the requests go themselves, as virtual router "r" provides "routed"`)
+	if err := create("away", away(atRoute, "away")); err != nil {
+		t.Error(err)
+	}
+	w.delete(m.Object(mesh.KindVirtualService, "", "away"))
 	for _, name := range []string{"a", "b"} {
 		if err := create(name, mirror(atRoute, "to", "")); err != nil {
 			t.Error(err)

@@ -97,8 +97,18 @@ func (g *generator) policyAction(o Object) object {
 	if o.Kind == mesh.KindMesh || o.Kind == mesh.KindVirtualNode || len(all) == 0 || leads(o, to) || g.coin() {
 		return object{"fault": g.structure("FaultAction")}
 	}
-	node := object{"virtualNodeName": to, "port": pick(g, all...).port}
-	return object{"mirror": object{"percentage": g.value(member("MirrorAction", "percentage")), "to": object{"virtualNode": node}}}
+	dest := object{"virtualNode": object{"virtualNodeName": to, "port": pick(g, all...).port}}
+	switch services := g.others(o); {
+	case g.IntN(3) == 0:
+		dest = object{"host": g.mirrorHost()}
+	case len(services) > 0 && g.coin():
+		service := object{"virtualServiceName": pick(g, services...)}
+		if g.coin() {
+			service["port"] = pick(g, 80, 8080, 9000)
+		}
+		dest = object{"virtualService": service}
+	}
+	return object{"mirror": object{"percentage": g.value(member("MirrorAction", "percentage")), "to": dest}}
 }
 
 // rateLimit makes a limit that the proxies of a kind of target can keep.
@@ -119,6 +129,32 @@ func (g *generator) rateLimit(k mesh.Kind) object {
 			by["address"], by["client"] = g.coin(), g.coin()
 		}
 		out["by"] = by
+	}
+	return out
+}
+
+// others are the virtual services that a policy for an object can copy to: provided by a node
+// to which its requests do not go, as far as its spec says.
+func (g *generator) others(o Object) (out []string) {
+	if o.Kind == mesh.KindVirtualRouter || o.Kind == mesh.KindRoute {
+		return nil
+	}
+	for _, other := range g.mesh.Objects {
+		if other.Kind == mesh.KindVirtualService && other.Name != o.Name {
+			out = append(out, other.Name)
+		}
+	}
+	return out
+}
+
+// mirrorHost makes a host outside of the mesh.
+func (g *generator) mirrorHost() object {
+	out := object{"hostname": pick(g, "away.example", "192.0.2.9", "2001:db8::9", "a_b.example"), "port": pick(g, 80, 443, 65535)}
+	if g.coin() {
+		out["protocol"] = pick(g, "http", "http2", "grpc")
+	}
+	if g.coin() {
+		out["tls"] = g.structure("MirrorTls")
 	}
 	return out
 }
