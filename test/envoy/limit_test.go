@@ -277,3 +277,26 @@ func TestLimitsAndAccessOfGateway(t *testing.T) {
 	await("/colour/admin/x", 403)
 	await("/shape/other", 200)
 }
+
+// TestRateLimitByClient shows that each client has a limit of its own, by its certificate, and
+// those without one have one together.
+func TestRateLimitByClient(t *testing.T) {
+	t.Parallel()
+	s := guarded(t)
+	s.policy("clients", `{`+onTarget+`,`+limiting(`"requests":4,"per":"day","by":{"client":true}`)+`}`)
+	s.awaitAccess(http.StatusTooManyRequests, "plain", "GET", "/")
+	for _, caller := range []string{"front", "other"} {
+		passed := 0
+		for range 8 {
+			switch code, err := s.call(caller, "GET", "/"); {
+			case err != nil:
+				t.Fatal(err)
+			case code == http.StatusOK:
+				passed++
+			}
+		}
+		if passed != 4 {
+			t.Errorf("%d of 8 requests by %s passed, want 4", passed, caller)
+		}
+	}
+}
