@@ -71,7 +71,7 @@ func frontHandler(colour string, proxy *url.URL) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		version, err := ask(r.Context(), client, colour)
+		version, err := askAs(r.Context(), client, colour, r.Header.Get(callerHeader))
 		if err != nil {
 			http.Error(w, "asking colour: "+err.Error(), http.StatusBadGateway)
 			return
@@ -100,11 +100,19 @@ func newClient(proxy *url.URL, dial dialer) *http.Client {
 // to the first try is an error: Go's client sends a GET a second time when a connection
 // broke, which would hide a failure.
 func ask(ctx context.Context, client *http.Client, target string) (version string, err error) {
+	return askAs(ctx, client, target, "")
+}
+
+// askAs is ask by a caller who says who he is, unless that is "".
+func askAs(ctx context.Context, client *http.Client, target, caller string) (version string, err error) {
 	var tries atomic.Int32
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { tries.Add(1) }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return "", err
+	}
+	if caller != "" {
+		req.Header.Set(callerHeader, caller)
 	}
 	res, err := client.Do(req)
 	if err != nil {

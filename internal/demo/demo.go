@@ -95,6 +95,7 @@ func Run(outer context.Context, cfg Config) (err error) {
 		d.startApplication,
 		d.joinMesh,
 		d.canary,
+		d.policies,
 		d.loseControlPlane,
 		d.refuseBadEdits,
 		d.editAgain,

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/appmesh/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/fairlead-mesh/fairlead/api/client"
 )
 
 // Names in the demo's mesh.
@@ -32,7 +34,8 @@ const (
 // definer defines the mesh through the REST API, with the AWS SDK as it is.
 type definer struct {
 	api  *appmesh.Client
-	port int32 // of all listeners
+	own  *client.Client // of what is Fairlead's own
+	port int32          // of all listeners
 }
 
 // newDefiner returns a definer that signs with the key in a credentials file.
@@ -51,7 +54,11 @@ func newDefiner(ctx context.Context, endpoint, credentials string, port int) (*d
 	if err != nil {
 		return nil, fmt.Errorf("configuring the AWS SDK: %w", err)
 	}
-	return &definer{api: appmesh.NewFromConfig(cfg), port: int32(port)}, nil
+	own, err := client.New(client.Config{Endpoint: endpoint, Region: region, Credentials: cfg.Credentials, MaxAttempts: 1})
+	if err != nil {
+		return nil, err
+	}
+	return &definer{api: appmesh.NewFromConfig(cfg), own: own, port: int32(port)}, nil
 }
 
 // define makes the whole mesh and returns the ARN of each virtual node by its name.
@@ -153,6 +160,17 @@ func (d *definer) update(ctx context.Context, targets ...types.WeightedTarget) e
 	_, err := d.api.UpdateRoute(ctx, &appmesh.UpdateRouteInput{
 		MeshName: aws.String(meshName), VirtualRouterName: aws.String(routerName), RouteName: aws.String(routeName),
 		Spec: routeSpec(targets...),
+	})
+	return err
+}
+
+// retry gives the route retries on failures of a server, with the weights that are in force.
+func (d *definer) retry(ctx context.Context, times int64, w weights) error {
+	spec := routeSpec(target(blueNode, w.blue), target(greenNode, w.green))
+	r := spec.HttpRoute.RetryPolicy
+	r.MaxRetries, r.HttpRetryEvents = aws.Int64(times), []string{"server-error"}
+	_, err := d.api.UpdateRoute(ctx, &appmesh.UpdateRouteInput{
+		MeshName: aws.String(meshName), VirtualRouterName: aws.String(routerName), RouteName: aws.String(routeName), Spec: spec,
 	})
 	return err
 }

@@ -19,6 +19,7 @@ type facts struct {
 	intact               bool // nothing stored was lost
 	refused, unchanged   bool // bad edits were, and left no trace
 	obeyedAgain          bool
+	shown                shown
 }
 
 // canary moves traffic from blue to green step by step, and back at once.
@@ -223,7 +224,10 @@ func (d *demo) conclude(context.Context) error {
 	}{
 		{f.worst <= points, fmt.Sprintf("traffic follows the weights: %d edits, %.1f points off at most (%.0f are allowed)", f.steps, f.worst, points)},
 		{f.slowFirst != never && f.slowLast != never, fmt.Sprintf("edits are obeyed at once: new weights after %s, old ones never after %s", span(f.slowFirst), span(f.slowLast))},
-		{all.failed == 0, fmt.Sprintf("no request fails: %s of %s, each through three Envoys, no retries", thousands(all.failed), thousands(all.total))},
+		{all.failed == 0, fmt.Sprintf("no request fails: %s of %s, each through three Envoys, tried again only behind the faults", thousands(all.failed), thousands(all.total))},
+		{f.shown.mirrored.ok && f.shown.copies >= d.Share, fmt.Sprintf("a mirror costs nobody anything: %s copies, %s of %s requests failed", thousands(f.shown.copies), thousands(f.shown.mirrored.failed), thousands(f.shown.mirrored.seen.total))},
+		{f.shown.retried.ok && f.shown.faults > 0, fmt.Sprintf("retries hide faults: %s were made on purpose, %s of %s requests failed", thousands(f.shown.faults), thousands(f.shown.retried.failed), thousands(f.shown.retried.seen.total))},
+		{f.shown.refused && f.shown.limited() && f.shown.gone, fmt.Sprintf("a caller is refused, another limited (%d of %d calls), and nothing of the policies is left", f.shown.passed, greedyCalls)},
 		{f.downRow.ok, fmt.Sprintf("traffic needs no control plane: %s of %s failed in the %s without", thousands(f.downRow.failed), thousands(f.downRow.seen.total), span(f.downFor))},
 		{f.intact, fmt.Sprintf("nothing is lost: all %d objects as before, the Envoys back after %s", objects, span(f.reconnected))},
 		{f.refused && f.unchanged, "bad edits are refused, with field and what is allowed, and change nothing"},
