@@ -376,6 +376,20 @@ func (t *translator) accessOut(routes []*routev3.Route, s *mesh.Service, route s
 	return withFilter(routes, accessOutName, config)
 }
 
+// refusesConnections reports whether access policies refuse all connections to a virtual service
+// by one of its router's routes, "" for none: who connects is known before anybody does.
+func (t *translator) refusesConnections(s *mesh.Service, route string) bool {
+	if len(s.Policies) == 0 {
+		return false
+	}
+	a := mesh.NewAccess(t.outgoing(s, route))
+	who := asker{t, proof{here: true}, true}
+	means := func(deny bool) func(mesh.Policy) bool {
+		return func(p mesh.Policy) bool { return who.meant(p, deny) != nil }
+	}
+	return slices.ContainsFunc(a.Deny, means(true)) || a.Closed && !slices.ContainsFunc(a.Allow, means(false))
+}
+
 // withFilter returns copies of routes with a configuration of a filter.
 func withFilter(routes []*routev3.Route, name string, config *anypb.Any) []*routev3.Route {
 	out := make([]*routev3.Route, len(routes))

@@ -125,7 +125,9 @@ func (t *translator) nodePort(s *mesh.Service, port uint32, protocol string) ser
 		t.problem(serviceKey(s.Name), "provider.virtualNode.virtualNodeName", "%s: %s", reason, unservedPort(&p))
 		p.routes = refused(s.Name)
 	case p.isTCP():
-		p.tcp = t.spreadConnections([]share{{cluster, 1}}, nil)
+		if !t.refusesConnections(s, "") {
+			p.tcp = t.spreadConnections([]share{{cluster, 1}}, nil)
+		}
 		p.routes = onlyTCP(&p)
 	default:
 		p.routes = t.policiesOut([]*routev3.Route{{

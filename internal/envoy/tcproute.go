@@ -59,6 +59,9 @@ func (t *translator) tcpRoute(s *mesh.Service, m *mesh.PortMapping, sorted []mes
 	if !t.served(all, at, "connections are closed") {
 		return nil, false
 	}
+	if t.refusesConnections(s, first.Name) {
+		return nil, encrypted
+	}
 	// Envoy refuses a TCP proxy in which a weight is 0.
 	all = slices.DeleteFunc(all, func(s share) bool { return s.weight == 0 })
 	return t.spreadConnections(all, first.Spec.TcpRoute.Timeout), encrypted

@@ -425,3 +425,33 @@ func TestAccessOut(t *testing.T) {
 	s.dropPolicy("closed")
 	s.eventually(200, "/")
 }
+
+// TestAccessConnectionsOut shows that callers' proxies close connections to a service for TCP
+// that they refuse, before its server has said a word.
+func TestAccessConnectionsOut(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.node("blue", nodeSpec(serveTCP(t, "blue"), "tcp", ""))
+	s.routed("tcp")
+	s.addRoute("all", "tcpRoute", `{}`, "", "blue", 1)
+	s.caller()
+	await := func(what, want string) {
+		t.Helper()
+		meshtest.Eventually(t, what, func() error {
+			if got, err := s.hello(port); got != want {
+				return fmt.Errorf("%q, %w", got, err)
+			}
+			return nil
+		})
+	}
+	await("open", "blue")
+	s.policy("others", `{`+onRoute+`,"from":[{"virtualNode":"other"},{"headers":[{"name":"x"}]}],"action":{"access":{"rule":"deny"}}}`)
+	s.policy("front", `{`+onRoute+`,"from":[{"virtualNode":"front"}],"action":{"access":{"rule":"deny"}}}`)
+	await("denied", "")
+	s.dropPolicy("front")
+	await("open but for others", "blue")
+	s.policy("closed", `{`+onRouter+`,"action":{"access":{"default":"closed"}}}`)
+	await("closed", "")
+	s.policy("allow", `{`+onRouter+`,"from":[{"virtualNode":"front"}],"action":{"access":{"rule":"allow"}}}`)
+	await("allowed", "blue")
+}
