@@ -1,0 +1,158 @@
+package quota
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// envoy is a proxy as Envoy was seen to be: it keeps its tokens when the rate changes, and
+// counts what it lets through.
+type envoy struct {
+	id              string
+	tokens          float64
+	has             Assignment
+	demand          float64 // requests a second
+	next            time.Time
+	last            time.Time
+	allowed, denied int64
+}
+
+// step lets a hundredth of a second pass, and returns how many requests were let through.
+func (e *envoy) step(chance *rand.Rand) (through int64) {
+	const dt = 0.01
+	e.tokens = min(e.tokens+e.has.Rate*dt, float64(e.has.Burst))
+	for n := e.demand * dt; n > 0 && chance.Float64() < n; n-- {
+		if e.tokens >= 1 && e.has.Rate > 0 {
+			e.tokens--
+			e.allowed++
+			through++
+		} else {
+			e.denied++
+		}
+	}
+	return through
+}
+
+// TestKeepsQuota has proxies with demands that change, come and go, report in their own time,
+// and holds what they let through in each window against the quota.
+func TestKeepsQuota(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		limit   int64
+		per     time.Duration
+		proxies int
+		demand  float64 // of all together, in requests a second
+	}{
+		{600, time.Minute, 20, 40},
+		{600, time.Minute, 3, 200},
+		{6000, time.Minute, 20, 300},
+		{6000, time.Minute, 20, 50},
+		{100, time.Second, 20, 300},
+		{1000, time.Hour, 20, 100},
+		{20_000, time.Hour, 5, 60},
+	} {
+		t.Run(fmt.Sprintf("%d in %s, %d proxies, %v a second", c.limit, c.per, c.proxies, c.demand), func(t *testing.T) {
+			t.Parallel()
+			seed := uint64(time.Now().UnixNano())
+			chance := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // chance, not secrets
+			b := New(c.limit, c.per)
+			now := time.Unix(1_800_000_000, 0).UTC().Truncate(c.per)
+			all := make([]*envoy, c.proxies)
+			for i := range all {
+				all[i] = &envoy{id: fmt.Sprint(i), demand: c.demand / float64(c.proxies) * (0.2 + 1.6*chance.Float64()), next: now.Add(time.Duration(chance.Int64N(int64(time.Second)))), last: now}
+			}
+			through := map[time.Time]int64{}
+			asked := map[time.Time]float64{}
+			for end := now.Add(max(3*c.per, 60*time.Second)); now.Before(end); now = now.Add(10 * time.Millisecond) {
+				window := now.Truncate(max(c.per, 10*time.Second))
+				for _, e := range all {
+					through[window] += e.step(chance)
+					asked[window] += e.demand * 0.01
+					if now.Before(e.next) {
+						continue
+					}
+					e.has = b.Report(now, e.id, e.allowed, e.denied, now.Sub(e.last))
+					e.last, e.allowed, e.denied = now, 0, 0
+					e.next = now.Add(ReportEvery + time.Duration(chance.Int64N(int64(Late))))
+					if chance.IntN(20) == 0 { // another load
+						e.demand = c.demand / float64(c.proxies) * 2 * chance.Float64()
+					}
+				}
+			}
+			first := time.Unix(1_800_000_000, 0).UTC().Truncate(c.per).Truncate(max(c.per, 10*time.Second))
+			for window, n := range through {
+				limit := float64(c.limit) * max(1, float64(10*time.Second)/float64(c.per))
+				if float64(n) > limit*1.05+float64(c.proxies) {
+					t.Errorf("seed %d: %d requests passed from %s on, the quota is %v", seed, n, window.Format(time.TimeOnly), limit)
+				}
+				// Those who come first have all until they report again.
+				if want := min(limit, asked[window]); float64(n) < want*0.8 && window.After(first) {
+					t.Errorf("seed %d: %d requests passed from %s on, of %.0f asked with a quota of %v", seed, n, window.Format(time.TimeOnly), asked[window], limit)
+				}
+			}
+		})
+	}
+}
+
+// TestGone holds that a proxy that ends, or falls silent, gives back what it did not use, and
+// is taken to have used what it might.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0).UTC().Truncate(time.Hour)
+	b := New(1000, time.Hour)
+	first := b.Report(now, "a", 0, 100, time.Second)
+	if first.Rate == 0 || b.Report(now, "b", 0, 100, time.Second).Rate != 0 {
+		t.Fatalf("%+v: the first has what is there until it reports again", first)
+	}
+	now = now.Add(2 * time.Second)
+	b.Gone(now, "a")
+	_, used := b.Used(now)
+	if most := int64(first.Rate*2) + int64(first.Burst) + 1; used < most-1 || used > most {
+		t.Errorf("%d are taken to be used, want about %d", used, most)
+	}
+	if b.Report(now.Add(3*time.Second), "b", 0, 500, 5*time.Second).Rate == 0 {
+		t.Error("nobody has what the one that ended had")
+	}
+	now = now.Add(time.Minute)
+	if b.Report(now, "c", 0, 1, 0); len(b.proxies) != 1 {
+		t.Errorf("%d proxies are known, want 1: the other is silent", len(b.proxies))
+	}
+}
+
+// TestRestore holds that a window goes on where it was, and ends.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0).UTC().Truncate(24 * time.Hour).Add(time.Hour)
+	b := New(100, 24*time.Hour)
+	b.Restore(now, 100)
+	if got := b.Report(now, "a", 0, 1, 0); got != (Assignment{}) {
+		t.Errorf("%+v, want nothing of what is used up", got)
+	}
+	now = now.Add(24 * time.Hour)
+	if got := b.Report(now, "a", 0, 1, 5*time.Second); got.Rate == 0 {
+		t.Error("nothing in a new window")
+	}
+	if window, used := b.Used(now); used != 0 || !window.Equal(now.Truncate(24*time.Hour)) {
+		t.Errorf("%d used since %s", used, window)
+	}
+}
+
+// BenchmarkReport is what a report costs where so many proxies use a bucket.
+func BenchmarkReport(b *testing.B) {
+	for _, n := range []int{1, 20, 1000} {
+		b.Run(fmt.Sprint(n, " proxies"), func(b *testing.B) {
+			bucket, now := New(1_000_000, time.Minute), time.Unix(1_800_000_000, 0)
+			ids := make([]string, n)
+			for i := range ids {
+				ids[i] = fmt.Sprint(i)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				now = now.Add(ReportEvery / time.Duration(n))
+				bucket.Report(now, ids[i%n], 100, 10, ReportEvery)
+			}
+		})
+	}
+}
