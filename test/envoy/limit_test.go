@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -54,6 +55,19 @@ func (s *inboundStage) ask(port int, path string, headers ...string) (int, http.
 	}
 	_ = answer.Body.Close()
 	return answer.StatusCode, answer.Header
+}
+
+// from calls the node from an address, and returns the status.
+func (s *inboundStage) from(addr, path string) int {
+	s.t.Helper()
+	c := &http.Client{Timeout: deadline, Transport: &http.Transport{
+		DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}).DialContext,
+	}}
+	status, _, err := meshtest.Get(c, "http://"+s.at(limitedPort)+path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return status
 }
 
 // passes counts how many of n requests are let through.
@@ -113,17 +127,22 @@ func TestRateLimit(t *testing.T) {
 		}
 		return nil
 	})
+	s.policy("burst", `{`+target+`,`+limiting(`"requests":2,"per":"day","burst":7,"by":{"header":"x-key"}`)+`}`)
+	s.awaitLimit("/", "x-key", "first")
+	if n := s.passes(12, "/", "x-key", "second"); n != 7 {
+		t.Errorf("%d of 12 requests at once passed, want 7", n)
+	}
 }
 
 // TestRateLimitBy shows that each value has a limit of its own, which nobody gets round by
 // leaving it out or by making up where he comes from.
 func TestRateLimitBy(t *testing.T) {
 	t.Parallel()
-	covers(t, "Policy.action.rateLimit.by.{header,address,client,path}")
+	covers(t, "Policy.action.rateLimit.by.{header,address,path}")
 	s := limitedNode(t)
 	s.policy("key", `{`+onTarget+`,"match":{"prefix":"/key"},`+limiting(`"requests":3,"per":"day","by":{"header":"x-key"}`)+`}`)
 	s.policy("path", `{`+onTarget+`,"match":{"prefix":"/path"},`+limiting(`"requests":3,"per":"day","by":{"path":true}`)+`}`)
-	s.policy("address", `{`+onTarget+`,"match":{"prefix":"/address"},`+limiting(`"requests":3,"per":"day","by":{"address":true,"client":true}`)+`}`)
+	s.policy("address", `{`+onTarget+`,"match":{"prefix":"/address"},`+limiting(`"requests":3,"per":"day","by":{"address":true}`)+`}`)
 	s.awaitLimit("/path/x")
 	want := map[string][]string{"/path/x": {"3", "0"}, "/path/y": {"3", "2"}, "/": {"", ""}}
 	if meshtest.EnvoyMinor(t) < 38 {
@@ -138,6 +157,9 @@ func TestRateLimitBy(t *testing.T) {
 	s.awaitLimit("/address", "x-forwarded-for", "192.0.2.1")
 	if n := s.passes(5, "/address", "x-forwarded-for", "192.0.2.2", "x-fairlead-limit-1", "made-up", "x-fairlead-limit-2", "made-up"); n != 0 {
 		t.Errorf("%d requests passed from an address that is made up", n)
+	}
+	if code := s.from("127.0.0.77", "/address"); code != http.StatusOK {
+		t.Errorf("another address was answered %d", code)
 	}
 	for _, key := range []string{"a", "b", "c"} {
 		if n := s.passes(6, "/key", "x-key", key); n != 3 {
@@ -282,6 +304,7 @@ func TestLimitsAndAccessOfGateway(t *testing.T) {
 // those without one have one together.
 func TestRateLimitByClient(t *testing.T) {
 	t.Parallel()
+	covers(t, "Policy.action.rateLimit.by.client")
 	s := guarded(t)
 	s.policy("clients", `{`+onTarget+`,`+limiting(`"requests":4,"per":"day","by":{"client":true}`)+`}`)
 	s.awaitAccess(http.StatusTooManyRequests, "plain", "GET", "/")

@@ -275,6 +275,9 @@ func TestMirrorToHost(t *testing.T) {
 		}
 		return nil
 	})
+	if one, two := hosts["secrets"].http.Load(), hosts["files"].http.Load(); one != 1 || two != 2 {
+		t.Errorf("copies came by HTTP/%d and HTTP/%d, want 1 and 2", one, two)
+	}
 	for _, name := range []string{"distrusted", "misnamed"} {
 		if n := hosts[name].count("/"+name, name); n != 0 {
 			t.Errorf("%d copies to %s", n, name)
@@ -287,6 +290,7 @@ type outsider struct {
 	copies
 	port int
 	host atomic.Value // of the last request
+	http atomic.Int32 // its major version
 }
 
 // outside starts a server on localhost, with TLS if it is secure: then its clients show
@@ -300,6 +304,7 @@ func outside(t *testing.T, clients *meshtest.Authority, leaf meshtest.Files, sec
 	o := &outsider{port: l.Addr().(*net.TCPAddr).Port}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.host.Store(strings.Split(r.Host, ":")[0])
+		o.http.Store(int32(r.ProtoMajor)) //nolint:gosec // 1 or 2
 		o.ServeHTTP(w, r)
 	})}
 	server.TLSConfig = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients.Pool, MinVersion: tls.VersionTLS12}
