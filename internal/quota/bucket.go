@@ -24,6 +24,13 @@ const leastRate = 1 / horizon
 // growth is by how much more than it lately asked for a proxy may ask, before others get it.
 const growth = 1.5
 
+// missed is by how much longer the time since a proxy's last report may be than the time that it
+// reports of. Beyond that a report was lost.
+const missed = time.Second
+
+// onItsWay is how long, in seconds, a smaller rate may take to reach a proxy.
+const onItsWay = 1.0
+
 // Assignment is what a proxy is to go by until its next report.
 type Assignment struct {
 	// Rate is in requests a second; 0: nothing is let through.
@@ -40,25 +47,88 @@ type Bucket struct {
 	window  time.Time // its beginning
 	used    int64     // in the window, as reported
 	proxies map[string]*proxy
+	// before are the proxies that were sent rates by who had the bucket before, and have not
+	// reported since.
+	before inherited
 }
 
 // proxy is what is known of one that uses the bucket.
 type proxy struct {
 	at     time.Time // of its last report
+	passed float64   // what it let through then, in requests a second
 	demand float64   // what it asked for lately, in requests a second
 	has    Assignment
+	since  time.Time // when it got that
+	owed   float64   // what it may have let through since its last report, before that
+	early  float64   // the part of owed that was before this window
+	tokens float64   // how many it may have had left when it got that
+	sent   bool      // it knows what it has
 }
 
-// New returns a bucket for so many requests in each window.
-func New(limit int64, per time.Duration) *Bucket {
+// inherited is what proxies may let through of which nobody knows more.
+type inherited struct {
+	rate    float64
+	proxies int
+	until   time.Time
+}
+
+// NewBucket returns a bucket for so many requests in each window.
+func NewBucket(limit int64, per time.Duration) *Bucket {
 	return &Bucket{limit: limit, per: per, proxies: map[string]*proxy{}}
 }
 
-// Restore sets how many requests were used in the window of a time: what was kept while nobody
-// had the bucket.
-func (b *Bucket) Restore(at time.Time, used int64) {
-	b.turn(at)
-	b.used = used
+// Change sets another limit. What was used stays, if windows are as long as before.
+func (b *Bucket) Change(limit int64, per time.Duration) {
+	if b.per != per {
+		b.per, b.window, b.used = per, time.Time{}, 0
+	}
+	b.limit = limit
+}
+
+// Kept is what outlasts who has the bucket.
+type Kept struct {
+	Used int64 `json:"used"`
+	// Rate is what so many proxies together were sent, in requests a second.
+	Rate    float64 `json:"rate,omitzero"`
+	Proxies int     `json:"proxies,omitzero"`
+	// Each says it of each by its id, if that is wanted.
+	Each map[string]KeptProxy `json:"each,omitempty"`
+}
+
+// KeptProxy is what outlasts of a proxy.
+type KeptProxy struct {
+	At     time.Time  `json:"at"`     // of its last report
+	Passed float64    `json:"passed"` // as it said, in requests a second
+	Has    Assignment `json:"has"`
+}
+
+// Restore takes over from who had the bucket until some time before.
+func (b *Bucket) Restore(now time.Time, k Kept) {
+	b.turn(now)
+	b.used = k.Used
+	for id, p := range k.Each {
+		b.proxies[id] = &proxy{at: p.At, since: p.At, passed: p.Passed, demand: p.Passed, has: p.Has, sent: true}
+	}
+	if len(k.Each) == 0 {
+		// They have not reported since some time before, and a report may be lost.
+		b.before = inherited{2 * k.Rate, k.Proxies, now.Add(2 * (ReportEvery + Late))}
+	}
+}
+
+// Keep returns what is to outlast this bucket, with each proxy if that is wanted.
+func (b *Bucket) Keep(now time.Time, each bool) Kept {
+	b.turn(now)
+	k := Kept{Used: b.used, Proxies: len(b.proxies)}
+	if each && len(b.proxies) > 0 {
+		k.Each = make(map[string]KeptProxy, len(b.proxies))
+	}
+	for id, p := range b.proxies {
+		k.Rate += b.cost(p)
+		if each {
+			k.Each[id] = KeptProxy{p.at, p.passed, p.has}
+		}
+	}
+	return k
 }
 
 // Used returns when the window of a time began, and how many requests were used in it as far as
@@ -67,6 +137,9 @@ func (b *Bucket) Used(now time.Time) (window time.Time, used int64) {
 	b.turn(now)
 	return b.window, b.used
 }
+
+// Proxies returns how many proxies use the bucket.
+func (b *Bucket) Proxies() int { return len(b.proxies) }
 
 // turn begins a new window if it is time.
 func (b *Bucket) turn(now time.Time) {
@@ -82,23 +155,88 @@ func (b *Bucket) Report(now time.Time, id string, allowed, denied int64, elapsed
 	if p == nil {
 		p = &proxy{}
 		b.proxies[id] = p
+		if b.before.proxies > 0 {
+			b.before.rate -= b.before.rate / float64(b.before.proxies)
+			b.before.proxies--
+		}
 	}
-	b.count(now, allowed, elapsed)
+	b.turn(now)
+	b.used += int64(math.Ceil(float64(allowed)*b.within(p, now, elapsed) + b.lost(p, now, allowed, elapsed)))
+	p.passed = float64(allowed) / max(elapsed.Seconds(), 1)
+	if denied > 0 { // else it had let those through
+		p.tokens = 0
+	} else {
+		p.tokens = float64(p.has.Burst)
+	}
 	p.demand = float64(allowed+denied) / max(elapsed.Seconds(), 1)
-	p.at = now
+	p.at, p.owed, p.early = now, 0, 0
 	b.forget(now)
-	p.has = b.assign(now, id)
+	p.set(now, b.assign(now, id), true)
 	return p.has
 }
 
-// count adds what was let through in a time that ends now: to this window the part of it that
-// is in it.
-func (b *Bucket) count(now time.Time, allowed int64, elapsed time.Duration) {
-	b.turn(now)
-	if since := now.Sub(b.window); elapsed > since && elapsed > 0 {
-		allowed = int64(math.Ceil(float64(allowed) * float64(since) / float64(elapsed)))
+// lost returns how many requests a proxy has let through, by what it was sent and by what it lets
+// through else, of which the report was lost: its server was killed, or could not be reached.
+func (b *Bucket) lost(p *proxy, now time.Time, allowed int64, elapsed time.Duration) float64 {
+	begin := now.Add(-elapsed)
+	gap := begin.Sub(p.at)
+	if p.at.IsZero() || gap < missed {
+		return 0
 	}
-	b.used += allowed
+	if p.at.Before(b.window) { // what was before this window does not count any more
+		gap = max(begin.Sub(b.window), 0)
+	}
+	most := p.owed + p.has.Rate*max(begin.Sub(p.since).Seconds(), 0) + p.tokens
+	return min(most, max(p.passed, float64(allowed)/max(elapsed.Seconds(), 1))*gap.Seconds())
+}
+
+// set gives a proxy an assignment.
+func (p *proxy) set(now time.Time, a Assignment, sent bool) {
+	p.tokens = p.carries(a.Burst)
+	p.has, p.since, p.sent = a, now, sent
+}
+
+// carries returns how many tokens a proxy may begin with if it gets a token bucket of a size: one
+// keeps the tokens that were in the last one, and is full if there was none.
+func (p *proxy) carries(burst int) float64 {
+	if p.has.Rate == 0 {
+		return float64(burst)
+	}
+	return min(p.tokens, float64(burst))
+}
+
+// within returns which part of what a proxy has let through, in a time that ends now, belongs
+// to this window: as its rates were.
+func (b *Bucket) within(p *proxy, now time.Time, elapsed time.Duration) float64 {
+	since := now.Sub(b.window)
+	if elapsed <= since || elapsed == 0 {
+		return 1
+	}
+	total := p.owed + p.has.Rate*now.Sub(p.since).Seconds() + p.tokens
+	if p.since.IsZero() || total == 0 {
+		return since.Seconds() / elapsed.Seconds()
+	}
+	return min(max(1-b.earlyOf(p)/total, 0), 1)
+}
+
+// earlyOf returns what a proxy may have let through before this window, of which there was no
+// report.
+func (b *Bucket) earlyOf(p *proxy) float64 {
+	if p.since.Before(b.window) {
+		return p.owed + p.has.Rate*b.window.Sub(p.since).Seconds()
+	}
+	return p.early
+}
+
+// revise gives a proxy another assignment before it reports. owed is what it may let through
+// beside that.
+func (b *Bucket) revise(now time.Time, p *proxy, to Assignment, owed float64) {
+	p.early = b.earlyOf(p)
+	p.owed = owed
+	if p.has.Rate > 0 {
+		p.tokens = 0 // they are among what is owed
+	}
+	p.set(now, to, false)
 }
 
 // Gone takes note that a proxy is not there any more, without a last report: it is taken to
@@ -108,8 +246,13 @@ func (b *Bucket) Gone(now time.Time, id string) {
 	if p == nil {
 		return
 	}
-	elapsed := min(now.Sub(p.at), ReportEvery+Late)
-	b.count(now, int64(math.Ceil(p.has.Rate*elapsed.Seconds()))+int64(p.has.Burst), elapsed)
+	b.turn(now)
+	until := now
+	if last := p.at.Add(ReportEvery + Late); last.Before(now) {
+		until = last
+	}
+	most := p.owed + p.has.Rate*max(until.Sub(p.since), 0).Seconds() + p.tokens
+	b.used += int64(math.Ceil(most * b.within(p, until, until.Sub(p.at))))
 	delete(b.proxies, id)
 }
 
@@ -122,44 +265,117 @@ func (b *Bucket) forget(now time.Time) {
 	}
 }
 
-// assign returns what a proxy may have: its part of what is left, as long as the others go by
-// what they have.
-func (b *Bucket) assign(now time.Time, id string) Assignment {
-	budget := b.budget(now)
-	demands := make([]float64, 0, len(b.proxies))
-	own, others := 0, 0.0
-	for name, p := range b.proxies {
-		if name == id {
-			own = len(demands)
-		} else {
-			others += b.cost(p.has)
-		}
-		demands = append(demands, max(p.demand*growth, leastRate))
+// Tend looks whether what proxies have is what they would be given now, and changes it where it
+// is not, so that nobody has to wait for others' reports. What Changed returns then is to be
+// sent.
+func (b *Bucket) Tend(now time.Time) {
+	b.turn(now)
+	b.forget(now)
+	if len(b.proxies) == 0 {
+		return
 	}
-	return b.worth(min(divide(budget, demands)[own], budget-others))
+	ids, targets := b.targets(now)
+	for i, id := range ids { // what is taken away goes first
+		p := b.proxies[id]
+		if targets[i] < b.cost(p)/1.2 {
+			to := b.worth(p, targets[i])
+			b.revise(now, p, to, p.owed+p.has.Rate*(now.Sub(p.since).Seconds()+onItsWay)-to.Rate*onItsWay+p.tokens)
+		}
+	}
+	for i, id := range ids {
+		p := b.proxies[id]
+		left := max(horizon-now.Sub(p.at).Seconds(), 1)
+		spent := p.owed + p.has.Rate*now.Sub(p.since).Seconds() + p.tokens
+		rate := min(targets[i], (b.budget(now)*horizon-b.others(now, id)-spent)/left)
+		if to := b.worth(p, rate); to.Rate > 0 && rate > b.cost(p)*1.2 {
+			b.revise(now, p, to, spent)
+		}
+	}
+}
+
+// Changed returns what proxies are to go by that were not told yet, of those that are meant,
+// and takes it that they are told now.
+func (b *Bucket) Changed(meant func(id string) bool) map[string]Assignment {
+	var out map[string]Assignment
+	for id, p := range b.proxies {
+		if p.sent || !meant(id) {
+			continue
+		}
+		if out == nil {
+			out = map[string]Assignment{}
+		}
+		out[id], p.sent = p.has, true
+	}
+	return out
+}
+
+// assign returns what a proxy may have that has just reported: its part of what is left, as
+// long as the others go by what they have.
+func (b *Bucket) assign(now time.Time, id string) Assignment {
+	ids, targets := b.targets(now)
+	free := b.budget(now) - b.others(now, id)/horizon
+	target := targets[slices.Index(ids, id)]
+	if target < leastRate && !b.short() {
+		target = leastRate // the last ones go to who asks first
+	}
+	return b.worth(b.proxies[id], min(target, free))
+}
+
+// targets returns the parts of the budget that the proxies are to have, in requests a second.
+func (b *Bucket) targets(now time.Time) (ids []string, parts []float64) {
+	for id := range b.proxies {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	demands := make([]float64, len(ids))
+	for i, id := range ids {
+		demands[i] = max(b.proxies[id].demand*growth, leastRate)
+	}
+	return ids, divide(b.budget(now), demands)
+}
+
+// others returns how many requests all proxies but one may let through, or have, of which there
+// was no report yet, until their next ones. Where rates alone keep the quota these count.
+func (b *Bucket) others(now time.Time, id string) float64 {
+	sum := 0.0
+	if now.Before(b.before.until) {
+		sum = b.before.rate * horizon
+	}
+	for name, p := range b.proxies {
+		switch {
+		case name == id:
+		case b.short():
+			sum += p.has.Rate * horizon
+		default:
+			until := p.at.Add(ReportEvery + Late)
+			sum += p.owed + p.has.Rate*max(until.Sub(p.since), now.Sub(p.since)).Seconds() + p.tokens
+		}
+	}
+	return sum
 }
 
 // short reports whether windows pass while nobody reports: then rates alone keep the quota.
 func (b *Bucket) short() bool { return b.per.Seconds() <= horizon }
 
-// worth returns what costs so many requests a second.
-func (b *Bucket) worth(rate float64) Assignment {
+// worth returns what lets a proxy have so many requests a second until it reports, with what it
+// may have left.
+func (b *Bucket) worth(p *proxy, rate float64) Assignment {
 	if b.short() {
 		return Assignment{Rate: max(rate, 0), Burst: int(max(1, math.Round(rate*b.per.Seconds())))}
 	}
-	if rate < leastRate {
+	if rate < leastRate*(1-1e-9) {
 		return Assignment{}
 	}
-	burst := max(1, math.Floor(rate/10))
-	return Assignment{Rate: rate - burst/horizon, Burst: int(burst)}
+	burst := int(max(1, math.Floor(rate/10)))
+	return Assignment{Rate: max(rate-p.carries(burst)/horizon, 0.001), Burst: burst}
 }
 
-// cost returns how many requests a second an assignment may let through until the next report.
-func (b *Bucket) cost(a Assignment) float64 {
+// cost returns how many requests a second a proxy may let through until it reports.
+func (b *Bucket) cost(p *proxy) float64 {
 	if b.short() {
-		return a.Rate
+		return p.has.Rate
 	}
-	return a.Rate + float64(a.Burst)/horizon
+	return p.has.Rate + p.tokens/horizon
 }
 
 // budget returns how many requests a second all proxies may let through together until their
