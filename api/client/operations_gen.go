@@ -508,6 +508,51 @@ func (c *Client) DescribePropagation(ctx context.Context, in *DescribePropagatio
 	return out, nil
 }
 
+// DescribeQuotaUsage: Says what was used of a quota in the present window, and what is
+// left, as far as proxies have reported: they do so every 5 seconds. Needs
+// "fairlead:DescribeQuotaUsage" on the policy, which must be a quota. A refusal is an
+// *Error.
+func (c *Client) DescribeQuotaUsage(ctx context.Context, in *DescribeQuotaUsageInput) (*DescribeQuotaUsageOutput, error) {
+	if in == nil {
+		in = new(DescribeQuotaUsageInput)
+	}
+	r := call{operation: "DescribeQuotaUsage", method: "GET", repeatable: true}
+	r.literal("/v1/meshes")
+	r.label("meshName", in.MeshName)
+	r.literal("/policies")
+	r.label("policyName", in.PolicyName)
+	r.literal("/usage")
+	r.queryString("key", in.Key)
+	r.queryInt("limit", in.Limit)
+	r.queryString("meshOwner", in.MeshOwner)
+	r.queryString("nextToken", in.NextToken)
+	out := new(DescribeQuotaUsageOutput)
+	if err := c.do(ctx, &r, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AllKeys goes through the pages of DescribeQuotaUsage from where in begins, which is not
+// changed. It ends with the first error.
+func (c *Client) AllKeys(ctx context.Context, in *DescribeQuotaUsageInput) iter.Seq2[QuotaKeyUsage, error] {
+	var next DescribeQuotaUsageInput
+	if in != nil {
+		next = *in
+	}
+	return pages(func(token string) ([]QuotaKeyUsage, string, error) {
+		page := next
+		if token != "" {
+			page.NextToken = token
+		}
+		out, err := c.DescribeQuotaUsage(ctx, &page)
+		if err != nil {
+			return nil, "", err
+		}
+		return out.Keys, out.NextToken, nil
+	})
+}
+
 // DescribeRole: Describes a role. Needs "iam:GetRole". A refusal is an *Error.
 func (c *Client) DescribeRole(ctx context.Context, in *DescribeRoleInput) (*DescribeRoleOutput, error) {
 	if in == nil {

@@ -632,6 +632,36 @@ type DescribePropagationOutput struct {
 	Propagation Propagation `json:"propagation"`
 }
 
+// DescribeQuotaUsageInput is what DescribeQuotaUsage is asked with.
+type DescribeQuotaUsageInput struct {
+	// Only the usage of this key. That it was not used is an answer as well.
+	Key string `json:"-"`
+	// 100 if absent.
+	Limit int `json:"-"`
+	// The name of a mesh.
+	MeshName string `json:"-"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"-"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"-"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"-"`
+}
+
+// DescribeQuotaUsageOutput is the answer of DescribeQuotaUsage.
+type DescribeQuotaUsageOutput struct {
+	// When the window began.
+	BeginsAt time.Time `json:"beginsAt"`
+	// When the window ends and the count begins anew.
+	EndsAt time.Time `json:"endsAt"`
+	// In their order. A key that is not there was not used in the window.
+	Keys []QuotaKeyUsage `json:"keys"`
+	// Present if there are more keys.
+	NextToken string `json:"nextToken,omitzero"`
+	// How many requests each key may have in the window.
+	Requests int `json:"requests"`
+}
+
 // DescribeRoleInput is what DescribeRole is asked with.
 type DescribeRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -1226,6 +1256,10 @@ type PolicyAction struct {
 	Fault *FaultAction `json:"fault,omitzero"`
 	// A copy of some requests goes to another place. What is answered there is dropped.
 	Mirror *MirrorAction `json:"mirror,omitzero"`
+	// So many requests in each second, minute, hour or day, over all proxies together. What
+	// is beyond is answered with 429. Proxies count by themselves and report every 5 seconds:
+	// no request waits. Of several quotas the most specific one holds.
+	Quota *QuotaAction `json:"quota,omitzero"`
 	// So many requests in a time, at each proxy: a token bucket. What is beyond is answered
 	// with 429. All limits hold.
 	RateLimit *RateLimitAction `json:"rateLimit,omitzero"`
@@ -1467,6 +1501,48 @@ type Quota struct {
 	Title string `json:"title"`
 	// The value of a quota.
 	Value int `json:"value"`
+}
+
+// QuotaAction: So many requests in each second, minute, hour or day, over all proxies
+// together. What is beyond is answered with 429. Proxies count by themselves and report
+// every 5 seconds: no request waits. Of several quotas the most specific one holds.
+type QuotaAction struct {
+	// Requests that differ in these have a quota each. All share one if absent.
+	By *QuotaBy `json:"by,omitzero"`
+	// In what time. Minutes, hours and days are those of the clock, UTC: the count begins
+	// anew with each.
+	Per string `json:"per"`
+	// A number of requests.
+	Requests int `json:"requests"`
+	// What a proxy does that Fairlead does not answer: "last" (if absent) goes on with its
+	// last share, and lets all through before it had one; "allow" lets all through; "deny"
+	// refuses all, also the first requests for which it has no share yet.
+	WithoutAnswer string `json:"withoutAnswer,omitzero"`
+}
+
+// QuotaBy: What requests differ in. All that are given together; at least one is.
+type QuotaBy struct {
+	// The address that the connection comes from; not for requests that go out.
+	Address bool `json:"address,omitzero"`
+	// The URI name of the client's certificate; for requests that go out the virtual node or
+	// gateway that asks, by the URI name that its certificate would have.
+	Client bool `json:"client,omitzero"`
+	// A header's value; that it is not there is one as well.
+	Header string `json:"header,omitzero"`
+	// The path, without its query.
+	Path bool `json:"path,omitzero"`
+}
+
+// QuotaKeyUsage:
+type QuotaKeyUsage struct {
+	// What these requests have in common: the values that "by" names, in the order header,
+	// address, client, path, with "|" between them, and "-" for one that is not there. Empty
+	// if the quota has no "by". What comes beyond 10,000 keys is counted together, as "…".
+	Key string `json:"key"`
+	// How many more may be; 0 if it is used up.
+	Left int `json:"left"`
+	// How many requests were let through in the window.
+	Used int `json:"used"`
 }
 
 // RateLimitAction: So many requests in a time, at each proxy: a token bucket. What is
@@ -2053,10 +2129,25 @@ const (
 	ProxyStateRejected = "REJECTED"
 )
 
+// Values of QuotaPer.
+const (
+	QuotaPerSecond = "second"
+	QuotaPerMinute = "minute"
+	QuotaPerHour   = "hour"
+	QuotaPerDay    = "day"
+)
+
 // Values of QuotaSetName.
 const (
 	QuotaSetNameDefault = "default"
 	QuotaSetNameAppMesh = "app-mesh"
+)
+
+// Values of QuotaWithoutAnswer.
+const (
+	QuotaWithoutAnswerLast  = "last"
+	QuotaWithoutAnswerAllow = "allow"
+	QuotaWithoutAnswerDeny  = "deny"
 )
 
 // Values of RateLimitPer.

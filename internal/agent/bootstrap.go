@@ -87,6 +87,8 @@ func nodeMetadata(s Settings) map[string]any {
 		m["placement"] = "bound"
 		m["bindAddress"] = s.Placement.Bind.String()
 	}
+	// By which the control plane has Envoy report for quotas.
+	m["discovery"] = map[string]any{"cluster": xdsClusterName, "authority": authority(s.reached())}
 	s.Placement.Explicit.metadata(m)
 	if s.Placement.Application.IsValid() {
 		m["applicationAddress"] = s.Placement.Application.String()

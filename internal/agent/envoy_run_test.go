@@ -55,6 +55,10 @@ func TestEnvoySigns(t *testing.T) {
 		t.Errorf("the directory for reloads is %q", dir)
 	}
 	delete(placement, "reloadDirectory")
+	if got := fmt.Sprint(placement["discovery"]); got != "map[authority:127.0.0.1:"+port+" cluster:fairlead_xds]" {
+		t.Errorf("discovery %s", got)
+	}
+	delete(placement, "discovery")
 	if fmt.Sprint(placement) != "map[applicationAddress:127.0.0.7 bindAddress:"+ip+" internalListeners:true placement:bound]" {
 		t.Errorf("metadata %v", placement)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -223,8 +224,10 @@ func envoyEnviron(cfg RunConfig) []string {
 	if environ == nil {
 		environ = os.Environ()
 	}
+	// What stays when Envoy reports by another stream, so that nothing is counted twice.
+	environ = append(slices.Clone(environ), proxyVariable+"="+rand.Text())
 	if a := cfg.Settings.Telemetry.Attributes; a != "" {
-		environ = append(slices.Clone(environ), "OTEL_RESOURCE_ATTRIBUTES="+a) // the last one holds
+		environ = append(environ, "OTEL_RESOURCE_ATTRIBUTES="+a) // the last one holds
 	}
 	return environ
 }

@@ -8,6 +8,13 @@ import (
 // xdsClusterName is the name of the control plane's cluster in Envoy's statistics.
 const xdsClusterName = "fairlead_xds"
 
+// proxyHeader tells the control plane, on each stream, which proxy of its virtual node it is; it
+// is a contract. proxyVariable is the environment variable in which Envoy finds that.
+const (
+	proxyHeader   = "x-fairlead-proxy"
+	proxyVariable = "FAIRLEAD_PROXY_ID"
+)
+
 // Times of the connection to the control plane. A connection that does not answer
 // a ping is closed after keepaliveTimeout: as the kernel tries again after 6.4 s and then
 // after 12.8, a network that is back is noticed within 4 s. A lost one is tried again after a random
@@ -60,7 +67,7 @@ func authority(x XDS) string {
 // otherwise.
 func xdsCluster(x XDS) message {
 	if x.Socket != "" {
-		return socketCluster(xdsClusterName, x.Socket)
+		return socketClusterWith(xdsClusterName, x.Socket, http2(message{}, ownName(), codec()))
 	}
 	var tls message
 	if !x.Plaintext {
@@ -109,13 +116,16 @@ const sdsClusterName = "static_cluster_sds_unix_socket"
 const workloadClusterName = "fairlead_workload_sds"
 
 // socketCluster leads to a gRPC server at a Unix socket.
-func socketCluster(name, socket string) message {
+func socketCluster(name, socket string) message { return socketClusterWith(name, socket, plainHTTP2()) }
+
+// socketClusterWith does so with options of its own.
+func socketClusterWith(name, socket string, options message) message {
 	return message{
 		{"name", name},
 		{"type", "STATIC"},
 		{"connect_timeout", duration(collectorConnectTimeout)},
 		{"load_assignment", assignment(name, pipe(socket, 0))},
-		{"typed_extension_protocol_options", plainHTTP2()},
+		{"typed_extension_protocol_options", options},
 	}
 }
 
@@ -145,8 +155,21 @@ func signedHTTP2(x XDS) message {
 		}},
 		field{"credential_provider", credentialProvider(x.Credentials)},
 	)
-	codec := extension("envoy.filters.http.upstream_codec", "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec")
-	return http2(message{{"connection_keepalive", keepalive}}, signer, codec)
+	return http2(message{{"connection_keepalive", keepalive}}, ownName(), signer, codec())
+}
+
+// ownName tells which proxy it is of its virtual node: that stays when it opens another stream.
+func ownName() message {
+	return extension("envoy.filters.http.header_mutation", "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+		field{"mutations", message{{"request_mutations", []message{{{"append", message{
+			{"header", message{{"key", proxyHeader}, {"value", "%ENVIRONMENT(" + proxyVariable + ")%"}}},
+			{"append_action", "OVERWRITE_IF_EXISTS_OR_ADD"},
+		}}}}}}})
+}
+
+// codec ends a list of filters.
+func codec() message {
+	return extension("envoy.filters.http.upstream_codec", "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec")
 }
 
 // credentialProvider names the one place where Envoy looks for a key. Envoy's usual

@@ -53,6 +53,9 @@ func (i *inventory) describeOne(ctx context.Context, term Terminal, o *object) e
 		return err
 	}
 	term.section(map[bool]string{true: "Holds", false: "Used by"}[o.Kind == mesh.KindMesh], used)
+	if policy, ok := i.world.specs[o.Ref].(*mesh.PolicySpec); ok && policy.Action.Quota != nil {
+		term.section("Usage", i.usageOf(ctx, o))
+	}
 	i.describeTruth(ctx, term, o)
 	return nil
 }
@@ -169,6 +172,44 @@ func (i *inventory) holds(ctx context.Context, m *object) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// mostUsage is how many keys of a quota are listed.
+const mostUsage = 20
+
+// usageOf returns what was used of a quota, by those that used most, or why it is not known.
+func (i *inventory) usageOf(ctx context.Context, o *object) []string {
+	in := &client.DescribeQuotaUsageInput{MeshName: o.Mesh, MeshOwner: o.MeshOwner, PolicyName: o.Name, Limit: 100}
+	usage, err := ask(ctx, i.Session, i.own.DescribeQuotaUsage, in)
+	if err != nil {
+		return []string{"not known: " + err.Error()}
+	}
+	keys := usage.Keys
+	for usage.NextToken != "" {
+		in.NextToken = usage.NextToken
+		if usage, err = ask(ctx, i.Session, i.own.DescribeQuotaUsage, in); err != nil {
+			return []string{"not known: " + err.Error()}
+		}
+		keys = append(keys, usage.Keys...)
+	}
+	const form = "2006-01-02 15:04:05"
+	out := []string{fmt.Sprintf("from %s to %s UTC", usage.BeginsAt.Format(form), usage.EndsAt.Format(form))}
+	slices.SortStableFunc(keys, func(a, b client.QuotaKeyUsage) int { return b.Used - a.Used })
+	for n, k := range keys {
+		if n == mostUsage {
+			out = append(out, fmt.Sprintf("and %d others", len(keys)-n))
+			break
+		}
+		line := fmt.Sprintf("%d used, %d left", k.Used, k.Left)
+		if k.Key != "" {
+			line = k.Key + ": " + line
+		}
+		out = append(out, line)
+	}
+	if len(keys) == 0 {
+		out = append(out, fmt.Sprintf("none used, %d left", usage.Requests))
+	}
+	return out
 }
 
 // describeTruth prints the proxies and problems of an object, or why they are not known.

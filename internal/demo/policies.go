@@ -20,6 +20,9 @@ const (
 	tries        = 10 // at most, beside the first
 	limitedTo    = 5  // requests a second of one caller
 	greedyCalls  = 60 // that it makes
+	quotaOf      = 40 // requests of a caller in a day
+	quotaCalls   = 40 // each second, that it makes
+	quotaTime    = 9 * time.Second
 )
 
 // callerHeader is the header by which callers of front say who they are, for colour to hear.
@@ -31,6 +34,8 @@ type shown struct {
 	mirrored, retried row
 	refused           bool
 	passed            int // calls of the greedy caller
+	spent             int // calls of the caller that has a quota
+	used, left        int // as the server says of them
 	gone              bool
 }
 
@@ -39,7 +44,7 @@ type shown struct {
 func (d *demo) policies(ctx context.Context) error {
 	d.screen.title("Policies, which App Mesh never had, under the same traffic")
 	d.screen.header()
-	for _, step := range []func(context.Context) error{d.mirror, d.hideFaults, d.refuse, d.limit} {
+	for _, step := range []func(context.Context) error{d.mirror, d.hideFaults, d.refuse, d.limit, d.quota} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -157,6 +162,51 @@ func (d *demo) limit(ctx context.Context) error {
 // limited reports whether the greedy caller was held up. How many came through depends on how
 // long its calls took; that is what the tests of limits measure.
 func (s *shown) limited() bool { return s.passed >= limitedTo && s.passed < greedyCalls }
+
+// quota lets a caller through so many times a day, over all of blue's proxies, and reads what is
+// left.
+func (d *demo) quota(ctx context.Context) error {
+	const who, name = "metered", "so-many-a-day"
+	end, err := d.policy(ctx, name, client.PolicySpec{
+		Target: client.PolicyTarget{VirtualNode: &client.PolicyNodeTarget{VirtualNodeName: blueNode}},
+		From:   []client.PolicyClient{{Headers: []client.HttpRouteHeader{{Name: callerHeader, Match: &client.HeaderMatchMethod{Exact: who}}}}},
+		Action: client.PolicyAction{Quota: &client.QuotaAction{Requests: quotaOf, Per: "day", By: &client.QuotaBy{Header: callerHeader}}},
+	})
+	if err != nil {
+		return err
+	}
+	calls, s := 0, &d.facts.shown
+	tick := time.NewTicker(time.Second / quotaCalls)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < quotaTime; calls++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		switch _, err := d.callAs(ctx, who); {
+		case err == nil:
+			s.spent++
+		case !strings.Contains(err.Error(), "status 429"):
+			return fmt.Errorf("calling as %s: %w", who, err)
+		}
+	}
+	usage, err := d.mesh.own.DescribeQuotaUsage(ctx, &client.DescribeQuotaUsageInput{MeshName: meshName, PolicyName: name, Key: who})
+	if err != nil {
+		return blame(d.stack.server, err)
+	}
+	for _, k := range usage.Keys {
+		s.used, s.left = k.Used, k.Left
+	}
+	d.screen.line("  %s a caller has a quota of %d requests a day: of %d calls %d came through, the server says that %d are used and %d left", d.mark(s.metered()), quotaOf, calls, s.spent, s.used, s.left)
+	return end(ctx)
+}
+
+// metered reports whether the quota was kept, and the server knows of it: some requests are on
+// their way to it, and at midnight a quota begins anew.
+func (s *shown) metered() bool {
+	return s.spent >= quotaOf*8/10 && s.spent <= quotaOf*12/10 && s.used > 0
+}
 
 func (d *demo) mark(good bool) string {
 	if good {

@@ -227,7 +227,7 @@ func (d *demo) conclude(context.Context) error {
 		{all.failed == 0, fmt.Sprintf("no request fails: %s of %s, each through three Envoys, tried again only behind the faults", thousands(all.failed), thousands(all.total))},
 		{f.shown.mirrored.ok && f.shown.copies >= d.Share, fmt.Sprintf("a mirror costs nobody anything: %s copies, %s of %s requests failed", thousands(f.shown.copies), thousands(f.shown.mirrored.failed), thousands(f.shown.mirrored.seen.total))},
 		{f.shown.retried.ok && f.shown.faults > 0, fmt.Sprintf("retries hide faults: %s were made on purpose, %s of %s requests failed", thousands(f.shown.faults), thousands(f.shown.retried.failed), thousands(f.shown.retried.seen.total))},
-		{f.shown.refused && f.shown.limited() && f.shown.gone, fmt.Sprintf("a caller is refused, another limited (%d of %d calls), and nothing of the policies is left", f.shown.passed, greedyCalls)},
+		{f.shown.refused && f.shown.limited() && f.shown.metered() && f.shown.gone, fmt.Sprintf("a caller is refused, another limited (%d of %d calls), a third has had its quota (%d of %d), and nothing of the policies is left", f.shown.passed, greedyCalls, f.shown.spent, quotaOf)},
 		{f.downRow.ok, fmt.Sprintf("traffic needs no control plane: %s of %s failed in the %s without", thousands(f.downRow.failed), thousands(f.downRow.seen.total), span(f.downFor))},
 		{f.intact, fmt.Sprintf("nothing is lost: all %d objects as before, the Envoys back after %s", objects, span(f.reconnected))},
 		{f.refused && f.unchanged, "bad edits are refused, with field and what is allowed, and change nothing"},

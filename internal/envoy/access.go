@@ -238,6 +238,11 @@ func (t *translator) certificateNames(c *mesh.PolicyClient) (out []certificateNa
 	return out
 }
 
+// ownName is the URI name that a certificate of the proxy's node or gateway has.
+func (t *translator) ownName() string {
+	return "spiffe://" + t.profile.TrustDomain + "/" + t.view.Owner + "/" + t.mesh + "/" + t.view.Key.String()
+}
+
 // spiffeName translates a SPIFFE ID, or the beginning of some.
 func spiffeName(id string) *matcherv3.StringMatcher {
 	if begin, ok := strings.CutSuffix(id, "*"); ok {

@@ -35,13 +35,43 @@ func (x *explainer) policies(depth int, r *routev3.Route) {
 		if !ok || config.MessageIs((*routev3.FilterConfig)(nil)) || x.access(depth, config) {
 			continue
 		}
-		name := r.GetMetadata().GetFilterMetadata()[policyData].GetFields()[f.Name].GetStringValue()
+		name := x.namedBy(r, f.Name)
 		text := "filter " + f.Name + ", which is not explained"
 		if fault := new(faultv3.HTTPFault); config.UnmarshalTo(fault) == nil {
 			text = faultText(fault)
 		}
 		x.say(depth, policyKey(name), "policy %s: %s", short(name), text)
 	}
+	for _, pair := range []quotaPair{quotaIn, quotaOut} {
+		if r.TypedPerFilterConfig[pair.key] != nil {
+			x.quota(depth, x.namedBy(r, pair.key))
+		}
+	}
+}
+
+// namedBy returns the policy that has configured a filter for a route.
+func (x *explainer) namedBy(r *routev3.Route, filter string) string {
+	return r.GetMetadata().GetFilterMetadata()[policyData].GetFields()[filter].GetStringValue()
+}
+
+// quota explains a policy that is a quota.
+func (x *explainer) quota(depth int, name string) {
+	p := x.policy(name)
+	if p == nil || p.Action.Quota == nil {
+		return
+	}
+	q := p.Action.Quota
+	text := fmt.Sprintf("%d a %s over all proxies", q.Requests, q.Per)
+	if q.By != nil {
+		text += ", for each " + byText((*mesh.RateLimitBy)(q.By))
+	}
+	switch quotaMode(q) {
+	case quotaAllow:
+		text += "; all while Fairlead does not answer"
+	case quotaDeny:
+		text += "; none while Fairlead does not answer"
+	}
+	x.say(depth, policyKey(name), "policy %s: quota: %s", short(name), text)
 }
 
 // limits explains the limits that stand at a place and are for all that is there.

@@ -34,6 +34,7 @@ const (
 	connectionAccess                       // who may connect
 	stdoutLogs                             // access logs on the standard output
 	requestLimits                          // so many requests in a time
+	requestQuotas                          // so many requests over all proxies
 )
 
 // The extensions that an Envoy may be without.
@@ -55,6 +56,9 @@ const (
 	connectionAccessExtension = "envoy.filters.network.rbac"
 	limitExtension            = "envoy.filters.http.local_ratelimit"
 	keyExtension              = "envoy.filters.http.header_mutation"
+	quotaExtension            = "envoy.filters.http.rate_limit_quota"
+	delegateExtension         = "envoy.filters.http.match_delegate"
+	headerInput               = "envoy.matching.inputs.request_headers"
 
 	previousHosts    = "envoy.retry_host_predicates.previous_hosts"
 	originalDstName  = "envoy.filters.listener.original_dst"
@@ -98,6 +102,7 @@ var features = []feature{
 	{bit: connectionAccess, extensions: []string{connectionAccessExtension}},
 	{bit: stdoutLogs, extensions: []string{stdoutLogger}},
 	{bit: requestLimits, extensions: []string{limitExtension, keyExtension}},
+	{bit: requestQuotas, extensions: []string{quotaExtension, delegateExtension, keyExtension, headerInput}},
 }
 
 // envoyOf returns what a proxy's Envoy can do. One that lists no extensions is taken to
@@ -149,6 +154,9 @@ func minorOf(node *corev3.Node) uint32 {
 // wherever they are the same. metrics says that the proxy asks for aggregate metrics.
 func (p *Profile) fit(have Features, metrics bool) {
 	want := fileLogs | otherHosts | faults | requestAccess | connectionAccess | stdoutLogs | requestLimits
+	if p.Discovery.Cluster != "" {
+		want |= requestQuotas
+	}
 	if p.Logs.GRPC.Cluster != "" {
 		want |= grpcLogs
 	}

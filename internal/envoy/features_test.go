@@ -202,8 +202,13 @@ func TestExtensionsAreAskedFor(t *testing.T) {
 					name = requestAccessExtension
 				case limitName, limitTriedName:
 					name = limitExtension
-				case limitKeyName:
+				case limitKeyName, quotaIn.key, quotaOut.key:
 					name = keyExtension
+				case "skip", "quota": // actions of the matchers of those
+					return
+				case quotaIn.keep, quotaOut.keep:
+					used[headerInput] = true // it has no typed_config of its own
+					name = delegateExtension
 				}
 				used[name] = true
 				if slices.Contains(c.proxy.Without, name) {

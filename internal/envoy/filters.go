@@ -17,8 +17,9 @@ import (
 
 // httpFilters are the HTTP filters of every connection manager, in the order in which
 // a request passes them. This literal is the only place that decides the order; each
-// line says why it stands where it does. All but the last are asleep: a request passes
-// those only whose configuration is in its route (policy.go).
+// line says why it stands where it does. All are asleep: a request passes
+// those only whose configuration is in its route (policy.go). Behind them are those for quotas
+// (quota.go), which differ between proxies, and the router.
 var httpFilters = []*hcmv3.HttpFilter{
 	// First, so that a fault takes nothing of what is counted or asked about a request, as if
 	// it had been lost on its way here.
@@ -33,10 +34,11 @@ var httpFilters = []*hcmv3.HttpFilter{
 	// Behind all that answers requests itself or refuses them, so that these take no token.
 	asleep(limitTriedName, limitFilter),
 	asleep(limitName, limitFilter),
-	// Last, because it ends the chain: it chooses the upstream by the route that all
-	// filters before it have seen. Envoy refuses a chain that ends otherwise.
-	httpFilter(routerName, &routerv3.Router{}),
 }
+
+// routerFilter is last, because it ends the chain: it chooses the upstream by the route that
+// all filters before it have seen. Envoy refuses a chain that ends otherwise.
+var routerFilter = httpFilter(routerName, &routerv3.Router{})
 
 // originalDst are the listener filters of a redirected proxy: they bring back the
 // address that the connection was made to, by which its filter chain is chosen.
@@ -79,13 +81,12 @@ var asked = map[string]Features{
 	limitKeyName: requestLimits, limitTriedName: requestLimits, limitName: requestLimits,
 }
 
-// httpFilters are those of httpFilters that the proxy's Envoy has.
-func (t *translator) httpFilters() []*hcmv3.HttpFilter {
+// httpFilters are those that the proxy's Envoy has, for what comes in, what goes out, or both.
+func (t *translator) httpFilters(in, out bool) []*hcmv3.HttpFilter {
 	missing := func(f *hcmv3.HttpFilter) bool { return t.lacks(asked[f.Name]) }
-	if !slices.ContainsFunc(httpFilters, missing) {
-		return httpFilters
-	}
-	return slices.DeleteFunc(slices.Clone(httpFilters), missing)
+	// Quotas are behind all that answers or refuses, limits too, so that who is refused takes
+	// nothing of what others share.
+	return append(slices.DeleteFunc(slices.Concat(httpFilters, t.quotaFilters(in, out)), missing), routerFilter)
 }
 
 // asleep returns a filter that only requests pass whose route has a configuration of it.
@@ -129,7 +130,7 @@ func (t *translator) connectionManager(m manager) []*listenerv3.Filter {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: m.routes},
 		},
-		HttpFilters:    t.httpFilters(),
+		HttpFilters:    t.httpFilters(m.inbound, !m.inbound || m.edge),
 		AccessLog:      t.managerLogs(m.statPrefix),
 		Tracing:        t.tracing(),
 		UpgradeConfigs: upgrades,

@@ -34,7 +34,7 @@ func (t *translator) forwardFilters() []*hcmv3.HttpFilter {
 	first := httpFilter(forwardFilter, &forwardfilterv3.FilterConfig{
 		ImplementationSpecifier: &forwardfilterv3.FilterConfig_DnsCacheConfig{DnsCacheConfig: t.forwardNames()},
 	})
-	return append([]*hcmv3.HttpFilter{first}, t.httpFilters()...)
+	return append([]*hcmv3.HttpFilter{first}, t.httpFilters(false, true)...)
 }
 
 // emitForward emits a cluster that leads to the host that a request names, if it is wanted,

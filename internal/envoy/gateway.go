@@ -152,7 +152,7 @@ func (g *gateway) allLimits(l *mesh.Listener) []limit {
 func (g *gateway) policiesIn(r *gatewayRoute, l *mesh.Listener) []*routev3.Route {
 	port := l.PortMapping.Port
 	routes := g.accessByRoute(g.markedIn(g.envoyRoutes(r), r.name), port, r.name, proofOf(l))
-	return g.faultsIn(g.mirrorsIn(routes, l.PortMapping, r.name), port, r.name)
+	return g.quotasIn(g.faultsIn(g.mirrorsIn(routes, l.PortMapping, r.name), port, r.name), port, r.name)
 }
 
 // healthRoutes answer the health checks of what stands before the gateway, at the path

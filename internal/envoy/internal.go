@@ -68,7 +68,7 @@ func (g *gateway) internalListener(p *servicePort) string {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 			Rds: &hcmv3.Rds{ConfigSource: fromADS, RouteConfigName: routes},
 		},
-		HttpFilters:    g.httpFilters(),
+		HttpFilters:    g.httpFilters(false, true),
 		UpgradeConfigs: upgrades,
 		// The first pass has done these; it logs the request as well.
 		GenerateRequestId:          wrapperspb.Bool(false),

@@ -298,6 +298,11 @@ func markOf(policy string) *routev3.RateLimit_Action {
 // keyFormat is how Envoy writes what requests differ in. A part that is not there is "-", so
 // that nobody gets round a limit by leaving it out.
 func keyFormat(by *mesh.RateLimitBy) string {
+	return "by=" + keyText(*by, "%DOWNSTREAM_PEER_URI_SAN%") // never empty, for then there were no header
+}
+
+// keyText is what requests differ in, with the format of who asks.
+func keyText(by mesh.RateLimitBy, client string) string {
 	is := func(b *bool) bool { return b != nil && *b }
 	var parts []string
 	if by.Header != nil {
@@ -307,13 +312,13 @@ func keyFormat(by *mesh.RateLimitBy) string {
 		given  bool
 		format string
 	}{
-		{is(by.Address), "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}, {is(by.Client), "%DOWNSTREAM_PEER_URI_SAN%"}, {is(by.Path), "%PATH(NQ):256%"},
+		{is(by.Address), "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}, {is(by.Client), client}, {is(by.Path), "%PATH(NQ):256%"},
 	} {
 		if p.given {
 			parts = append(parts, p.format)
 		}
 	}
-	return "by=" + strings.Join(parts, "|") // never empty, for then there were no header
+	return strings.Join(parts, "|")
 }
 
 // keysOf writes what requests differ in into headers, whatever these were.

@@ -71,7 +71,7 @@ func (t *translator) ingressFilters(l *mesh.Listener, cluster, field string) ([]
 	return t.connectionManager(manager{statPrefix: statPrefix, routes: routes, inbound: true}), &routev3.RouteConfiguration{
 		Name: routes,
 		VirtualHosts: []*routev3.VirtualHost{{
-			Name: "ingress", Domains: []string{"*"}, Routes: t.faultsIn(ingressRoute(cluster, perRequest, idle), l.PortMapping.Port, ""),
+			Name: "ingress", Domains: []string{"*"}, Routes: t.quotasIn(t.faultsIn(ingressRoute(cluster, perRequest, idle), l.PortMapping.Port, ""), l.PortMapping.Port, ""),
 		}},
 		TypedPerFilterConfig:   limits.with(t.accessIn(l.PortMapping.Port, "", by)),
 		RequestHeadersToRemove: limits.remove,

@@ -60,7 +60,7 @@ func (t *translator) outgoing(s *mesh.Service, route string) []mesh.Policy {
 // for none, with what policies make of them.
 func (t *translator) policiesOut(routes []*routev3.Route, s *mesh.Service, protocol, route string) []*routev3.Route {
 	routes = t.markedOut(t.accessOut(routes, s, route), s, route)
-	return t.faultsOut(t.mirrorsOut(routes, s, protocol, route), s, route)
+	return t.quotasOut(t.faultsOut(t.mirrorsOut(routes, s, protocol, route), s, route), s, route)
 }
 
 // mayBe reports whether requests of the translated node or gateway can be a client's, as far
@@ -81,6 +81,9 @@ func (t *translator) mayBe(c mesh.PolicyClient) bool {
 // personal reports whether what is made of a service depends on who calls it.
 func personal(s *mesh.Service) bool {
 	return slices.ContainsFunc(s.Policies, func(p mesh.Policy) bool {
+		if q := p.Spec.Action.Quota; q != nil && q.By != nil && q.By.Client != nil && *q.By.Client {
+			return true
+		}
 		return slices.ContainsFunc(p.Spec.From, func(c mesh.PolicyClient) bool {
 			return c.VirtualNode != nil || c.VirtualGateway != nil || c.Account != nil
 		})

@@ -24,7 +24,8 @@ const (
 //	  "secretSource": false, "workloadCertificates": true, "clientCertificate": "set", "dnsPort": 15054,
 //	  "explicit": true, "egressAddress": "127.0.0.1", "tcpPorts": "redis.local:6379=6379",
 //	  "tracing": true, "accessLogs": {"grpc": {"cluster": "fairlead_access_log", "logName": "shop"},
-//	  "openTelemetry": {"cluster": "fairlead_otlp_logs", "logName": "shop", "uri": "http://127.0.0.1:4318/v1/logs"}}}}
+//	  "openTelemetry": {"cluster": "fairlead_otlp_logs", "logName": "shop", "uri": "http://127.0.0.1:4318/v1/logs"}},
+//	  "discovery": {"cluster": "fairlead_xds", "authority": "fairlead.example:9080"}}}
 //
 // Without it the proxy is redirected, its application is on loopback, and it may have
 // a tracer, as App Mesh's own agent has it. That agent's {"aws.appmesh.metric_filter":
@@ -121,6 +122,9 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 	if p.Logs, err = logServices(fields); err != nil {
 		return err
 	}
+	if p.Discovery, err = discovery(fields); err != nil {
+		return err
+	}
 	source, err := truth(fields, "secretSource", true)
 	if err != nil {
 		return err
@@ -141,6 +145,28 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 		return fmt.Errorf("node metadata fairlead.clientCertificate is %q, allowed are \"remove\", \"set\" and \"append\"", how)
 	}
 	return nil
+}
+
+// discovery reads how a proxy reaches the server.
+func discovery(fields map[string]*structpb.Value) (d Discovery, err error) {
+	value, ok := fields["discovery"]
+	if !ok {
+		return d, nil
+	}
+	if _, ok := value.GetKind().(*structpb.Value_StructValue); !ok {
+		return d, fmt.Errorf("node metadata fairlead.discovery must be an object")
+	}
+	within := value.GetStructValue().GetFields()
+	if d.Cluster, err = text(within, "cluster", ""); err != nil {
+		return d, fmt.Errorf("in discovery: %w", err)
+	}
+	if d.Authority, err = text(within, "authority", ""); err != nil {
+		return d, fmt.Errorf("in discovery: %w", err)
+	}
+	if d.Cluster == "" {
+		return d, fmt.Errorf("node metadata fairlead.discovery.cluster is required")
+	}
+	return d, nil
 }
 
 // The addresses on which an application is looked for where its proxy's metadata

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 )
@@ -52,7 +53,9 @@ type translator struct {
 	ways     map[*target]map[string]bool // how services need it; see contested
 	secrets  map[string]bool             // emitted
 	names    map[string]dnsName
-	backends map[string]int // place in the node's list of each backend; see backendField
+	// quotaFilter is the filter that keeps quotas; nil until asked for.
+	quotaFilter *anypb.Any
+	backends    map[string]int // place in the node's list of each backend; see backendField
 
 	resources []Resource
 	problems  []Problem

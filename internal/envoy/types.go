@@ -134,10 +134,21 @@ type Profile struct {
 	Metrics Metrics
 	// Logs are where requests are logged beside the files that the API names.
 	Logs LogServices
+	// Discovery is how the proxy reaches this server, as its bootstrap has it.
+	Discovery Discovery
 	// TrustDomain is the host part of the names in certificates of the mesh's authority.
 	TrustDomain string
 	// Lacks is what the proxy's Envoy is without, of what it would get else.
 	Lacks Features
+}
+
+// Discovery is how a proxy reaches the server that it has its configuration from; the zero
+// value is not known.
+type Discovery struct {
+	// Cluster is the one of its bootstrap that leads there.
+	Cluster string
+	// Authority is what it calls the server in requests; "" for the cluster's name.
+	Authority string
 }
 
 // Metrics says whether a proxy keeps App Mesh's aggregate metrics, and how.

@@ -82,7 +82,7 @@ func (m *model) listMember(op operation) string {
 		return ""
 	}
 	for _, f := range out.fields() {
-		if slices.Contains(out.Required, f) {
+		if slices.Contains(out.Required, f) && m.Shapes[out.Members[f].Shape].Type == "list" {
 			return f
 		}
 	}

@@ -364,6 +364,7 @@ var shapes = map[string]*structure{
 		"access":    {typ: structureType, shape: "AccessAction"},
 		"fault":     {typ: structureType, shape: "FaultAction"},
 		"mirror":    {typ: structureType, shape: "MirrorAction"},
+		"quota":     {typ: structureType, shape: "QuotaAction"},
 		"rateLimit": {typ: structureType, shape: "RateLimitAction"},
 	}},
 	"PolicyClient": {fields: map[string]field{
@@ -426,6 +427,18 @@ var shapes = map[string]*structure{
 	}},
 	"QueryParameterMatch": {fields: map[string]field{
 		"exact": {typ: stringType},
+	}},
+	"QuotaAction": {fields: map[string]field{
+		"by":            {typ: structureType, shape: "QuotaBy"},
+		"per":           {typ: stringType, required: true, enum: []string{"second", "minute", "hour", "day"}},
+		"requests":      {typ: integerType, required: true, min: 1, hasMin: true, max: 1000000000, hasMax: true},
+		"withoutAnswer": {typ: stringType, enum: []string{"last", "allow", "deny"}},
+	}},
+	"QuotaBy": {fields: map[string]field{
+		"address": {typ: booleanType},
+		"client":  {typ: booleanType},
+		"header":  {typ: stringType, min: 1, hasMin: true, max: 50, hasMax: true},
+		"path":    {typ: booleanType},
 	}},
 	"RateLimitAction": {fields: map[string]field{
 		"burst":    {typ: integerType, min: 1, hasMin: true, max: 1000000000, hasMax: true},

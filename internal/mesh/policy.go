@@ -13,7 +13,7 @@ type Policy struct {
 }
 
 // PolicyKinds are the kinds of policies, as the members of an action spell them.
-var PolicyKinds = []string{"fault", "mirror", "access", "rateLimit"}
+var PolicyKinds = []string{"fault", "mirror", "access", "rateLimit", "quota"}
 
 // Kind returns what kind of policy it is, for example "fault".
 func (a *PolicyAction) Kind() string {
@@ -26,6 +26,8 @@ func (a *PolicyAction) Kind() string {
 		return "access"
 	case a.RateLimit != nil:
 		return "rateLimit"
+	case a.Quota != nil:
+		return "quota"
 	}
 	return "" // of a newer server
 }
@@ -33,7 +35,7 @@ func (a *PolicyAction) Kind() string {
 // AddsUp reports whether several policies such as this hold at once. Of the others the
 // most specific one holds.
 func (a *PolicyAction) AddsUp() bool {
-	return a.Fault == nil && (a.Access == nil || a.Access.Default == nil)
+	return a.Fault == nil && a.Quota == nil && (a.Access == nil || a.Access.Default == nil)
 }
 
 // Key returns the object of mesh m that a policy is about.

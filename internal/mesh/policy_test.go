@@ -49,7 +49,7 @@ func TestPolicyRules(t *testing.T) {
 			`spec.action.mirror.to.virtualNode.virtualNodeName "b/c" is not allowed: 1 to 255 letters, digits, dots, hyphens and underscores`,
 		}},
 		{"mirror to nowhere", `{"target":{"route":{"virtualRouterName":"r","routeName":"x"}},"action":{"mirror":{"percentage":1,"to":{}}}}`, []string{`spec.action.mirror.to must have exactly one of host, virtualNode, virtualService, 0 were given`}},
-		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of access, fault, mirror, rateLimit, 0 were given`}},
+		{"no action", `{"target":{"mesh":{}},"action":{}}`, []string{`spec.action must have exactly one of access, fault, mirror, quota, rateLimit, 0 were given`}},
 		{"access", `{"target":{"mesh":{}},"from":[{"virtualNode":"a","account":"000000000001"},{"spiffeId":"spiffe://a.example/b/*","ipRanges":["10.0.0.0/8","::1","192.0.2.7"]}],"match":{"prefix":"/a"},"action":{"access":{"rule":"deny","dryRun":true}}}`, nil},
 		{"access of a gateway", `{"target":{"virtualGateway":{"virtualGatewayName":"a"}},"from":[{"virtualNode":"a"}],"action":{"access":{"rule":"allow"}}}`, nil},
 		{"access going out", `{"target":{"virtualService":{"virtualServiceName":"a.local"}},"from":[{"virtualNode":"a"},{"spiffeId":"spiffe://a.example/b","ipRanges":["10.0.0.0/8"]}],"action":{"access":{"rule":"allow"}}}`, []string{
@@ -81,6 +81,16 @@ func TestPolicyRules(t *testing.T) {
 		{"rate limit going out", `{"target":{"virtualService":{"virtualServiceName":"s"}},"action":{"rateLimit":{"requests":1,"per":"day","by":{"address":true,"client":true,"path":true}}}}`, []string{
 			`spec.action.rateLimit.by.address is not for requests that go out: each caller's proxy has a limit of its own`,
 			`spec.action.rateLimit.by.client is not for requests that go out: each caller's proxy has a limit of its own`,
+		}},
+		{"quota", `{"target":{"mesh":{}},"match":{"prefix":"/a"},"action":{"quota":{"requests":100,"per":"hour","withoutAnswer":"deny","by":{"header":"x-key","address":true,"client":true,"path":true}}}}`, nil},
+		{"quota by nothing", `{"target":{"mesh":{}},"action":{"quota":{"requests":0,"per":"week","withoutAnswer":"wait","by":{"client":false}}}}`, []string{
+			`spec.action.quota.per must be one of second, minute, hour, day, "week" was given`,
+			`spec.action.quota.requests must be a whole number from 1 to 1000000000, 0 was given`,
+			`spec.action.quota.withoutAnswer must be one of last, allow, deny, "wait" was given`,
+			`spec.action.quota.by must have at least one of address, client, header, path`,
+		}},
+		{"quota going out", `{"target":{"virtualService":{"virtualServiceName":"s"}},"action":{"quota":{"requests":1,"per":"day","by":{"address":true,"client":true}}}}`, []string{
+			`spec.action.quota.by.address is not for requests that go out: they come from the proxy's own workload`,
 		}},
 		{"rate limit by who calls", `{"target":{"mesh":{}},"from":[{"virtualNode":"a"}],"action":{"rateLimit":{"requests":1,"per":"day"}}}`, []string{
 			`spec.from[0].virtualNode cannot be known of requests that come in, without a proof: allowed for a target virtualService, virtualRouter or route, where it is the callers' proxies that act`,

@@ -27,6 +27,9 @@ func (r *rules) policy(path string, s *PolicySpec) {
 	if s.Action.RateLimit != nil {
 		r.rateLimit(path+".action.rateLimit", s)
 	}
+	if s.Action.Quota != nil {
+		r.quota(path+".action.quota", s)
+	}
 }
 
 // mirror checks copies of requests, which only those who send the requests can make.
@@ -51,16 +54,36 @@ func (r *rules) rateLimit(path string, s *PolicySpec) {
 	if by == nil {
 		return
 	}
-	is := func(b *bool) bool { return b != nil && *b }
-	if by.Header == nil && !is(by.Address) && !is(by.Client) && !is(by.Path) {
-		r.fail(path+".by", "must have at least one of address, client, header, path")
-	}
-	for _, c := range []choice{{"address", is(by.Address)}, {"client", is(by.Client)}} {
+	r.differIn(path+".by", *by)
+	for _, c := range []choice{{"address", given(by.Address)}, {"client", given(by.Client)}} {
 		if c.given && s.Target.place() == goingOut {
 			r.fail(path+".by."+c.member, "is not for requests that go out: each caller's proxy has a limit of its own")
 		}
 	}
 }
+
+// quota checks one: that something is said of what requests differ in, and that the proxies of
+// the target can know it.
+func (r *rules) quota(path string, s *PolicySpec) {
+	by := s.Action.Quota.By
+	if by == nil {
+		return
+	}
+	r.differIn(path+".by", RateLimitBy(*by))
+	if given(by.Address) && s.Target.place() == goingOut {
+		r.fail(path+".by.address", "is not for requests that go out: they come from the proxy's own workload")
+	}
+}
+
+// differIn checks that something is said of what requests differ in.
+func (r *rules) differIn(path string, by RateLimitBy) {
+	if by.Header == nil && !given(by.Address) && !given(by.Client) && !given(by.Path) {
+		r.fail(path, "must have at least one of address, client, header, path")
+	}
+}
+
+// given reports whether a switch is on.
+func given(b *bool) bool { return b != nil && *b }
 
 // policyTarget checks that the names in a target are ones that objects can have.
 func (r *rules) policyTarget(path string, t *PolicyTarget) {

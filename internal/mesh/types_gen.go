@@ -513,6 +513,7 @@ type PolicyAction struct {
 	Access    *AccessAction    `json:"access,omitzero"`
 	Fault     *FaultAction     `json:"fault,omitzero"`
 	Mirror    *MirrorAction    `json:"mirror,omitzero"`
+	Quota     *QuotaAction     `json:"quota,omitzero"`
 	RateLimit *RateLimitAction `json:"rateLimit,omitzero"`
 }
 
@@ -602,6 +603,22 @@ type PortMapping struct {
 // QueryParameterMatch is the API's shape of that name.
 type QueryParameterMatch struct {
 	Exact *string `json:"exact,omitzero"`
+}
+
+// QuotaAction is the API's shape of that name.
+type QuotaAction struct {
+	By            *QuotaBy `json:"by,omitzero"`
+	Per           string   `json:"per"`
+	Requests      int64    `json:"requests"`
+	WithoutAnswer *string  `json:"withoutAnswer,omitzero"`
+}
+
+// QuotaBy is the API's shape of that name.
+type QuotaBy struct {
+	Address *bool   `json:"address,omitzero"`
+	Client  *bool   `json:"client,omitzero"`
+	Header  *string `json:"header,omitzero"`
+	Path    *bool   `json:"path,omitzero"`
 }
 
 // RateLimitAction is the API's shape of that name.

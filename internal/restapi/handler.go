@@ -55,6 +55,8 @@ type Config struct {
 	// what in it cannot be obeyed. Nil: none are known.
 	Proxies  func(ctx context.Context, l Look) Known[ProxyStatus]
 	Problems func(ctx context.Context, l Look) Known[Problem]
+	// QuotaUsage returns what was used of a quota, a policy. Nil: nothing was.
+	QuotaUsage func(ctx context.Context, policy mesh.ID) (QuotaUsage, error)
 	// Warnings returns what a policy that was made or changed does that may not be meant; nil
 	// for nothing.
 	Warnings func(o *mesh.Object) []string
@@ -87,7 +89,7 @@ type Config struct {
 func New(cfg Config) http.Handler {
 	h := &handler{
 		store: cfg.Store, access: cfg.Access, verify: cfg.Verify, events: cfg.Audit,
-		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, warnings: cfg.Warnings, configuration: cfg.Configuration, log: cfg.Logger,
+		targets: cfg.Targets, proxies: cfg.Proxies, problems: cfg.Problems, warnings: cfg.Warnings, quotaUsage: cfg.QuotaUsage, configuration: cfg.Configuration, log: cfg.Logger,
 		ca: cfg.CA, bundleStreams: cfg.BundleStreams, trails: cfg.Events, propagation: cfg.Propagation,
 		routes: newRouter(operations, v1.Operations), sts: newSTSRoutes(),
 		rates: newRates(cfg.Now, cfg.Store.Quotas),
@@ -109,12 +111,14 @@ type handler struct {
 	targets  []Target
 	proxies  func(ctx context.Context, l Look) Known[ProxyStatus]
 	problems func(ctx context.Context, l Look) Known[Problem]
-	warnings func(o *mesh.Object) []string
-	trails   func(ctx context.Context, q audit.Query, from map[string]string) ([]audit.Part, []string, error)
-	log      *slog.Logger
-	routes   *router
-	sts      map[string]*route // the query API's, by their names
-	rates    *rates
+
+	quotaUsage func(ctx context.Context, policy mesh.ID) (QuotaUsage, error)
+	warnings   func(o *mesh.Object) []string
+	trails     func(ctx context.Context, q audit.Query, from map[string]string) ([]audit.Part, []string, error)
+	log        *slog.Logger
+	routes     *router
+	sts        map[string]*route // the query API's, by their names
+	rates      *rates
 
 	configuration func(ctx context.Context, id mesh.ID, connection string) (Configuration, bool, error)
 	propagation   func(context.Context, PropagationQuery) (Propagation, error)

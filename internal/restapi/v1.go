@@ -132,6 +132,8 @@ func (c ownCall) doMore(ctx context.Context, in any) (any, error) {
 		return c.listProblems(ctx, in)
 	case *v1.DescribeConfigurationInput:
 		return c.describeConfiguration(ctx, in)
+	case *v1.DescribeQuotaUsageInput:
+		return c.describeQuotaUsage(ctx, in)
 	case *v1.DescribePropagationInput:
 		return c.describePropagation(ctx, in)
 	default:

@@ -54,7 +54,7 @@ func TestOwnContract(t *testing.T) {
 // is held by TestOwnPermissions.
 func TestOwnContractIsWhole(t *testing.T) {
 	t.Parallel()
-	if len(v1.Operations) != 59 {
+	if len(v1.Operations) != 60 {
 		t.Errorf("the table has %d operations", len(v1.Operations))
 	}
 	for _, op := range v1.Operations {
@@ -96,6 +96,13 @@ func knownProxies(cfg *restapi.Config) {
 			Explanation: []restapi.Explanation{{Text: "targets"}, {Depth: 1, Text: "c: 10.0.0.1:80", Object: "virtualNode/cart"}},
 			Problems:    []restapi.Problem{{ARN: id.ARN(testAccount), Object: "virtualNode/cart", Field: "listeners[0]", Message: "it is closed"}},
 		}, true, nil
+	}
+	cfg.QuotaUsage = func(_ context.Context, policy mesh.ID) (restapi.QuotaUsage, error) {
+		if policy.Name == "new" {
+			return restapi.QuotaUsage{}, mesh.Errorf(mesh.ErrServiceUnavailable, "the policy is not known here yet, try again")
+		}
+		begin := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+		return restapi.QuotaUsage{Requests: 100, Begins: begin, Ends: begin.Add(time.Hour), Keys: map[string]int64{"acme": 90, "other|10.0.0.7": 104, "": 1}}, nil
 	}
 	cfg.Propagation = func(_ context.Context, q restapi.PropagationQuery) (restapi.Propagation, error) {
 		return propagationOf(arn, since, q)

@@ -63,6 +63,7 @@ var ownPermissions = map[string]struct{ action, resource, method, path, body str
 	"ReadBackup":                {"fairlead:ReadBackup", "*", "GET", "/v1/backup", ""},
 	"ListProxies":               {"fairlead:ListProxies", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/proxies", ""},
 	"DescribeConfiguration":     {"fairlead:DescribeConfiguration", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/configuration?resource=virtualNode/cart", ""},
+	"DescribeQuotaUsage":        {"fairlead:DescribeQuotaUsage", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop/policy/quota", "GET", "/v1/meshes/shop/policies/quota/usage", ""},
 	"DescribePropagation":       {"fairlead:DescribePropagation", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/propagation", ""},
 	"ListProblems":              {"fairlead:ListProblems", "arn:aws:appmesh:us-east-1:000000000001:mesh/shop", "GET", "/v1/meshes/shop/problems", ""},
 
@@ -159,6 +160,7 @@ func preparePermissions(t *testing.T, p *plane) access.Credentials {
 	p.account(t, "000000000003")
 	for _, r := range [][2]string{
 		{"/v20190125/meshes", `{"meshName":"shop"}`},
+		{"/v1/meshes/shop/policies", `{"policyName":"quota","spec":{"target":{"mesh":{}},"action":{"quota":{"requests":1,"per":"day"}}}}`},
 		{"/v1/users", `{"userName":"gone"}`},
 		{"/v1/roles", `{"roleName":"victim","trustPolicy":` + trustUs + `}`},
 		{"/v1/roles", `{"roleName":"gone","trustPolicy":` + trustUs + `}`},

@@ -32,6 +32,7 @@ func (s *Server) restAPI() http.Handler {
 			return known(ctx, s, askProblems, s.ownProblems, l)
 		},
 		Warnings:      s.warnings,
+		QuotaUsage:    s.quotaUsage,
 		Configuration: s.configuration, Events: s.events, Propagation: s.propagation,
 		CA: s.ca, BundleStreams: s.bundles,
 	})

@@ -23,6 +23,7 @@ const (
 	askConfiguration = "configuration"
 	askBundles       = "bundles"
 	askEvents        = "events"
+	askQuota         = "quota"
 )
 
 // handlers are the answers to the other replicas' questions: what this one knows by itself.
@@ -41,6 +42,7 @@ func (s *Server) handlers() map[string]replica.Handler {
 			c, found, err := s.ownConfiguration(id, q.Connection)
 			return configurationAnswer{c, found}, err
 		}),
+		askQuota:   handler(s.quota.Answer),
 		askCrowded: crowdedHere(s.xds), askStreams: streamsHere(s.xds),
 		xds.PropagationQuestion: s.xds.AnswerPropagation,
 	}

@@ -41,6 +41,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(s.replica.Run(streams)) })
 	g.Go(func() error { return ended(s.crowd.run(streams)) })
 	g.Go(func() error { return ended(s.xds.Run(streams)) })
+	g.Go(func() error { return ended(s.quota.Run(running)) })
 	for _, w := range s.tlsFiles {
 		g.Go(func() error { return ended(w.Run(running)) })
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/ca"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/quota"
 	"github.com/fairlead-mesh/fairlead/internal/registry"
 	"github.com/fairlead-mesh/fairlead/internal/registry/cloudmap"
 	"github.com/fairlead-mesh/fairlead/internal/replica"
@@ -179,6 +180,7 @@ type Server struct {
 	cloudMap *cloudmap.Poller
 	live     *live.Live
 	xds      *xds.Server
+	quota    *quota.Service
 	replica  *replica.Service
 	wanted   *wanted
 	crowd    *crowd
@@ -263,8 +265,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.openCloudMap(); err != nil {
 		return err
 	}
+	s.quota = quota.New(s.quotaConfig())
 	s.xds = xds.New(xds.Config{
-		Live: s.live, Access: s.access, CA: s.ca, TrustDomain: s.ca.TrustDomain(), Log: s.cfg.Log,
+		Quota: s.quota,
+		Live:  s.live, Access: s.access, CA: s.ca, TrustDomain: s.ca.TrustDomain(), Log: s.cfg.Log,
 		Metrics: s.metrics, MaxStreamAge: s.cfg.MaxStreamAge, Spread: s.cfg.Timeouts.Drain,
 		Audit: s.audit, Quotas: s.store.Quotas,
 		Shared: s.store.Shared, SettingsChanged: s.store.SettingsChanged,

@@ -35,6 +35,7 @@ type session struct {
 	agent  string         // the user agent
 	full   bool           // state-of-the-world
 	bundle bool           // an agent's, for a trust bundle
+	quota  bool           // a proxy's, for quotas
 
 	caller  access.Caller
 	node    string // as the proxy wrote it
@@ -68,8 +69,11 @@ func newSession(ctx context.Context, full bool) *session {
 
 // protocol names the variant of the protocol.
 func (one *session) protocol() string {
-	if one.bundle {
+	switch {
+	case one.bundle:
 		return "bundle"
+	case one.quota:
+		return "quota"
 	}
 	if one.full {
 		return "sotw"

@@ -21,6 +21,7 @@ import (
 	"github.com/fairlead-mesh/fairlead/internal/envoy"
 	"github.com/fairlead-mesh/fairlead/internal/live"
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
+	"github.com/fairlead-mesh/fairlead/internal/quota"
 )
 
 // Config is what a Server needs.
@@ -61,6 +62,8 @@ type Config struct {
 	// Shared reports whether proxies of an account may be in a mesh now; nil lets the
 	// owner's alone. It is asked often and must not wait.
 	Shared func(m mesh.MeshID, account string) bool
+	// Quota counts what proxies report; nil: quotas are not served.
+	Quota *quota.Service
 	// SettingsChanged returns a channel that is closed when Shared may answer
 	// differently; nil for never.
 	SettingsChanged func() <-chan struct{}
@@ -70,7 +73,7 @@ type Config struct {
 	Ask func(ctx context.Context, question string, in any) []Answer
 }
 
-// Server serves the Aggregated Discovery Service, and trust bundles.
+// Server serves the Aggregated Discovery Service, trust bundles, and quotas.
 type Server struct {
 	cfg   Config
 	queue *queue
@@ -98,6 +101,10 @@ type Server struct {
 	bundles map[*bundleStream]struct{}
 	// bundleCounts are those of each virtual node and gateway.
 	bundleCounts map[counted]int
+	// quotas are the streams of proxies for quotas, and quotaCounts those of each virtual node
+	// and gateway.
+	quotas      map[*quotaStream]struct{}
+	quotaCounts map[counted]int
 }
 
 // meshIndex finds what belongs to a mesh.
@@ -122,6 +129,7 @@ func New(cfg Config) *Server {
 		silent: silentError(cfg.MaxSilence),
 		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
 		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
+		quotas: map[*quotaStream]struct{}{}, quotaCounts: map[counted]int{},
 		left: map[*feed]time.Time{}, ended: make(chan struct{}),
 	}
 	if cfg.Metrics != nil {
@@ -147,6 +155,7 @@ func (s *Server) GRPC(opts ...grpc.ServerOption) *grpc.Server {
 	}, opts...)...)
 	g.RegisterService(&serviceDesc, s)
 	g.RegisterService(&secretsDesc, s)
+	g.RegisterService(&quotasDesc, s)
 	return g
 }
 
@@ -219,13 +228,16 @@ func (s *Server) endStreams(why func(*session) error) {
 	}
 }
 
-// openStreams returns all streams that are open, those for trust bundles too.
+// openStreams returns all streams that are open, those for trust bundles and quotas too.
 func (s *Server) openStreams() []*session {
 	open := s.allSessions()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for b := range s.bundles {
 		open = append(open, b.one)
+	}
+	for q := range s.quotas {
+		open = append(open, q.one)
 	}
 	return open
 }

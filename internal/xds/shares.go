@@ -39,7 +39,7 @@ func (s *Server) followShares(ctx context.Context) {
 			}
 		}
 		s.endStreams(func(one *session) error {
-			if !one.bundle || s.shared(one.key.id.Mesh, one.key.owner) {
+			if !one.bundle && !one.quota || s.shared(one.key.id.Mesh, one.key.owner) {
 				return nil
 			}
 			return notShared(one.key)

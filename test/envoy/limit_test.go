@@ -30,6 +30,11 @@ func limitedNode(t *testing.T) *inboundStage {
 	s := newInbound(t)
 	for _, port := range []int{limitedPort, freePort} {
 		s.serveHTTP(port, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for _, name := range []string{"X-Fairlead-Quota-Key", "X-Fairlead-Quota-Mode", "X-Fairlead-Quota-Policy"} {
+				if r.Header[name] != nil {
+					w.WriteHeader(http.StatusInternalServerError)
+				}
+			}
 			fmt.Fprint(w, len(r.Header["X-Fairlead-Limit-1"]), r.Header.Get("X-Fairlead-Limit-1"))
 		}))
 	}

@@ -13,11 +13,16 @@ var NoEffect = map[string]string{
 
 	"Policy.notAfter":  inForce,
 	"Policy.notBefore": inForce,
+
+	"Policy.action.quota.per":      counted,
+	"Policy.action.quota.requests": counted,
 }
 
 // NoBehaviour are the fields whose effect no running Envoy can show, with the reason.
 // A golden case shows what is made of them.
 var NoBehaviour = map[string]string{}
+
+const counted = "Proxies are not told how much a quota allows, but their shares: `TestQuota` in `test/envoy`."
 
 const inForce = "What is not in force is in no view that is translated: `TestFaultsInTime` in `test/envoy`."
 

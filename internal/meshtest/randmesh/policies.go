@@ -92,6 +92,9 @@ func (g *generator) policyAction(o Object) object {
 	if g.IntN(3) == 0 {
 		return object{"rateLimit": g.rateLimit(o.Kind)}
 	}
+	if g.IntN(4) == 0 {
+		return object{"quota": g.quota(o.Kind)}
+	}
 	to := pick(g, nodes...)
 	all := slices.DeleteFunc(slices.Clone(g.listeners[mesh.Key{Kind: mesh.KindVirtualNode, Name: to}]), func(l listener) bool { return l.protocol == "tcp" })
 	if o.Kind == mesh.KindMesh || o.Kind == mesh.KindVirtualNode || len(all) == 0 || leads(o, to) || g.coin() {
@@ -129,6 +132,17 @@ func (g *generator) rateLimit(k mesh.Kind) object {
 			by["address"], by["client"] = g.coin(), g.coin()
 		}
 		out["by"] = by
+	}
+	return out
+}
+
+// quota makes one that the proxies of a kind of target can keep.
+func (g *generator) quota(k mesh.Kind) object {
+	out := g.rateLimit(k)
+	delete(out, "burst")
+	delete(out, "dryRun")
+	if g.coin() {
+		out["withoutAnswer"] = pick(g, "last", "allow", "deny")
 	}
 	return out
 }

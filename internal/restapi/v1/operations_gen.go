@@ -31,6 +31,7 @@ var Operations = []Operation{
 	{Name: "DescribeConfiguration", Method: "GET", Path: "/v1/meshes/{meshName}/configuration", input: "DescribeConfigurationInput", newInput: func() any { return new(DescribeConfigurationInput) }, path: []string{"meshName"}, query: []string{"connectionId", "meshOwner", "resource"}},
 	{Name: "DescribeIdentityProvider", Method: "GET", Path: "/v1/identityProviders/{providerName}", input: "DescribeIdentityProviderInput", newInput: func() any { return new(DescribeIdentityProviderInput) }, path: []string{"providerName"}},
 	{Name: "DescribePropagation", Method: "GET", Path: "/v1/meshes/{meshName}/propagation", input: "DescribePropagationInput", newInput: func() any { return new(DescribePropagationInput) }, path: []string{"meshName"}, query: []string{"limit", "meshOwner", "objectArn", "resourceArn", "revision", "wait"}},
+	{Name: "DescribeQuotaUsage", Method: "GET", Path: "/v1/meshes/{meshName}/policies/{policyName}/usage", input: "DescribeQuotaUsageInput", newInput: func() any { return new(DescribeQuotaUsageInput) }, path: []string{"meshName", "policyName"}, query: []string{"key", "limit", "meshOwner", "nextToken"}},
 	{Name: "DescribeRole", Method: "GET", Path: "/v1/roles/{roleName}", input: "DescribeRoleInput", newInput: func() any { return new(DescribeRoleInput) }, path: []string{"roleName"}},
 	{Name: "DescribeTrustBundle", Method: "GET", Path: "/v1/meshes/{meshName}/trustBundle", input: "DescribeTrustBundleInput", newInput: func() any { return new(DescribeTrustBundleInput) }, path: []string{"meshName"}, query: []string{"meshOwner"}},
 	{Name: "DescribeUser", Method: "GET", Path: "/v1/users/{userName}", input: "DescribeUserInput", newInput: func() any { return new(DescribeUserInput) }, path: []string{"userName"}},
@@ -190,6 +191,14 @@ var shapes = map[string]*structure{
 		"resourceArn": {typ: stringType, min: 1, hasMin: true, max: 2048, hasMax: true},
 		"revision":    {typ: integerType, min: 0, hasMin: true, max: 9007199254740991, hasMax: true},
 		"wait":        {typ: integerType, min: 0, hasMin: true, max: 60, hasMax: true},
+	}},
+	"DescribeQuotaUsageInput": {fields: map[string]field{
+		"key":        {typ: stringType},
+		"limit":      {typ: integerType, min: 1, hasMin: true, max: 100, hasMax: true},
+		"meshName":   {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9._-]+$")},
+		"meshOwner":  {typ: stringType, min: 12, hasMin: true, max: 12, hasMax: true, pattern: regexp.MustCompile("^[0-9]{12}$")},
+		"nextToken":  {typ: stringType, min: 1, hasMin: true, max: 4096, hasMax: true},
+		"policyName": {typ: stringType, required: true, min: 1, hasMin: true, max: 255, hasMax: true},
 	}},
 	"DescribeRoleInput": {fields: map[string]field{
 		"roleName": {typ: stringType, required: true, min: 1, hasMin: true, max: 64, hasMax: true, pattern: regexp.MustCompile("^[A-Za-z0-9_+=,.@-]+$")},

@@ -555,6 +555,36 @@ type DescribePropagationOutput struct {
 	Propagation Propagation `json:"propagation"`
 }
 
+// DescribeQuotaUsageInput is what DescribeQuotaUsage is asked with.
+type DescribeQuotaUsageInput struct {
+	// Only the usage of this key. That it was not used is an answer as well.
+	Key string `json:"key,omitzero"`
+	// 100 if absent.
+	Limit int `json:"limit,omitzero"`
+	// The name of a mesh.
+	MeshName string `json:"meshName"`
+	// The mesh's owner, of a shared mesh; the caller's account if absent.
+	MeshOwner string `json:"meshOwner,omitzero"`
+	// Where the next page begins: "nextToken" of the answer before.
+	NextToken string `json:"nextToken,omitzero"`
+	// The name of a policy within its mesh.
+	PolicyName string `json:"policyName"`
+}
+
+// DescribeQuotaUsageOutput is the answer of DescribeQuotaUsage.
+type DescribeQuotaUsageOutput struct {
+	// When the window began.
+	BeginsAt Time `json:"beginsAt"`
+	// When the window ends and the count begins anew.
+	EndsAt Time `json:"endsAt"`
+	// In their order. A key that is not there was not used in the window.
+	Keys []QuotaKeyUsage `json:"keys"`
+	// Present if there are more keys.
+	NextToken string `json:"nextToken,omitzero"`
+	// How many requests each key may have in the window.
+	Requests int `json:"requests"`
+}
+
 // DescribeRoleInput is what DescribeRole is asked with.
 type DescribeRoleInput struct {
 	// The name of a role: letters, digits and "_+=,.@-".
@@ -1045,6 +1075,18 @@ type Quota struct {
 	Title string `json:"title"`
 	// The value of a quota.
 	Value int `json:"value"`
+}
+
+// QuotaKeyUsage:
+type QuotaKeyUsage struct {
+	// What these requests have in common: the values that "by" names, in the order header,
+	// address, client, path, with "|" between them, and "-" for one that is not there. Empty
+	// if the quota has no "by". What comes beyond 10,000 keys is counted together, as "…".
+	Key string `json:"key"`
+	// How many more may be; 0 if it is used up.
+	Left int `json:"left"`
+	// How many requests were let through in the window.
+	Used int `json:"used"`
 }
 
 // ReadBackupInput is what ReadBackup is asked with.

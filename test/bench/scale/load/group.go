@@ -136,9 +136,9 @@ func newGroup(cfg Config, f *facts, c *changes, first int32) (*group, error) {
 // stock are the extensions of a stock Envoy that the server looks for.
 var stock = []string{
 	"envoy.access_loggers.file", "envoy.access_loggers.http_grpc", "envoy.access_loggers.open_telemetry", "envoy.access_loggers.stats", "envoy.access_loggers.stdout",
-	"envoy.access_loggers.extension_filters.cel", "envoy.bootstrap.internal_listener", "envoy.filters.http.fault", "envoy.filters.http.header_mutation", "envoy.filters.http.local_ratelimit", "envoy.filters.http.rbac", "envoy.filters.http.router",
+	"envoy.access_loggers.extension_filters.cel", "envoy.bootstrap.internal_listener", "envoy.filters.http.fault", "envoy.filters.http.header_mutation", "envoy.filters.http.local_ratelimit", "envoy.filters.http.match_delegate", "envoy.filters.http.rate_limit_quota", "envoy.filters.http.rbac", "envoy.filters.http.router",
 	"envoy.filters.listener.original_dst", "envoy.filters.listener.tls_inspector", "envoy.filters.network.connection_limit",
-	"envoy.filters.network.direct_response", "envoy.filters.network.http_connection_manager", "envoy.filters.network.rbac", "envoy.filters.network.tcp_proxy",
+	"envoy.filters.network.direct_response", "envoy.filters.network.http_connection_manager", "envoy.filters.network.rbac", "envoy.filters.network.tcp_proxy", "envoy.matching.inputs.request_headers",
 	"envoy.retry_host_predicates.previous_hosts", "envoy.tracers.opentelemetry.resource_detectors.environment",
 	"envoy.transport_sockets.internal_upstream", "envoy.transport_sockets.raw_buffer", "envoy.transport_sockets.tls",
 }

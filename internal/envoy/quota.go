@@ -1,0 +1,321 @@
+package envoy
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	skipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
+	keyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	quotav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rate_limit_quota/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	envoymatcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/fairlead-mesh/fairlead/internal/mesh"
+)
+
+// Quotas are kept by Envoy's filter for the rate limit quota service
+// (envoy.extensions.filters.http.rate_limit_quota.v3), which counts by itself, reports to
+// Fairlead, and goes by the rate that it is sent. The filter knows no configuration of a route,
+// so a matcher (envoy.extensions.common.matching.v3.ExtensionWithMatcher) holds it back where
+// no route has another one. What a quota is, the filter reads from headers that a filter
+// before it writes, over whatever a client sent in them, and that the route removes: so
+// listeners know no quota, and one that comes or goes is a change of routes. Only the first for
+// a proxy changes its listeners, as does the end of the last: what Envoy calls work in progress,
+// and warns of, is not in the chains of those who do not ask for it.
+
+// The headers in which a request's quota is written.
+const (
+	quotaPolicyHeader = "x-fairlead-quota-policy"
+	quotaKeyHeader    = "x-fairlead-quota-key"
+	quotaModeHeader   = "x-fairlead-quota-mode"
+)
+
+// The members of a bucket's id, a contract with what serves quotas: the policy's name, and what
+// requests differ in.
+const (
+	QuotaPolicy = "policy"
+	QuotaKey    = "key"
+)
+
+// QuotaAll is the key of requests that differ in nothing. Others begin with quotaKeyBegin: a
+// header without a value is none, and then nothing would be counted.
+const (
+	QuotaAll      = "-"
+	quotaKeyBegin = "by="
+)
+
+// QuotaKeyText returns what requests differ in, of a bucket's key: "" for nothing.
+func QuotaKeyText(key string) string {
+	if key == QuotaAll {
+		return ""
+	}
+	return strings.TrimPrefix(key, quotaKeyBegin)
+}
+
+// quotaReports is how often a proxy is asked to report. Envoys up to 1.40 do so every 5 s
+// whatever they are asked.
+const quotaReports = 5 * time.Second
+
+// What a proxy does without an answer, as the API and the header spell it.
+const (
+	quotaLast  = "last"
+	quotaAllow = "allow"
+	quotaDeny  = "deny"
+)
+
+// quotaPair are the filters that keep quotas, of what comes in or of what goes out: the first
+// writes what the quota is, the second keeps it.
+type quotaPair struct{ key, keep string }
+
+var (
+	quotaIn  = quotaPair{"fairlead.quota.in.key", "fairlead.quota.in"}
+	quotaOut = quotaPair{"fairlead.quota.out.key", "fairlead.quota.out"}
+)
+
+// quotaFilters returns the filters that keep quotas in a connection manager for what comes in,
+// for what goes out, or both, as far as there are quotas; none where the proxy's Envoy cannot
+// keep any.
+func (t *translator) quotaFilters(in, out bool) (filters []*hcmv3.HttpFilter) {
+	in = in && slices.ContainsFunc(t.view.Policies, isQuota)
+	out = out && slices.ContainsFunc(t.view.Services, func(s mesh.Service) bool { return slices.ContainsFunc(s.Policies, isQuota) })
+	if !in && !out || t.lacks(requestQuotas) || t.profile.Discovery.Cluster == "" {
+		return nil
+	}
+	if t.quotaFilter == nil {
+		packed, err := pack(t.newQuotaFilter())
+		if err != nil {
+			t.problem(t.self(), "", "the filter for quotas is left out: %v", err)
+			return nil
+		}
+		t.quotaFilter = packed
+	}
+	for _, p := range []struct {
+		wanted bool
+		quotaPair
+	}{{in, quotaIn}, {out, quotaOut}} {
+		if p.wanted {
+			filters = append(filters, asleep(p.key, &keyv3.HeaderMutation{}), &hcmv3.HttpFilter{
+				Name: p.keep, Disabled: true, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: t.quotaFilter},
+			})
+		}
+	}
+	return filters
+}
+
+// newQuotaFilter returns the filter, held back. Its domain says whose proxy reports.
+func (t *translator) newQuotaFilter() *matchingv3.ExtensionWithMatcher {
+	id := mesh.ID{Mesh: t.view.Mesh, Key: t.view.Key}
+	config := &quotav3.RateLimitQuotaFilterConfig{
+		Domain: id.ARN(t.view.Owner),
+		RlqsServer: &corev3.GrpcService{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: t.profile.Discovery.Cluster, Authority: t.profile.Discovery.Authority,
+			}},
+		},
+		BucketMatchers: quotaBuckets,
+	}
+	return &matchingv3.ExtensionWithMatcher{
+		XdsMatcher:      quotaAsleep,
+		ExtensionConfig: &corev3.TypedExtensionConfig{Name: quotaExtension, TypedConfig: mustAny(config)},
+	}
+}
+
+// quotaAsleep holds the filter back from every request, quotaAwake from none.
+var (
+	quotaAsleep = &xdsmatcherv3.Matcher{OnNoMatch: onMatch("skip", &skipv3.SkipFilter{})}
+	quotaAwake  = mustAny(&matchingv3.ExtensionWithMatcherPerRoute{XdsMatcher: byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
+		"never": onMatch("skip", &skipv3.SkipFilter{}),
+	})})
+)
+
+// quotaBuckets chooses, by what is to be done without an answer, the bucket of a request.
+var quotaBuckets = byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
+	quotaLast:  quotaBucket(typev3.RateLimitStrategy_ALLOW_ALL),
+	quotaAllow: quotaBucket(typev3.RateLimitStrategy_ALLOW_ALL),
+	quotaDeny:  quotaBucket(typev3.RateLimitStrategy_DENY_ALL),
+})
+
+// quotaBucket returns the bucket of requests that are let through or refused without an answer.
+// What is to go on by the last one is told of none that it comes to an end.
+func quotaBucket(rule typev3.RateLimitStrategy_BlanketRule) *xdsmatcherv3.Matcher_OnMatch {
+	strategy := &typev3.RateLimitStrategy{Strategy: &typev3.RateLimitStrategy_BlanketRule_{BlanketRule: rule}}
+	return onMatch("quota", &quotav3.RateLimitQuotaBucketSettings{
+		BucketIdBuilder: &quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder{
+			BucketIdBuilder: map[string]*quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder_ValueBuilder{
+				QuotaPolicy: headerValue(quotaPolicyHeader), QuotaKey: headerValue(quotaKeyHeader),
+			},
+		},
+		ReportingInterval: durationpb.New(quotaReports),
+		DenyResponseSettings: &quotav3.RateLimitQuotaBucketSettings_DenyResponseSettings{
+			HttpStatus: &typev3.HttpStatus{Code: typev3.StatusCode_TooManyRequests},
+			GrpcStatus: &statuspb.Status{Code: 8, Message: "quota exceeded"}, // RESOURCE_EXHAUSTED
+			HttpBody:   wrapperspb.Bytes([]byte("Fairlead: the quota is used up.\n")),
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{{
+				Header: &corev3.HeaderValue{Key: "x-envoy-ratelimited", Value: "true"}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+			}},
+		},
+		NoAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior{
+			NoAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior_FallbackRateLimit{FallbackRateLimit: strategy},
+		},
+		ExpiredAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior{
+			// Until another answer comes, which begins all anew.
+			ExpiredAssignmentBehaviorTimeout: durationpb.New(24 * time.Hour),
+			ExpiredAssignmentBehavior:        &quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior_FallbackRateLimit{FallbackRateLimit: strategy},
+		},
+	})
+}
+
+// headerValue builds a part of a bucket's id of a header.
+func headerValue(name string) *quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder_ValueBuilder {
+	return &quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder_ValueBuilder{
+		ValueSpecifier: &quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder_ValueBuilder_CustomValue{
+			CustomValue: &corev3.TypedExtensionConfig{Name: headerInput, TypedConfig: mustAny(&envoymatcherv3.HttpRequestHeaderMatchInput{HeaderName: name})},
+		},
+	}
+}
+
+// byHeader matches by the exact value of a header.
+func byHeader(name string, values map[string]*xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher {
+	return &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+		Input:    &xdscorev3.TypedExtensionConfig{Name: headerInput, TypedConfig: mustAny(&envoymatcherv3.HttpRequestHeaderMatchInput{HeaderName: name})},
+		TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: values}},
+	}}}
+}
+
+func onMatch(name string, action proto.Message) *xdsmatcherv3.Matcher_OnMatch {
+	return &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
+		Action: &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: mustAny(action)},
+	}}
+}
+
+// quotasIn gives routes the quotas of what comes in on a port, by a gateway route unless its
+// name is "".
+func (t *translator) quotasIn(routes []*routev3.Route, port int64, gatewayRoute string) []*routev3.Route {
+	return t.quotas(routes, quotaIn, t.incoming(port, gatewayRoute), false)
+}
+
+// quotasOut gives routes the quotas of what goes out to a virtual service by one of its
+// router's routes, "" for none.
+func (t *translator) quotasOut(routes []*routev3.Route, s *mesh.Service, route string) []*routev3.Route {
+	if len(s.Policies) == 0 {
+		return routes
+	}
+	return t.quotas(routes, quotaOut, t.outgoing(s, route), true)
+}
+
+// quotas gives routes those of some policies that are quotas, the most specific first, up to
+// the first that is for every request.
+func (t *translator) quotas(routes []*routev3.Route, filters quotaPair, policies []mesh.Policy, outgoing bool) []*routev3.Route {
+	var all []configured
+	for _, p := range policies {
+		q := p.Spec.Action.Quota
+		if q == nil || !t.keepsQuotas(p.Name) {
+			continue
+		}
+		lists, ok := t.conditions(p, outgoing)
+		if !ok {
+			continue
+		}
+		key := quotaHeaders(p.Name, t.quotaKey(q.By, outgoing), quotaMode(q))
+		if !t.valid(key, policyKey(p.Name), "action.quota", "the quota") {
+			continue
+		}
+		packed, err := pack(key)
+		if err != nil {
+			t.problem(policyKey(p.Name), "action.quota", "the quota is left out: %v", err)
+			continue
+		}
+		for _, list := range lists {
+			all = append(all, configured{p.Name, list, packed})
+		}
+	}
+	out := allWithPolicies(routes, filters.key, all)
+	for _, r := range out {
+		if r.TypedPerFilterConfig[filters.key] != nil { // it is a copy of ours
+			r.TypedPerFilterConfig[filters.keep] = quotaAwake
+			r.RequestHeadersToRemove = append(r.RequestHeadersToRemove[:len(r.RequestHeadersToRemove):len(r.RequestHeadersToRemove)],
+				quotaKeyHeader, quotaModeHeader, quotaPolicyHeader)
+		}
+	}
+	return out
+}
+
+// keepsQuotas reports whether the proxy can keep a quota, and notes a problem if not.
+func (t *translator) keepsQuotas(policy string) bool {
+	switch {
+	case t.lacks(requestQuotas):
+		t.problem(policyKey(policy), "action.quota", "the proxy's Envoy was built without %s, %s or %s: it keeps no quota", quotaExtension, delegateExtension, keyExtension)
+	case t.profile.Discovery.Cluster == "":
+		t.problem(policyKey(policy), "action.quota", "the proxy's bootstrap does not say how to report to Fairlead (node metadata fairlead.discovery), as that of fairlead-agent does: it keeps no quota")
+	default:
+		return true
+	}
+	return false
+}
+
+// QuotaLasts reports whether a proxy goes on with its last share while it has no answer.
+func QuotaLasts(q *mesh.QuotaAction) bool { return quotaMode(q) == quotaLast }
+
+// quotaMode is what is done without an answer.
+func quotaMode(q *mesh.QuotaAction) string {
+	if q.WithoutAnswer == nil {
+		return quotaLast
+	}
+	return *q.WithoutAnswer
+}
+
+// quotaKey is how Envoy writes what requests differ in. Who asks is known where requests go
+// out: it is the proxy's own node or gateway.
+func (t *translator) quotaKey(by *mesh.QuotaBy, outgoing bool) string {
+	if by == nil {
+		return QuotaAll
+	}
+	client := "%DOWNSTREAM_PEER_URI_SAN%"
+	if outgoing {
+		client = t.ownName()
+	}
+	return quotaKeyBegin + keyText(mesh.RateLimitBy(*by), client)
+}
+
+// quotaHeaders writes what a request's quota is into headers, whatever these were.
+func quotaHeaders(policy, key, mode string) *keyv3.HeaderMutationPerRoute {
+	out := &keyv3.Mutations{}
+	for _, h := range [][2]string{{quotaPolicyHeader, policy}, {quotaKeyHeader, key}, {quotaModeHeader, mode}} {
+		out.RequestMutations = append(out.RequestMutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: h[0], Value: h[1]},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}}})
+	}
+	return &keyv3.HeaderMutationPerRoute{Mutations: out}
+}
+
+func isQuota(p mesh.Policy) bool { return p.Spec.Action.Quota != nil }
+
+// QuotaPolicies returns the policies by which the proxies of a view keep quotas, by their names.
+func QuotaPolicies(v *mesh.View) map[string]*mesh.QuotaAction {
+	out := map[string]*mesh.QuotaAction{}
+	add := func(all []mesh.Policy) {
+		for _, p := range all {
+			if isQuota(p) {
+				out[p.Name] = p.Spec.Action.Quota
+			}
+		}
+	}
+	add(v.Policies)
+	for i := range v.Services {
+		add(v.Services[i].Policies)
+	}
+	return out
+}
