@@ -19,6 +19,7 @@ CHAOSRUNS ?= 1
 BENCH ?= .
 SCALE ?= .
 SCALE_OUT ?= bin/scale
+QUOTAMINUTES ?= 3
 
 export GO PYTHON ENVOY_PATH
 # One set of compiler settings for builds, tests and lint, so that they share one build cache.
@@ -28,7 +29,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS 2>/dev/null) -trimpath -tags=grpcnotrace $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false))
 
 # The rooms whose code is mostly concurrency are tested once more under the race detector.
-RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/... ./internal/replica
+RACE_ROOMS := ./internal/store ./internal/live ./internal/access/... ./internal/xds ./internal/restapi/... ./internal/server/... ./internal/registry/... ./internal/replica ./internal/quota
 PACKAGES ?= ./...
 # The packages whose tests take longest begin first: the others run beside them, and nothing is waited for in the end.
 LONGEST := ./test/envoy ./test/redirected ./test/replicas ./internal/demo ./test/bench/scale ./cmd/fairlead
@@ -42,7 +43,7 @@ LINT := .tools/bin/golangci-lint
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-versions test-spire check check-fast build generate bench bench-scale fuzz soak chaos lock clean \
+.PHONY: help demo test test-versions test-spire check check-fast build generate bench bench-scale fuzz soak quota chaos lock clean \
 	need-go need envoy test-go test-race test-fuzz test-clients lint lint-containers check-generated check-tidy
 
 help: ## list the targets
@@ -116,6 +117,9 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 soak: need envoy ## everything comes and goes for SOAKTIME (30m), and nothing grows; before it, 16 writers for LINEARTIME (60s), with the server killed
 	$(GO) test -count=1 -v -timeout 30m ./test/linear -parallel 1 -linear.time $(LINEARTIME)
 	$(GO) run ./test/soak -time $(SOAKTIME) -out bin/soak
+
+quota: need envoy ## measure a quota over 20 proxies and three servers for QUOTAMINUTES (3), with servers killed, and what it costs a request
+	$(GO) test -count=1 -v -timeout 60m ./test/replicas -run TestQuotaOfAll -quota.proxies 20 -quota.minutes $(QUOTAMINUTES)
 
 chaos: need envoy ## every fault, CHAOSTIME (20s) each, under steady writes and traffic, CHAOSRUNS (1) times; needs root (ten minutes)
 	$(GO) test -count=$(CHAOSRUNS) -v -timeout 120m ./test/chaos -parallel 1 -chaos.time $(CHAOSTIME)
