@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -31,9 +30,9 @@ import (
 // so a matcher (envoy.extensions.common.matching.v3.ExtensionWithMatcher) holds it back where
 // no route has another one. What a quota is, the filter reads from headers that a filter
 // before it writes, over whatever a client sent in them, and that the route removes: so
-// listeners know no quota, and one that comes or goes is a change of routes. Only the first for
-// a proxy changes its listeners, as does the end of the last: what Envoy calls work in progress,
-// and warns of, is not in the chains of those who do not ask for it.
+// listeners know no quota, and one that comes or goes is a change of routes. Only that some are
+// to refuse without an answer is said to the filter as well: Envoy calls the message that says so
+// work in progress, and warns of it in the log of whoever is sent it.
 
 // The headers in which a request's quota is written.
 const (
@@ -85,12 +84,9 @@ var (
 )
 
 // quotaFilters returns the filters that keep quotas in a connection manager for what comes in,
-// for what goes out, or both, as far as there are quotas; none where the proxy's Envoy cannot
-// keep any.
+// for what goes out, or both; none where the proxy's Envoy cannot keep any.
 func (t *translator) quotaFilters(in, out bool) (filters []*hcmv3.HttpFilter) {
-	in = in && slices.ContainsFunc(t.view.Policies, isQuota)
-	out = out && slices.ContainsFunc(t.view.Services, func(s mesh.Service) bool { return slices.ContainsFunc(s.Policies, isQuota) })
-	if !in && !out || t.lacks(requestQuotas) || t.profile.Discovery.Cluster == "" {
+	if t.lacks(requestQuotas) || t.profile.Discovery.Cluster == "" {
 		return nil
 	}
 	if t.quotaFilter == nil {
@@ -126,6 +122,11 @@ func (t *translator) newQuotaFilter() *matchingv3.ExtensionWithMatcher {
 		},
 		BucketMatchers: quotaBuckets,
 	}
+	for _, q := range QuotaPolicies(t.view) {
+		if quotaMode(q) == quotaDeny {
+			config.BucketMatchers = quotaBucketsDeny
+		}
+	}
 	return &matchingv3.ExtensionWithMatcher{
 		XdsMatcher:      quotaAsleep,
 		ExtensionConfig: &corev3.TypedExtensionConfig{Name: quotaExtension, TypedConfig: mustAny(config)},
@@ -140,17 +141,32 @@ var (
 	})})
 )
 
-// quotaBuckets chooses, by what is to be done without an answer, the bucket of a request.
+// quotaBuckets chooses the bucket of a request. Without an answer the requests are let through;
+// what is to go on by the last one is told of none that it comes to an end.
 var quotaBuckets = byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
-	quotaLast:  quotaBucket(typev3.RateLimitStrategy_ALLOW_ALL),
-	quotaAllow: quotaBucket(typev3.RateLimitStrategy_ALLOW_ALL),
-	quotaDeny:  quotaBucket(typev3.RateLimitStrategy_DENY_ALL),
+	quotaLast: quotaBucket(nil, nil), quotaAllow: quotaBucket(nil, nil),
 })
 
-// quotaBucket returns the bucket of requests that are let through or refused without an answer.
-// What is to go on by the last one is told of none that it comes to an end.
-func quotaBucket(rule typev3.RateLimitStrategy_BlanketRule) *xdsmatcherv3.Matcher_OnMatch {
-	strategy := &typev3.RateLimitStrategy{Strategy: &typev3.RateLimitStrategy_BlanketRule_{BlanketRule: rule}}
+// quotaBucketsDeny has a bucket for those too that are to be refused without an answer.
+var quotaBucketsDeny = byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
+	quotaLast: quotaBucket(nil, nil), quotaAllow: quotaBucket(nil, nil), quotaDeny: quotaBucket(refusedFirst, refusedLater),
+})
+
+// What is done before the first answer, and after the end of the last one.
+var (
+	refuseAll    = &typev3.RateLimitStrategy{Strategy: &typev3.RateLimitStrategy_BlanketRule_{BlanketRule: typev3.RateLimitStrategy_DENY_ALL}}
+	refusedFirst = &quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior{
+		NoAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior_FallbackRateLimit{FallbackRateLimit: refuseAll},
+	}
+	refusedLater = &quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior{
+		// Until another answer comes, which begins all anew.
+		ExpiredAssignmentBehaviorTimeout: durationpb.New(24 * time.Hour),
+		ExpiredAssignmentBehavior:        &quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior_FallbackRateLimit{FallbackRateLimit: refuseAll},
+	}
+)
+
+// quotaBucket returns the bucket of requests.
+func quotaBucket(first *quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior, later *quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior) *xdsmatcherv3.Matcher_OnMatch {
 	return onMatch("quota", &quotav3.RateLimitQuotaBucketSettings{
 		BucketIdBuilder: &quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder{
 			BucketIdBuilder: map[string]*quotav3.RateLimitQuotaBucketSettings_BucketIdBuilder_ValueBuilder{
@@ -166,14 +182,7 @@ func quotaBucket(rule typev3.RateLimitStrategy_BlanketRule) *xdsmatcherv3.Matche
 				Header: &corev3.HeaderValue{Key: "x-envoy-ratelimited", Value: "true"}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 			}},
 		},
-		NoAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior{
-			NoAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavior_FallbackRateLimit{FallbackRateLimit: strategy},
-		},
-		ExpiredAssignmentBehavior: &quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior{
-			// Until another answer comes, which begins all anew.
-			ExpiredAssignmentBehaviorTimeout: durationpb.New(24 * time.Hour),
-			ExpiredAssignmentBehavior:        &quotav3.RateLimitQuotaBucketSettings_ExpiredAssignmentBehavior_FallbackRateLimit{FallbackRateLimit: strategy},
-		},
+		NoAssignmentBehavior: first, ExpiredAssignmentBehavior: later,
 	})
 }
 

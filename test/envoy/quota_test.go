@@ -90,15 +90,16 @@ func TestQuota(t *testing.T) {
 	s.dropPolicy("second")
 	s.awaitFree("/")
 	s.policy("day", `{`+onTarget+`,`+quotaOf(`"requests":40,"per":"day"`)+`}`)
-	if n := spend(t, 12*time.Second, every)[every.name]; n < 40 || n > 46 {
-		t.Errorf("%d requests passed, the quota is 40", n) // and what passed before the proxy knew of it
+	s.everywhere()
+	if n := spend(t, 14*time.Second, every)[every.name]; n < 38 || n > 43 {
+		t.Errorf("%d requests passed, the quota is 40", n)
 	}
 	s.awaitKept(every)
 	if u := s.usage("day"); u["left"] != 0.0 || u["key"] != "" || u["used"].(float64) < 38 {
 		t.Errorf("the usage is %v", u)
 	}
 	s.setPolicy("day", `{`+onTarget+`,`+quotaOf(`"requests":60,"per":"day"`)+`}`)
-	if n := spend(t, 12*time.Second, every)[every.name]; n < 18 || n > 22 {
+	if n := spend(t, 14*time.Second, every)[every.name]; n < 16 || n > 22 {
 		t.Errorf("%d requests passed of 20 more", n)
 	}
 	s.dropPolicy("day")
@@ -106,6 +107,21 @@ func TestQuota(t *testing.T) {
 	if n := s.passes(100, "/"); n != 100 {
 		t.Errorf("%d of 100 requests passed without a quota", n)
 	}
+}
+
+// everywhere waits until all proxies have what was written last.
+func (s *stage) everywhere() {
+	s.t.Helper()
+	meshtest.Eventually(s.t, "the proxies have what was written", func() error {
+		var out struct {
+			Propagation struct{ Proxies, Current int }
+		}
+		s.plane.Signed(s.t).Want(s.t, http.MethodGet, "/v1/meshes/test/propagation?wait=5", "", &out)
+		if p := out.Propagation; p.Proxies == 0 || p.Current < p.Proxies {
+			return fmt.Errorf("%d of %d proxies have it", p.Current, p.Proxies)
+		}
+		return nil
+	})
 }
 
 // usage returns what the API says of the only key of a quota.

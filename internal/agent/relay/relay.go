@@ -9,7 +9,6 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	rlqsv3 "github.com/envoyproxy/go-control-plane/envoy/service/rate_limit_quota/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -92,7 +91,7 @@ func (r *Relay) Listen() (net.Listener, error) { return private.Listen(r.cfg.Soc
 func (r *Relay) Serve(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, r)
-	rlqsv3.RegisterRateLimitQuotaServiceServer(g, quotas{relay: r})
+	g.RegisterService(&quotasDesc, r)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
 	writing, written := context.WithCancel(context.WithoutCancel(ctx))

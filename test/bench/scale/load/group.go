@@ -20,6 +20,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Config says which streams a group opens.
@@ -123,7 +124,7 @@ func newGroup(cfg Config, f *facts, c *changes, first int32) (*group, error) {
 			UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
 				Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40},
 			}},
-			Extensions: extensions(cfg.Extensions),
+			Extensions: extensions(cfg.Extensions), Metadata: metadata,
 		})
 		if err != nil {
 			return nil, err
@@ -132,6 +133,14 @@ func newGroup(cfg Config, f *facts, c *changes, first int32) (*group, error) {
 	}
 	return g, nil
 }
+
+// metadata is what an agent's bootstrap says beside: how to report for quotas.
+var metadata = &structpb.Struct{Fields: map[string]*structpb.Value{"fairlead": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+	"tracing": structpb.NewBoolValue(true), // as without
+	"discovery": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+		"cluster": structpb.NewStringValue("fairlead_xds"), "authority": structpb.NewStringValue("fairlead.example:9081"),
+	}}),
+}})}}
 
 // stock are the extensions of a stock Envoy that the server looks for.
 var stock = []string{
