@@ -109,6 +109,7 @@ fuzz: need envoy test-fuzz ## the long tests: fuzzing, random meshes, edits unde
 	@echo "== $(RECONNECTS) reconnects of an Envoy (a quarter of an hour)"
 	@$(PYTHON) tools/gotest.py -count=1 -timeout 60m ./internal/agent -run '^TestNothingGrows$$' -reconnects $(RECONNECTS)
 	@$(MAKE) --no-print-directory chaos
+	@$(MAKE) --no-print-directory quota
 	@$(MAKE) --no-print-directory test-versions
 	@$(MAKE) --no-print-directory test-spire
 	@echo "== every field taken out, for the tests that cover it to fail (up to an hour)"

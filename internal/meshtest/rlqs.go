@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	rlqsv3 "github.com/envoyproxy/go-control-plane/envoy/service/rate_limit_quota/v3"
@@ -44,6 +45,24 @@ func (q *Quotas) Report(policy, key string, allowed, denied uint64) {
 		BucketId:           &rlqsv3.BucketId{Bucket: map[string]string{envoy.QuotaPolicy: policy, envoy.QuotaKey: key}},
 		NumRequestsAllowed: allowed, NumRequestsDenied: denied, TimeElapsed: durationpb.New(5e9),
 	}}}) // if the stream has ended, Next says why
+}
+
+// ReportKeys says that so many buckets of a policy were used.
+func (q *Quotas) ReportKeys(policy string, n int) {
+	r := &rlqsv3.RateLimitQuotaUsageReports{Domain: q.domain}
+	for i := range n {
+		r.BucketQuotaUsages = append(r.BucketQuotaUsages, &rlqsv3.RateLimitQuotaUsageReports_BucketQuotaUsage{
+			BucketId:           &rlqsv3.BucketId{Bucket: map[string]string{envoy.QuotaPolicy: policy, envoy.QuotaKey: fmt.Sprint("by=", i)}},
+			NumRequestsAllowed: 1,
+		})
+	}
+	_ = q.stream.Send(r)
+}
+
+// NextAll returns all that is said next.
+func (q *Quotas) NextAll() ([]*rlqsv3.RateLimitQuotaResponse_BucketAction, error) {
+	r, err := q.stream.Recv()
+	return r.GetBucketAction(), err
 }
 
 // Next returns what is said next of a bucket, or why the stream has ended.

@@ -30,7 +30,7 @@ func (s *Server) listenPeers() error {
 func (s *Server) openReplica() (err error) {
 	cfg := replica.Config{
 		Store: s.store, Alone: s.cfg.Store.DataDir != "", Version: s.cfg.Version,
-		Work:     map[string]replica.Work{"certificates": s.ca.Run, "cloud map": s.wanted.follow, "store": s.store.Lead, "quotas": s.quota.Tidy},
+		Work:     map[string]replica.Work{"certificates": s.ca.Run, "cloud map": s.wanted.follow, "store": s.store.Lead, "quotas": s.tidyQuotas},
 		Handlers: s.handlers(), Metrics: s.metrics, Logger: s.cfg.Log,
 	}
 	if s.peers != nil {

@@ -75,3 +75,13 @@ func (s *Server) quotaUsage(ctx context.Context, policy mesh.ID) (restapi.QuotaU
 	}
 	return out, nil
 }
+
+// tidyQuotas has the counts removed of quotas that are gone, once it is known which are there.
+func (s *Server) tidyQuotas(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.live.Ready():
+		return s.quota.Tidy(ctx)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,16 +32,18 @@ type quotaStream struct {
 	one    *session
 	client *quota.Client
 
-	// Of the policies of the view at a revision.
+	// policies are the quotas of the view, as of a revision of the mesh and a time: some begin
+	// and end by the clock.
 	policies map[string]*mesh.QuotaAction
 	revision int64
+	read     time.Time
 
 	wake chan struct{} // something is to be told
 
 	mu      sync.Mutex
 	buckets map[quotaBucket]*heldBucket
 	told    map[quotaBucket]quota.Assignment // and not sent yet
-	gone    []quotaBucket                    // to be forgotten by the proxy
+	gone    map[quotaBucket]struct{}         // to be forgotten by the proxy
 }
 
 // heldBucket is one that the proxy has reported.
@@ -50,7 +51,15 @@ type heldBucket struct {
 	lasts bool // what it is told is to last
 	sent  quota.Assignment
 	at    time.Time // when that was sent
+	used  time.Time // when it was used last
 }
+
+// maxHeld bounds the buckets that a proxy has; one that asks for more lets these requests through
+// until some of the others were not used for unusedFor.
+const (
+	maxHeld   = 2 * quota.MaxKeys
+	unusedFor = 10 * time.Minute
+)
 
 // Without news a proxy is told again what it has after quotaAgain, so that it does not come to
 // its end, quotaLife after it was sent. Envoy logs each time.
@@ -136,7 +145,7 @@ func (s *Server) openQuotas(ctx context.Context, method string, one *session, re
 	if one.shared = s.shared(one.key.id.Mesh, one.key.owner); !one.shared {
 		return nil, nil, notShared(one.key)
 	}
-	q := &quotaStream{one: one, wake: make(chan struct{}, 1), buckets: map[quotaBucket]*heldBucket{}, told: map[quotaBucket]quota.Assignment{}}
+	q := &quotaStream{one: one, wake: make(chan struct{}, 1), buckets: map[quotaBucket]*heldBucket{}, told: map[quotaBucket]quota.Assignment{}, gone: map[quotaBucket]struct{}{}}
 	if err := s.enterQuotas(q); err != nil {
 		return nil, nil, err
 	}
@@ -265,11 +274,11 @@ func (s *Server) takeReport(q *quotaStream, r *rlqsv3.RateLimitQuotaUsageReports
 	for _, u := range r.GetBucketQuotaUsages() {
 		id := u.GetBucketId().GetBucket()
 		b := quotaBucket{id[envoy.QuotaPolicy], id[envoy.QuotaKey]}
-		if len(b.key) > maxQuotaKey || !s.keeps(q, b.policy) {
+		used := u.GetNumRequestsAllowed()+u.GetNumRequestsDenied() > 0
+		if len(b.key) > maxQuotaKey || !s.keeps(q, b.policy) || !q.hold(b, envoy.QuotaLasts(q.policies[b.policy]), used) {
 			q.forget(b)
 			continue
 		}
-		q.hold(b, envoy.QuotaLasts(q.policies[b.policy]))
 		uses[b.policy] = append(uses[b.policy], quota.Use{
 			Key: b.key, Allowed: count(u.GetNumRequestsAllowed()), Denied: count(u.GetNumRequestsDenied()),
 			Elapsed: min(max(u.GetTimeElapsed().AsDuration(), 0), time.Hour),
@@ -288,11 +297,14 @@ func (s *Server) takeReport(q *quotaStream, r *rlqsv3.RateLimitQuotaUsageReports
 // count bounds a number of requests, which a proxy can make up.
 func count(n uint64) int64 { return int64(min(n, math.MaxInt32)) } //nolint:gosec // it is bounded
 
+// readAgain is how often a view is read that has not changed.
+const readAgain = 10 * time.Second
+
 // keeps reports whether a policy is one by which the proxies of a stream's node or gateway keep
 // quotas.
 func (s *Server) keeps(q *quotaStream, policy string) bool {
-	if revision := s.cfg.Live.Revision(); q.policies == nil || revision != q.revision {
-		q.policies, q.revision = map[string]*mesh.QuotaAction{}, revision
+	if revision := s.cfg.Live.Newest(q.one.key.id.Mesh); q.policies == nil || revision != q.revision || time.Since(q.read) > readAgain {
+		q.policies, q.revision, q.read = map[string]*mesh.QuotaAction{}, revision, time.Now()
 		if v := s.cfg.Live.View(q.one.key.id); v != nil {
 			q.policies = envoy.QuotaPolicies(v)
 		}
@@ -310,24 +322,30 @@ func (q *quotaStream) tell(p quota.Policy, all []quota.Told) {
 	q.wakeUp()
 }
 
-// hold notes that the proxy has a bucket.
-func (q *quotaStream) hold(b quotaBucket, lasts bool) {
+// hold notes that the proxy has a bucket, and whether it was used. It reports whether the proxy is
+// to keep it: not one that was not used for long, and not more than so many.
+func (q *quotaStream) hold(b quotaBucket, lasts, used bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	held := q.buckets[b]
+	held, now := q.buckets[b], time.Now()
 	if held == nil {
-		held = &heldBucket{}
+		if len(q.buckets) >= maxHeld {
+			return false
+		}
+		held = &heldBucket{used: now}
 		q.buckets[b] = held
 	}
 	held.lasts = lasts
+	if used {
+		held.used = now
+	}
+	return now.Sub(held.used) < unusedFor
 }
 
 // forget notes that the proxy is to forget a bucket.
 func (q *quotaStream) forget(b quotaBucket) {
 	q.mu.Lock()
-	if !slices.Contains(q.gone, b) {
-		q.gone = append(q.gone, b)
-	}
+	q.gone[b] = struct{}{}
 	delete(q.buckets, b)
 	q.mu.Unlock()
 	q.wakeUp()
@@ -356,7 +374,7 @@ func (q *quotaStream) next() *rlqsv3.RateLimitQuotaResponse {
 		held.sent, held.at = a, now
 		r.BucketAction = append(r.BucketAction, assign(b, a, held.lasts))
 	}
-	for _, b := range q.gone {
+	for b := range q.gone {
 		r.BucketAction = append(r.BucketAction, &rlqsv3.RateLimitQuotaResponse_BucketAction{
 			BucketId: bucketID(b), BucketAction: &rlqsv3.RateLimitQuotaResponse_BucketAction_AbandonAction_{
 				AbandonAction: &rlqsv3.RateLimitQuotaResponse_BucketAction_AbandonAction{},
@@ -364,7 +382,7 @@ func (q *quotaStream) next() *rlqsv3.RateLimitQuotaResponse {
 		})
 	}
 	clear(q.told)
-	q.gone = nil
+	clear(q.gone)
 	if len(r.BucketAction) == 0 {
 		return nil
 	}

@@ -160,3 +160,24 @@ func TestQuotasEndWithTheKey(t *testing.T) {
 		}
 	}
 }
+
+// A proxy that makes up ever new keys is told to forget what is beyond a bound.
+func TestQuotaKeysAreBounded(t *testing.T) {
+	t.Parallel()
+	p, _ := quotaPlane(t)
+	q := p.quotas(p.owner, meshtest.ARN("test", "front"))
+	p.told(q, "own", assigned)
+	q.ReportKeys("own", 2*quota.MaxKeys+100)
+	gone := 0
+	for gone < 101 { // by=a is one that stays
+		r, err := q.NextAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range r {
+			if abandoned(b) {
+				gone++
+			}
+		}
+	}
+}
