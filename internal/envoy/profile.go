@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -147,6 +148,9 @@ func (p *Profile) parseFeatures(fields map[string]*structpb.Value) (err error) {
 	return nil
 }
 
+// hostName is what can be the host of a request, or nothing.
+var hostName = regexp.MustCompile(`^[][A-Za-z0-9_.:%-]{0,260}$`)
+
 // discovery reads how a proxy reaches the server.
 func discovery(fields map[string]*structpb.Value) (d Discovery, err error) {
 	value, ok := fields["discovery"]
@@ -157,14 +161,16 @@ func discovery(fields map[string]*structpb.Value) (d Discovery, err error) {
 		return d, fmt.Errorf("node metadata fairlead.discovery must be an object")
 	}
 	within := value.GetStructValue().GetFields()
-	if d.Cluster, err = text(within, "cluster", ""); err != nil {
-		return d, fmt.Errorf("in discovery: %w", err)
+	for member, into := range map[string]*string{"cluster": &d.Cluster, "authority": &d.Authority} {
+		if *into, err = text(within, member, ""); err != nil {
+			return d, fmt.Errorf("node metadata fairlead.discovery.%s must be a string", member)
+		}
 	}
-	if d.Authority, err = text(within, "authority", ""); err != nil {
-		return d, fmt.Errorf("in discovery: %w", err)
-	}
-	if d.Cluster == "" {
-		return d, fmt.Errorf("node metadata fairlead.discovery.cluster is required")
+	switch {
+	case !clusterName.MatchString(d.Cluster):
+		return d, fmt.Errorf("node metadata fairlead.discovery.cluster is %q, allowed is the name of a cluster of the bootstrap", d.Cluster)
+	case !hostName.MatchString(d.Authority):
+		return d, fmt.Errorf("node metadata fairlead.discovery.authority is %q, allowed is a host with a port", d.Authority)
 	}
 	return d, nil
 }

@@ -35,6 +35,9 @@ func TestParseProfile(t *testing.T) {
 		},
 		`{"fairlead": {"secretSource": false}}`: {NoSecretSource: true},
 		`{"fairlead": {"secretSource": true}}`:  {},
+		`{"fairlead": {"discovery": {"cluster": "fairlead_xds", "authority": "[::1]:9081"}}}`: {
+			Discovery: Discovery{Cluster: "fairlead_xds", Authority: "[::1]:9081"},
+		},
 		`{"fairlead": {"tracing": true, "internalListeners": true, "reloadDirectory": "/run/r", "clientCertificate": "append"}}`: {
 			Tracing: true, Internal: true, ReloadDir: "/run/r", ClientCertificate: ClientCertificateAppended,
 		},
@@ -83,6 +86,10 @@ func TestParseProfileRefuses(t *testing.T) {
 		`{"fairlead": {"internalListeners": 1}}`:                                                              "fairlead.internalListeners must be true or false",
 		`{"fairlead": {"reloadDirectory": "run"}}`:                                                            `"run", allowed is an absolute path`,
 		`{"fairlead": {"clientCertificate": "keep"}}`:                                                         `"keep", allowed are "remove"`,
+		`{"fairlead": {"discovery": 1}}`:                                                                      "fairlead.discovery must be an object",
+		`{"fairlead": {"discovery": {"authority": "a"}}}`:                                                     `discovery.cluster is ""`,
+		`{"fairlead": {"discovery": {"cluster": 1}}}`:                                                         "discovery.cluster must be a string",
+		`{"fairlead": {"discovery": {"cluster": "a", "authority": "a b"}}}`:                                   `"a b", allowed is a host with a port`,
 		`{"fairlead": {"accessLogs": 1}}`:                                                                     "fairlead.accessLogs must be an object",
 		`{"fairlead": {"accessLogs": {"grpc": "als"}}}`:                                                       "accessLogs.grpc must be an object",
 		`{"fairlead": {"accessLogs": {"grpc": {"cluster": 1}}}}`:                                              "accessLogs.grpc.cluster must be a string",

@@ -64,6 +64,11 @@ func (g *generator) profile(reload string) Profile {
 		g.maybe(2, o, "internalListeners", g.coin())
 	}
 	g.maybe(2, o, "clientCertificate", pick(g, "remove", "set", "append"))
+	if g.coin() {
+		discovery := object{"cluster": "fairlead_xds"}
+		g.maybe(2, discovery, "authority", "fairlead.example:9081")
+		o["discovery"] = discovery
+	}
 	metadata := object{"fairlead": o}
 	if g.coin() {
 		metadata["aws.appmesh.metric_filter"] = object{"level": "1"}
