@@ -50,6 +50,8 @@ type Bucket struct {
 	// before are the proxies that were sent rates by who had the bucket before, and have not
 	// reported since.
 	before inherited
+	// stirred is set where shares may be others than they were when they were looked over.
+	stirred bool
 }
 
 // proxy is what is known of one that uses the bucket.
@@ -82,7 +84,7 @@ func (b *Bucket) Change(limit int64, per time.Duration) {
 	if b.per != per {
 		b.per, b.window, b.used = per, time.Time{}, 0
 	}
-	b.limit = limit
+	b.limit, b.stirred = limit, true
 }
 
 // Kept is what outlasts who has the bucket.
@@ -161,6 +163,7 @@ func (b *Bucket) Report(now time.Time, id string, allowed, denied int64, elapsed
 		}
 	}
 	b.turn(now)
+	b.stirred = b.stirred || allowed+denied > 0 || p.has.Rate > 0
 	b.used += int64(math.Ceil(float64(allowed)*b.within(p, now, elapsed) + b.lost(p, now, allowed, elapsed)))
 	p.passed = float64(allowed) / max(elapsed.Seconds(), 1)
 	if denied > 0 { // else it had let those through
@@ -232,6 +235,7 @@ func (b *Bucket) earlyOf(p *proxy) float64 {
 // beside that.
 func (b *Bucket) revise(now time.Time, p *proxy, to Assignment, owed float64) {
 	p.early = b.earlyOf(p)
+	b.stirred = true // what became free may be another's next time
 	p.owed = owed
 	if p.has.Rate > 0 {
 		p.tokens = 0 // they are among what is owed
@@ -269,26 +273,32 @@ func (b *Bucket) forget(now time.Time) {
 // is not, so that nobody has to wait for others' reports. What Changed returns then is to be
 // sent.
 func (b *Bucket) Tend(now time.Time) {
-	b.turn(now)
-	b.forget(now)
-	if len(b.proxies) == 0 {
+	window := b.window
+	if b.turn(now); !b.stirred && window.Equal(b.window) {
 		return
 	}
+	b.stirred = false
+	b.forget(now)
 	ids, targets := b.targets(now)
+	budget, all := b.budget(now)*horizon, b.outstanding(now)
 	for i, id := range ids { // what is taken away goes first
 		p := b.proxies[id]
 		if targets[i] < b.cost(p)/1.2 {
+			before := b.mayUse(p, now)
 			to := b.worth(p, targets[i])
 			b.revise(now, p, to, p.owed+p.has.Rate*(now.Sub(p.since).Seconds()+onItsWay)-to.Rate*onItsWay+p.tokens)
+			all += b.mayUse(p, now) - before
 		}
 	}
 	for i, id := range ids {
 		p := b.proxies[id]
+		own := b.mayUse(p, now)
 		left := max(horizon-now.Sub(p.at).Seconds(), 1)
 		spent := p.owed + p.has.Rate*now.Sub(p.since).Seconds() + p.tokens
-		rate := min(targets[i], (b.budget(now)*horizon-b.others(now, id)-spent)/left)
+		rate := min(targets[i], (budget-(all-own)-spent)/left)
 		if to := b.worth(p, rate); to.Rate > 0 && rate > b.cost(p)*1.2 {
 			b.revise(now, p, to, spent)
+			all += b.mayUse(p, now) - own
 		}
 	}
 }
@@ -313,7 +323,7 @@ func (b *Bucket) Changed(meant func(id string) bool) map[string]Assignment {
 // long as the others go by what they have.
 func (b *Bucket) assign(now time.Time, id string) Assignment {
 	ids, targets := b.targets(now)
-	free := b.budget(now) - b.others(now, id)/horizon
+	free := b.budget(now) - (b.outstanding(now)-b.mayUse(b.proxies[id], now))/horizon
 	target := targets[slices.Index(ids, id)]
 	if target < leastRate && !b.short() {
 		target = leastRate // the last ones go to who asks first
@@ -334,24 +344,26 @@ func (b *Bucket) targets(now time.Time) (ids []string, parts []float64) {
 	return ids, divide(b.budget(now), demands)
 }
 
-// others returns how many requests all proxies but one may let through, or have, of which there
-// was no report yet, until their next ones. Where rates alone keep the quota these count.
-func (b *Bucket) others(now time.Time, id string) float64 {
+// outstanding returns how many requests all proxies may let through, or have, of which there was
+// no report yet, until their next ones.
+func (b *Bucket) outstanding(now time.Time) float64 {
 	sum := 0.0
 	if now.Before(b.before.until) {
 		sum = b.before.rate * horizon
 	}
-	for name, p := range b.proxies {
-		switch {
-		case name == id:
-		case b.short():
-			sum += p.has.Rate * horizon
-		default:
-			until := p.at.Add(ReportEvery + Late)
-			sum += p.owed + p.has.Rate*max(until.Sub(p.since), now.Sub(p.since)).Seconds() + p.tokens
-		}
+	for _, p := range b.proxies {
+		sum += b.mayUse(p, now)
 	}
 	return sum
+}
+
+// mayUse returns that of one proxy. Where rates alone keep the quota these count.
+func (b *Bucket) mayUse(p *proxy, now time.Time) float64 {
+	if b.short() {
+		return p.has.Rate * horizon
+	}
+	until := p.at.Add(ReportEvery + Late)
+	return p.owed + p.has.Rate*max(until.Sub(p.since), now.Sub(p.since)).Seconds() + p.tokens
 }
 
 // short reports whether windows pass while nobody reports: then rates alone keep the quota.

@@ -176,3 +176,20 @@ func BenchmarkReport(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTend is what it costs to look over the shares of a bucket that so many proxies use,
+// twice a second.
+func BenchmarkTend(b *testing.B) {
+	for _, n := range []int{1, 20, 1000} {
+		b.Run(fmt.Sprint(n, " proxies"), func(b *testing.B) {
+			bucket, now := NewBucket(1_000_000, time.Minute), time.Unix(1_800_000_000, 0)
+			for i := range n {
+				bucket.Report(now, fmt.Sprint(i), 100, 10, ReportEvery)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				bucket.Tend(now.Add(time.Duration(i%8) * tendEvery))
+			}
+		})
+	}
+}
