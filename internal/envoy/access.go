@@ -321,12 +321,8 @@ func (t *translator) wakes(a accessRules, filter string) map[string]*anypb.Any {
 		return nil
 	}
 	config := &rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: a.holds, ShadowRules: a.tried, TrackPerRuleStats: true}}
-	if !t.valid(config, t.self(), "", "who may call") {
-		return nil
-	}
-	packed, err := pack(config)
-	if err != nil {
-		t.problem(t.self(), "", "who may call is not checked: %v", err)
+	packed := t.packed(config, t.self(), "", "who may call")
+	if packed == nil {
 		return nil
 	}
 	return map[string]*anypb.Any{filter: packed}

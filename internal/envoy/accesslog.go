@@ -35,12 +35,8 @@ func (t *translator) accessLogs(l *mesh.Logging) accessLogs {
 	if format := t.logFormat(file.Format, field+".format"); format != nil {
 		config.AccessLogFormat = &filev3.FileAccessLog_LogFormat{LogFormat: format}
 	}
-	if !t.valid(config, t.self(), field, "the access log") {
-		return nil
-	}
-	packed, err := pack(config)
-	if err != nil {
-		t.problem(t.self(), field, "the access log is left out: %v", err)
+	packed := t.packed(config, t.self(), field, "the access log")
+	if packed == nil {
 		return nil
 	}
 	return accessLogs{{

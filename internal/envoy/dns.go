@@ -163,8 +163,8 @@ func (t *translator) dns(names map[string]dnsName) {
 			ConfigSource: &dnsfilterv3.DnsFilterConfig_ServerContextConfig_InlineDnsTable{InlineDnsTable: t.dnsTable(names)},
 		},
 	}
-	packed, err := pack(config)
-	if err != nil || !t.valid(config, t.self(), "", "the DNS filter") {
+	packed := t.packed(config, t.self(), "", "the DNS filter")
+	if packed == nil {
 		return
 	}
 	at, port := loopback4, uint32(t.profile.DNSPort)

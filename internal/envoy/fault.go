@@ -23,7 +23,7 @@ var faultFilter = &faultv3.HTTPFault{}
 // faultsIn gives routes the faults of what comes in on a port, by a gateway route unless its
 // name is "".
 func (t *translator) faultsIn(routes []*routev3.Route, port int64, gatewayRoute string) []*routev3.Route {
-	return allWithPolicies(routes, faultInName, t.faults(t.incoming(port, gatewayRoute), false))
+	return allWithPolicies(routes, faultInName, t.configurations(t.incoming(port, gatewayRoute), false, t.fault))
 }
 
 // faultsOut gives routes the faults of what goes out to a virtual service by one of its
@@ -32,43 +32,20 @@ func (t *translator) faultsOut(routes []*routev3.Route, s *mesh.Service, route s
 	if len(s.Policies) == 0 {
 		return routes
 	}
-	return allWithPolicies(routes, faultOutName, t.faults(t.outgoing(s, route), true))
+	return allWithPolicies(routes, faultOutName, t.configurations(t.outgoing(s, route), true, t.fault))
 }
 
-// faults returns the configurations of those of some policies that are faults, the most
-// specific first, up to the first that is for every request.
-func (t *translator) faults(policies []mesh.Policy, outgoing bool) []configured {
-	var out []configured
-	for _, p := range policies {
-		f := p.Spec.Action.Fault
-		if f == nil {
-			continue
-		}
-		if t.lacks(faults) {
-			t.problem(policyKey(p.Name), "action.fault", "the proxy's Envoy was built without %s: it makes no faults", faultExtension)
-			continue
-		}
-		lists, ok := t.conditions(p, outgoing)
-		if !ok {
-			continue
-		}
-		config := newFault(f)
-		if !t.valid(config, policyKey(p.Name), "action.fault", "the fault") {
-			continue
-		}
-		packed, err := pack(config)
-		if err != nil {
-			t.problem(policyKey(p.Name), "action.fault", "the fault is left out: %v", err)
-			continue
-		}
-		for _, list := range lists {
-			out = append(out, configured{p.Name, list, packed})
-			if len(list) == 0 {
-				return out
-			}
-		}
+// fault returns what a policy makes of requests, nil if it is no fault or cannot be obeyed.
+func (t *translator) fault(p mesh.Policy) message {
+	f := p.Spec.Action.Fault
+	switch {
+	case f == nil:
+	case t.lacks(faults):
+		t.problem(policyKey(p.Name), "action.fault", "the proxy's Envoy was built without %s: it makes no faults", faultExtension)
+	default:
+		return newFault(f)
 	}
-	return out
+	return nil
 }
 
 // newFault translates a fault.

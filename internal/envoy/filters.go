@@ -177,12 +177,8 @@ var clientCertificateDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCert
 
 // networkFilter packs the configuration of a network filter, the last of its chain.
 func (t *translator) networkFilter(name string, config message) []*listenerv3.Filter {
-	if !t.valid(config, t.self(), "", "network filter "+name) {
-		return nil
-	}
-	packed, err := pack(config)
-	if err != nil {
-		t.problem(t.self(), "", "network filter %s is left out: %v", name, err)
+	packed := t.packed(config, t.self(), "", "network filter "+name)
+	if packed == nil {
 		return nil
 	}
 	return []*listenerv3.Filter{{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed}}}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -155,15 +154,9 @@ func (t *translator) limited(all []limit, stats string) limited {
 
 // wake adds the configuration of a filter, or notes that it cannot be.
 func (l *limited) wake(t *translator, name string, config message) {
-	if !t.valid(config, t.self(), "", "the filter "+name) {
-		return
+	if packed := t.packed(config, t.self(), "", "the filter "+name); packed != nil {
+		l.filters[name] = packed
 	}
-	packed, err := pack(config)
-	if err != nil {
-		t.problem(t.self(), "", "the filter %s is left out: %v", name, err)
-		return
-	}
-	l.filters[name] = packed
 }
 
 // with adds other configurations by the names of their filters; either may be nil.
@@ -242,7 +235,7 @@ func (f *limiter) add(l *limit, keys map[string]string) {
 		burst = *action.Burst
 	}
 	f.config.Descriptors = append(f.config.Descriptors, &ratelimitv3.LocalRateLimitDescriptor{
-		Entries: entries, TokenBucket: bucket(clampUint32(burst), clampUint32(action.Requests), limitTimes[action.Per]),
+		Entries: entries, TokenBucket: bucket(clampUint32(burst), clampUint32(action.Requests), mesh.Pers[action.Per]),
 	})
 }
 
@@ -254,9 +247,6 @@ func (l *limit) headers() routev3.RateLimit_XRateLimitOption {
 	}
 	return routev3.RateLimit_DRAFT_VERSION_03
 }
-
-// limitTimes are the times in which requests are counted, as the API spells them.
-var limitTimes = map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}
 
 // conditionsOf returns what is asked for the list at i to be the first that is true of a
 // request: so it takes one token, whichever lists are true of it. All lists have the same
@@ -325,10 +315,7 @@ func keyText(by mesh.RateLimitBy, client string) string {
 func keysOf(keys map[string]string) *keyv3.HeaderMutationPerRoute {
 	out := &keyv3.Mutations{}
 	for _, format := range slices.Sorted(maps.Keys(keys)) {
-		out.RequestMutations = append(out.RequestMutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: keys[format], Value: format},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}}})
+		out.RequestMutations = append(out.RequestMutations, writes(keys[format], format))
 	}
 	return &keyv3.HeaderMutationPerRoute{Mutations: out}
 }

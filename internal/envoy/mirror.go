@@ -265,10 +265,7 @@ func newMirror(policy, cluster, host string, percentage float64) *routev3.RouteA
 		// The copy is for the host that the request is for, if not for another.
 		DisableShadowHostSuffixAppend: true,
 		HostRewriteLiteral:            host,
-		RequestHeadersMutations: []*mutationv3.HeaderMutation{{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: MirrorHeader, Value: policy},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}}}},
+		RequestHeadersMutations:       []*mutationv3.HeaderMutation{writes(MirrorHeader, policy)},
 	}
 }
 

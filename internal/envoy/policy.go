@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -175,6 +176,34 @@ type configured struct {
 	config     *anypb.Any
 }
 
+// configurations returns those of a kind of policies, the most specific first, up to the first
+// that is for every request. config returns what one comes to, nil for nothing.
+func (t *translator) configurations(policies []mesh.Policy, outgoing bool, config func(mesh.Policy) message) []configured {
+	var out []configured
+	for _, p := range policies {
+		m := config(p)
+		if m == nil {
+			continue
+		}
+		lists, ok := t.conditions(p, outgoing)
+		if !ok {
+			continue
+		}
+		kind := p.Spec.Action.Kind()
+		packed := t.packed(m, policyKey(p.Name), "action."+kind, "the "+kind)
+		if packed == nil {
+			continue
+		}
+		for _, list := range lists {
+			out = append(out, configured{p.Name, list, packed})
+			if len(list) == 0 {
+				return out
+			}
+		}
+	}
+	return out
+}
+
 // withPolicies returns a route before which there is one for each configuration, for the
 // requests that it is for. One without conditions takes the route's place.
 func withPolicies(r *routev3.Route, filter string, all []configured) []*routev3.Route {
@@ -271,4 +300,16 @@ func allWithPolicies(routes []*routev3.Route, filter string, all []configured) [
 		out = append(out, withPolicies(r, filter, all)...)
 	}
 	return out
+}
+
+// header is a header with a value, whatever it had before.
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// writes writes a header.
+func writes(name, value string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: header(name, value)}}
 }

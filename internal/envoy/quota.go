@@ -6,7 +6,6 @@ import (
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
-	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
@@ -90,12 +89,9 @@ func (t *translator) quotaFilters(in, out bool) (filters []*hcmv3.HttpFilter) {
 		return nil
 	}
 	if t.quotaFilter == nil {
-		packed, err := pack(t.newQuotaFilter())
-		if err != nil {
-			t.problem(t.self(), "", "the filter for quotas is left out: %v", err)
+		if t.quotaFilter = t.packed(t.newQuotaFilter(), t.self(), "", "the filter for quotas"); t.quotaFilter == nil {
 			return nil
 		}
-		t.quotaFilter = packed
 	}
 	for _, p := range []struct {
 		wanted bool
@@ -136,21 +132,16 @@ func (t *translator) newQuotaFilter() *matchingv3.ExtensionWithMatcher {
 // quotaAsleep holds the filter back from every request, quotaAwake from none.
 var (
 	quotaAsleep = &xdsmatcherv3.Matcher{OnNoMatch: onMatch("skip", &skipv3.SkipFilter{})}
-	quotaAwake  = mustAny(&matchingv3.ExtensionWithMatcherPerRoute{XdsMatcher: byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
-		"never": onMatch("skip", &skipv3.SkipFilter{}),
-	})})
+	quotaAwake  = mustAny(&matchingv3.ExtensionWithMatcherPerRoute{XdsMatcher: byHeader(quotaModeHeader, "never", onMatch("skip", &skipv3.SkipFilter{}), nil)})
 )
 
 // quotaBuckets chooses the bucket of a request. Without an answer the requests are let through;
-// what is to go on by the last one is told of none that it comes to an end.
-var quotaBuckets = byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
-	quotaLast: quotaBucket(nil, nil), quotaAllow: quotaBucket(nil, nil),
-})
+// what is to go on by the last one is told of none that it comes to an end. All listeners of all
+// proxies have it, so it is as small as can be.
+var quotaBuckets = &xdsmatcherv3.Matcher{OnNoMatch: quotaBucket(nil, nil)}
 
 // quotaBucketsDeny has a bucket for those too that are to be refused without an answer.
-var quotaBucketsDeny = byHeader(quotaModeHeader, map[string]*xdsmatcherv3.Matcher_OnMatch{
-	quotaLast: quotaBucket(nil, nil), quotaAllow: quotaBucket(nil, nil), quotaDeny: quotaBucket(refusedFirst, refusedLater),
-})
+var quotaBucketsDeny = byHeader(quotaModeHeader, quotaDeny, quotaBucket(refusedFirst, refusedLater), quotaBuckets.OnNoMatch)
 
 // What is done before the first answer, and after the end of the last one.
 var (
@@ -175,12 +166,10 @@ func quotaBucket(first *quotav3.RateLimitQuotaBucketSettings_NoAssignmentBehavio
 		},
 		ReportingInterval: durationpb.New(quotaReports),
 		DenyResponseSettings: &quotav3.RateLimitQuotaBucketSettings_DenyResponseSettings{
-			HttpStatus: &typev3.HttpStatus{Code: typev3.StatusCode_TooManyRequests},
-			GrpcStatus: &statuspb.Status{Code: 8, Message: "quota exceeded"}, // RESOURCE_EXHAUSTED
-			HttpBody:   wrapperspb.Bytes([]byte("Fairlead: the quota is used up.\n")),
-			ResponseHeadersToAdd: []*corev3.HeaderValueOption{{
-				Header: &corev3.HeaderValue{Key: "x-envoy-ratelimited", Value: "true"}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-			}},
+			HttpStatus:           &typev3.HttpStatus{Code: typev3.StatusCode_TooManyRequests},
+			GrpcStatus:           &statuspb.Status{Code: 8, Message: "quota exceeded"}, // RESOURCE_EXHAUSTED
+			HttpBody:             wrapperspb.Bytes([]byte("Fairlead: the quota is used up.\n")),
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{header("x-envoy-ratelimited", "true")},
 		},
 		NoAssignmentBehavior: first, ExpiredAssignmentBehavior: later,
 	})
@@ -195,11 +184,13 @@ func headerValue(name string) *quotav3.RateLimitQuotaBucketSettings_BucketIdBuil
 	}
 }
 
-// byHeader matches by the exact value of a header.
-func byHeader(name string, values map[string]*xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher {
-	return &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
-		Input:    &xdscorev3.TypedExtensionConfig{Name: headerInput, TypedConfig: mustAny(&envoymatcherv3.HttpRequestHeaderMatchInput{HeaderName: name})},
-		TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: values}},
+// byHeader matches a request by whether a header has a value; otherwise may be nil.
+func byHeader(name, value string, match, otherwise *xdsmatcherv3.Matcher_OnMatch) *xdsmatcherv3.Matcher {
+	return &xdsmatcherv3.Matcher{OnNoMatch: otherwise, MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+		Input: &xdscorev3.TypedExtensionConfig{Name: headerInput, TypedConfig: mustAny(&envoymatcherv3.HttpRequestHeaderMatchInput{HeaderName: name})},
+		TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{
+			Map: map[string]*xdsmatcherv3.Matcher_OnMatch{value: match},
+		}},
 	}}}
 }
 
@@ -227,29 +218,13 @@ func (t *translator) quotasOut(routes []*routev3.Route, s *mesh.Service, route s
 // quotas gives routes those of some policies that are quotas, the most specific first, up to
 // the first that is for every request.
 func (t *translator) quotas(routes []*routev3.Route, filters quotaPair, policies []mesh.Policy, outgoing bool) []*routev3.Route {
-	var all []configured
-	for _, p := range policies {
+	all := t.configurations(policies, outgoing, func(p mesh.Policy) message {
 		q := p.Spec.Action.Quota
 		if q == nil || !t.keepsQuotas(p.Name) {
-			continue
+			return nil
 		}
-		lists, ok := t.conditions(p, outgoing)
-		if !ok {
-			continue
-		}
-		key := quotaHeaders(p.Name, t.quotaKey(q.By, outgoing), quotaMode(q))
-		if !t.valid(key, policyKey(p.Name), "action.quota", "the quota") {
-			continue
-		}
-		packed, err := pack(key)
-		if err != nil {
-			t.problem(policyKey(p.Name), "action.quota", "the quota is left out: %v", err)
-			continue
-		}
-		for _, list := range lists {
-			all = append(all, configured{p.Name, list, packed})
-		}
-	}
+		return quotaHeaders(p.Name, t.quotaKey(q.By, outgoing), quotaMode(q))
+	})
 	out := allWithPolicies(routes, filters.key, all)
 	for _, r := range out {
 		if r.TypedPerFilterConfig[filters.key] != nil { // it is a copy of ours
@@ -302,10 +277,7 @@ func (t *translator) quotaKey(by *mesh.QuotaBy, outgoing bool) string {
 func quotaHeaders(policy, key, mode string) *keyv3.HeaderMutationPerRoute {
 	out := &keyv3.Mutations{}
 	for _, h := range [][2]string{{quotaPolicyHeader, policy}, {quotaKeyHeader, key}, {quotaModeHeader, mode}} {
-		out.RequestMutations = append(out.RequestMutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: h[0], Value: h[1]},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}}})
+		out.RequestMutations = append(out.RequestMutations, writes(h[0], h[1]))
 	}
 	return &keyv3.HeaderMutationPerRoute{Mutations: out}
 }

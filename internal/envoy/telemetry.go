@@ -119,12 +119,8 @@ func grpcService(cluster string) *corev3.GrpcService {
 
 // serviceLog packs the configuration of an access log, none if Envoy would refuse it.
 func (t *translator) serviceLog(name string, config message) accessLogs {
-	if !t.valid(config, t.self(), "", "access log "+name) {
-		return nil
-	}
-	packed, err := pack(config)
-	if err != nil {
-		t.problem(t.self(), "", "access log %s is left out: %v", name, err)
+	packed := t.packed(config, t.self(), "", "access log "+name)
+	if packed == nil {
 		return nil
 	}
 	return accessLogs{{Name: name, ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: packed}}}

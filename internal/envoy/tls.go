@@ -128,12 +128,8 @@ func (t *translator) upstreamTLS(use upstreamUse, g *target) *corev3.TransportSo
 		}
 	}
 	config := &tlsv3.UpstreamTlsContext{CommonTlsContext: common, Sni: serverNameIndication(names, g)}
-	if !t.valid(config, t.self(), use.field, "TLS to backends") {
-		return nil
-	}
-	packed, err := pack(config)
-	if err != nil {
-		t.problem(t.self(), use.field, "TLS to backends is left out: %v", err)
+	packed := t.packed(config, t.self(), use.field, "TLS to backends")
+	if packed == nil {
 		return nil
 	}
 	return &corev3.TransportSocket{

@@ -107,6 +107,20 @@ func (t *translator) valid(m message, object mesh.Key, field, what string) bool 
 	return true
 }
 
+// packed packs a message that is valid. It returns nil, and notes a problem, if Envoy would refuse
+// it.
+func (t *translator) packed(m message, object mesh.Key, field, what string) *anypb.Any {
+	if !t.valid(m, object, field, what) {
+		return nil
+	}
+	a, err := pack(m)
+	if err != nil {
+		t.problem(object, field, "%s is left out: %v", what, err)
+		return nil
+	}
+	return a
+}
+
 // The IP preferences, as the API spells them.
 const (
 	preferIPv4 = "IPv4_PREFERRED"

@@ -15,6 +15,9 @@ type Policy struct {
 // PolicyKinds are the kinds of policies, as the members of an action spell them.
 var PolicyKinds = []string{"fault", "mirror", "access", "rateLimit", "quota"}
 
+// Pers are the times in which limits and quotas count requests, as the API spells them.
+var Pers = map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}
+
 // Kind returns what kind of policy it is, for example "fault".
 func (a *PolicyAction) Kind() string {
 	switch {

@@ -184,18 +184,25 @@ func (r *Reader) Provider(name string) *Provider {
 		return p
 	}
 	aims := []Key{{Kind: KindVirtualService, Name: name}}
-	switch by := item.Spec.(*VirtualServiceSpec).Provider; {
-	case by == nil:
-	case by.VirtualNode != nil:
-		p.NodeName = by.VirtualNode.VirtualNodeName
-		p.addNode(r, p.NodeName)
-	case by.VirtualRouter != nil:
-		p.Router = p.router(r, by.VirtualRouter.VirtualRouterName)
+	if p.NodeName, p.Router = p.leads(r, item); p.Router != nil {
 		aims = append(aims, Key{Kind: KindVirtualRouter, Name: p.Router.Name})
 	}
 	p.Policies = r.policies(aims...)
 	p.addMirrors(r, p.Policies)
 	return p
+}
+
+// leads returns the virtual node or router that provides a virtual service, and adds the nodes.
+func (p *Provider) leads(r *Reader, service *Content) (node string, router *Router) {
+	switch by := service.Spec.(*VirtualServiceSpec).Provider; {
+	case by == nil:
+	case by.VirtualNode != nil:
+		node = by.VirtualNode.VirtualNodeName
+		p.addNode(r, node)
+	case by.VirtualRouter != nil:
+		router = p.router(r, by.VirtualRouter.VirtualRouterName)
+	}
+	return node, router
 }
 
 func (p *Provider) router(r *Reader, name string) *Router {
@@ -246,14 +253,7 @@ func (p *Provider) addCopied(r *Reader, name string) {
 	}
 	c := Copied{Name: name}
 	if item := r.get(KindVirtualService, name); item != nil {
-		switch by := item.Spec.(*VirtualServiceSpec).Provider; {
-		case by == nil:
-		case by.VirtualNode != nil:
-			c.NodeName = by.VirtualNode.VirtualNodeName
-			p.addNode(r, c.NodeName)
-		case by.VirtualRouter != nil:
-			c.Router = p.router(r, by.VirtualRouter.VirtualRouterName)
-		}
+		c.NodeName, c.Router = p.leads(r, item)
 	}
 	p.Copied = append(p.Copied, c)
 }

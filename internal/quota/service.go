@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,9 +28,6 @@ type Limit struct {
 	// anew.
 	Version int64
 }
-
-// Pers are the lengths of windows, as the API spells them.
-var Pers = map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}
 
 // MaxKeys is how many different keys of a policy are counted by themselves. What comes beyond
 // has one quota together, which goes by OtherKeys.
@@ -292,6 +288,3 @@ func (s *Service) tidy(ctx context.Context) error {
 	}
 	return nil
 }
-
-// known are the keys of a map in their order.
-func known[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,7 +60,7 @@ func (s *site) start(name string) (end func()) {
 		Others: func() (others []string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for _, other := range known(s.all) {
+			for _, other := range slices.Sorted(maps.Keys(s.all)) {
 				if other != name {
 					others = append(others, other)
 				}

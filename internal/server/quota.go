@@ -36,10 +36,11 @@ func (s *Server) quotaLimit(p quota.Policy) (quota.Limit, bool) {
 		return quota.Limit{}, false
 	}
 	spec, ok := c.Spec.(*mesh.PolicySpec)
-	if !ok || spec.Action.Quota == nil || quota.Pers[spec.Action.Quota.Per] == 0 {
+	if !ok || spec.Action.Quota == nil {
 		return quota.Limit{}, false
 	}
-	return quota.Limit{Requests: spec.Action.Quota.Requests, Per: quota.Pers[spec.Action.Quota.Per], Version: c.Version}, true
+	per := mesh.Pers[spec.Action.Quota.Per] // 0: of a newer server
+	return quota.Limit{Requests: spec.Action.Quota.Requests, Per: per, Version: c.Version}, per > 0
 }
 
 // askQuota asks another replica, which may own the quota that is asked about.

@@ -41,7 +41,7 @@ func quotaPlane(t *testing.T) (*plane, *quota.Service) {
 					return quota.Limit{}, false
 				}
 				q := found.Spec.(*mesh.PolicySpec).Action.Quota
-				return quota.Limit{Requests: q.Requests, Per: quota.Pers[q.Per], Version: found.Version}, true
+				return quota.Limit{Requests: q.Requests, Per: mesh.Pers[q.Per], Version: found.Version}, true
 			},
 		})
 		c.Quota = service
