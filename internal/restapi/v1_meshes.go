@@ -56,23 +56,31 @@ func newShare(s store.Share) v1.Share {
 // look asks whether the caller may do an action that shows what happens in a mesh, which
 // must be there.
 func (c ownCall) look(ctx context.Context, action string, m mesh.MeshID) error {
-	if !c.store.Shared(m, c.caller.Account) {
-		return mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use mesh %s of account %s: only meshes that their owner shares with account %s can be used",
+	_, err := c.lookAt(ctx, action, m.MeshObject())
+	return err
+}
+
+// lookAt asks whether the caller may do an action that shows what happens by an object, and
+// returns the object.
+func (c ownCall) lookAt(ctx context.Context, action string, id mesh.ID) (*mesh.Object, error) {
+	if m := id.Mesh; !c.store.Shared(m, c.caller.Account) {
+		return nil, mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use mesh %s of account %s: only meshes that their owner shares with account %s can be used",
 			c.caller.ARN, m.Name, m.Account, c.caller.Account)
 	}
-	q := store.Question{Action: action, Resource: c.x.resource}
-	o, err := c.store.Get(ctx, self, m.MeshObject())
+	q := store.Question{Action: action, Resource: id.ARN(id.Mesh.Account)}
+	o, err := c.store.Get(ctx, self, id)
 	var refusal *mesh.Error
 	switch {
 	case err == nil:
-		q.ResourceTags = o.Tags
+		q.Resource, q.ResourceTags = id.ARN(o.ResourceOwner), o.Tags
 	case !errors.As(err, &refusal) || refusal.Code != mesh.ErrNotFound:
-		return err
+		return nil, err
 	}
+	c.x.resource = q.Resource
 	if err := c.may(q); err != nil {
-		return err
+		return nil, err
 	}
-	return err
+	return o, err
 }
 
 // looking returns what the caller is shown of a mesh's proxies: the mesh's owner is shown

@@ -3,7 +3,6 @@ package restapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/fairlead-mesh/fairlead/internal/mesh"
 	"github.com/fairlead-mesh/fairlead/internal/restapi/v1"
-	"github.com/fairlead-mesh/fairlead/internal/store"
 )
 
 // QuotaUsage is what was used of a quota.
@@ -25,9 +23,13 @@ type QuotaUsage struct {
 
 func (c ownCall) describeQuotaUsage(ctx context.Context, in *v1.DescribeQuotaUsageInput) (any, error) {
 	id := mesh.ID{Mesh: c.aimMesh(in.MeshName, in.MeshOwner), Key: mesh.Key{Kind: mesh.KindPolicy, Name: in.PolicyName}}
-	spec, err := c.lookAtPolicy(ctx, "DescribeQuotaUsage", id)
+	policy, err := c.lookAt(ctx, "DescribeQuotaUsage", id)
 	if err != nil {
 		return nil, err
+	}
+	spec := new(mesh.PolicySpec)
+	if err := json.Unmarshal(policy.Spec, spec); err != nil {
+		return nil, fmt.Errorf("reading the spec of policy %q: %w", in.PolicyName, err)
 	}
 	if spec.Action.Quota == nil {
 		return nil, mesh.Errorf(mesh.ErrBadRequest, "policyName must be that of a quota, policy %q is of kind %s", in.PolicyName, spec.Action.Kind())
@@ -53,34 +55,4 @@ func (c ownCall) describeQuotaUsage(ctx context.Context, in *v1.DescribeQuotaUsa
 			return v1.QuotaKeyUsage{Key: k, Used: int(used), Left: int(max(usage.Requests-used, 0))}
 		}),
 	}, nil
-}
-
-// lookAtPolicy asks whether the caller may do an action that shows what happens by a policy, and
-// returns the policy's spec.
-func (c ownCall) lookAtPolicy(ctx context.Context, action string, id mesh.ID) (*mesh.PolicySpec, error) {
-	if !c.store.Shared(id.Mesh, c.caller.Account) {
-		return nil, mesh.Errorf(mesh.ErrForbidden, "%s is not authorized to use mesh %s of account %s: only meshes that their owner shares with account %s can be used",
-			c.caller.ARN, id.Mesh.Name, id.Mesh.Account, c.caller.Account)
-	}
-	q := store.Question{Action: action, Resource: id.ARN(id.Mesh.Account)}
-	o, err := c.store.Get(ctx, self, id)
-	var refusal *mesh.Error
-	switch {
-	case err == nil:
-		q.Resource, q.ResourceTags = id.ARN(o.ResourceOwner), o.Tags
-	case !errors.As(err, &refusal) || refusal.Code != mesh.ErrNotFound:
-		return nil, err
-	}
-	c.x.resource = q.Resource
-	if err := c.may(q); err != nil {
-		return nil, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	spec := new(mesh.PolicySpec)
-	if err := json.Unmarshal(o.Spec, spec); err != nil {
-		return nil, fmt.Errorf("reading the spec of %s: %w", q.Resource, err)
-	}
-	return spec, nil
 }

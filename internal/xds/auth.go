@@ -58,32 +58,43 @@ func (s *Server) authenticate(ctx context.Context, method string, one *session) 
 	return caller, refuse(codes.Unauthenticated, why.Code, "%s", why.Error())
 }
 
-// identify reads which virtual node or gateway a proxy is, and how it is placed.
-func (one *session) identify(node *corev3.Node) error {
-	one.node, one.version = node.GetId(), envoyVersion(node)
+// claim reads which virtual node or gateway a proxy says in a field that it is of, in order to do
+// something for it.
+func (one *session) claim(field, arn, act string) error {
+	one.node = arn
 	caller := &one.caller
-	if len(one.node) > maxNodeID {
-		one.node = one.node[:maxNodeID]
-		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node.id is longer than %d bytes", maxNodeID)
+	if len(arn) > maxNodeID {
+		one.node = arn[:maxNodeID]
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "%s is longer than %d bytes", field, maxNodeID)
 	}
-	id, owner, err := mesh.ParseARN(one.node, caller.Account, caller.Region)
+	id, owner, err := mesh.ParseARN(arn, caller.Account, caller.Region)
 	if err != nil {
-		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node.id: %v", err)
+		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "%s: %v", field, err)
 	}
 	if id.Kind != mesh.KindVirtualNode && id.Kind != mesh.KindVirtualGateway {
 		return refuse(codes.InvalidArgument, mesh.ErrBadRequest,
-			"node.id %q names a %s, allowed are a virtualNode or virtualGateway", one.node, id.Kind)
+			"%s %q names a %s, allowed are a virtualNode or virtualGateway", field, arn, id.Kind)
 	}
 	if owner != caller.Account || id.Mesh.Region != caller.Region {
-		return refuse(codes.PermissionDenied, mesh.ErrForbidden, "%s of account %s in region %s may not have the resources of %s",
-			caller.ARN, caller.Account, caller.Region, one.node)
+		return refuse(codes.PermissionDenied, mesh.ErrForbidden, "%s of account %s in region %s may not %s %s",
+			caller.ARN, caller.Account, caller.Region, act, arn)
+	}
+	one.key = feedKey{id: id, owner: owner}
+	return nil
+}
+
+// identify reads which virtual node or gateway a proxy is, and how it is placed.
+func (one *session) identify(node *corev3.Node) error {
+	one.version = envoyVersion(node)
+	if err := one.claim("node.id", node.GetId(), "have the resources of"); err != nil {
+		return err
 	}
 	profile, err := envoy.ParseProfile(node)
 	if err != nil {
 		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "node: %v", err)
 	}
 	profile.HostsApart = !one.full && envoy.Incremental(node)
-	one.key = feedKey{id: id, owner: owner, profile: profile}
+	one.key.profile = profile
 	return nil
 }
 

@@ -140,12 +140,11 @@ func (s *Server) enterBundle(b *bundleStream) error {
 	elsewhere := s.elsewhere(b.one, limit)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.bundleCounts[b.one.counted()]
-	if limit >= 0 && n+elsewhere >= limit {
+	if limit >= 0 && s.bundleCounts[b.one.counted()]+elsewhere >= limit {
 		return refuse(codes.ResourceExhausted, mesh.ErrLimitExceeded, "%s of mesh %s has as many agents connected as it may have proxies: quota %s (%s) is %d",
 			b.one.key.id.Key, b.one.key.id.Mesh.Name, quota, quota.Title(), limit)
 	}
-	s.bundleCounts[b.one.counted()] = n + 1
+	s.bundleCounts[b.one.counted()]++
 	s.bundles[b] = struct{}{}
 	return nil
 }
@@ -154,9 +153,7 @@ func (s *Server) leaveBundle(b *bundleStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.bundles, b)
-	if s.bundleCounts[b.one.counted()]--; s.bundleCounts[b.one.counted()] == 0 {
-		delete(s.bundleCounts, b.one.counted())
-	}
+	s.bundleCounts.less(b.one.counted())
 }
 
 // converseBundle answers an agent until either side ends the stream.

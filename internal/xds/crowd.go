@@ -22,7 +22,7 @@ func (s *Server) Crowd(c Crowd) Crowd {
 }
 
 // streams returns what counts streams. The caller holds mu.
-func (s *Server) streams(bundles bool) map[counted]int {
+func (s *Server) streams(bundles bool) tally {
 	if bundles {
 		return s.bundleCounts
 	}

@@ -13,6 +13,16 @@ type counted struct {
 	owner string
 }
 
+// tally counts streams.
+type tally map[counted]int
+
+// less takes one away.
+func (t tally) less(c counted) {
+	if t[c]--; t[c] == 0 {
+		delete(t, c)
+	}
+}
+
 func (one *session) counted() counted { return counted{one.key.id, one.key.owner} }
 
 // listed returns the mesh under which a session is found: none while it is only to lose
@@ -81,10 +91,7 @@ func (s *Server) uncount(one *session) {
 	delete(s.index(one.listed()).sessions, one)
 	s.tidy(one.listed())
 	s.met.streams.Dec()
-	if !one.shared {
-		return
-	}
-	if s.counts[one.counted()]--; s.counts[one.counted()] == 0 {
-		delete(s.counts, one.counted())
+	if one.shared {
+		s.counts.less(one.counted())
 	}
 }

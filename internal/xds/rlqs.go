@@ -139,7 +139,7 @@ func (s *Server) openQuotas(ctx context.Context, method string, one *session, re
 	if err != nil {
 		return nil, nil, endOf(err)
 	}
-	if err := one.claim(first.GetDomain()); err != nil {
+	if err := one.claim("domain", first.GetDomain(), "report for"); err != nil {
 		return nil, nil, err
 	}
 	if one.shared = s.shared(one.key.id.Mesh, one.key.owner); !one.shared {
@@ -155,28 +155,6 @@ func (s *Server) openQuotas(ctx context.Context, method string, one *session, re
 	}
 	q.client = s.cfg.Quota.Connect(one.key.arn()+"/"+proxyName(ctx), q.tell)
 	return q, first, nil
-}
-
-// claim reads whose proxy reports.
-func (one *session) claim(domain string) error {
-	one.node = domain
-	if len(domain) > maxNodeID {
-		one.node = domain[:maxNodeID]
-		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "domain is longer than %d bytes", maxNodeID)
-	}
-	id, owner, err := mesh.ParseARN(domain, one.caller.Account, one.caller.Region)
-	if err != nil {
-		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "domain: %v", err)
-	}
-	if id.Kind != mesh.KindVirtualNode && id.Kind != mesh.KindVirtualGateway {
-		return refuse(codes.InvalidArgument, mesh.ErrBadRequest, "domain %q names a %s, allowed are a virtualNode or virtualGateway", domain, id.Kind)
-	}
-	if owner != one.caller.Account || id.Mesh.Region != one.caller.Region {
-		return refuse(codes.PermissionDenied, mesh.ErrForbidden, "%s of account %s in region %s may not report for %s",
-			one.caller.ARN, one.caller.Account, one.caller.Region, domain)
-	}
-	one.key = feedKey{id: id, owner: owner}
-	return nil
 }
 
 // proxyHeader is the header in which the bootstrap of fairlead-agent says which proxy of its
@@ -201,12 +179,11 @@ func (s *Server) enterQuotas(q *quotaStream) error {
 	name, limit := s.limit(q.one.key.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.quotaCounts[q.one.counted()]
-	if limit >= 0 && n >= limit {
+	if limit >= 0 && s.quotaCounts[q.one.counted()] >= limit {
 		return refuse(codes.ResourceExhausted, mesh.ErrLimitExceeded, "as many proxies of %s of mesh %s report as it may have: quota %s (%s) is %d",
 			q.one.key.id.Key, q.one.key.id.Mesh.Name, name, name.Title(), limit)
 	}
-	s.quotaCounts[q.one.counted()] = n + 1
+	s.quotaCounts[q.one.counted()]++
 	s.quotas[q] = struct{}{}
 	return nil
 }
@@ -218,9 +195,7 @@ func (s *Server) leaveQuotas(q *quotaStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.quotas, q)
-	if s.quotaCounts[q.one.counted()]--; s.quotaCounts[q.one.counted()] == 0 {
-		delete(s.quotaCounts, q.one.counted())
-	}
+	s.quotaCounts.less(q.one.counted())
 }
 
 // converseQuotas takes reports and sends assignments until either side ends the stream.

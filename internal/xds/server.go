@@ -96,15 +96,15 @@ type Server struct {
 	// left are the feeds without streams, and since when.
 	left map[*feed]time.Time
 	// counts are the streams of each virtual node and gateway.
-	counts map[counted]int
+	counts tally
 	// bundles are the streams of agents for trust bundles.
 	bundles map[*bundleStream]struct{}
 	// bundleCounts are those of each virtual node and gateway.
-	bundleCounts map[counted]int
+	bundleCounts tally
 	// quotas are the streams of proxies for quotas, and quotaCounts those of each virtual node
 	// and gateway.
 	quotas      map[*quotaStream]struct{}
-	quotaCounts map[counted]int
+	quotaCounts tally
 }
 
 // meshIndex finds what belongs to a mesh.
@@ -127,9 +127,9 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, queue: newQueue(), firsts: newAdmission(), pool: newPool(), met: newMetrics(cfg.Metrics),
 		silent: silentError(cfg.MaxSilence),
-		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: map[counted]int{},
-		bundles: map[*bundleStream]struct{}{}, bundleCounts: map[counted]int{},
-		quotas: map[*quotaStream]struct{}{}, quotaCounts: map[counted]int{},
+		feeds:  map[feedKey]*feed{}, meshes: map[mesh.MeshID]*meshIndex{}, counts: tally{},
+		bundles: map[*bundleStream]struct{}{}, bundleCounts: tally{},
+		quotas: map[*quotaStream]struct{}{}, quotaCounts: tally{},
 		left: map[*feed]time.Time{}, ended: make(chan struct{}),
 	}
 	if cfg.Metrics != nil {
