@@ -162,41 +162,27 @@ func TestFaultsOfGateway(t *testing.T) {
 	t.Parallel()
 	covers(t, "Policy.target.virtualGateway.{virtualGatewayName,port}", "Policy.target.gatewayRoute.{virtualGatewayName,gatewayRouteName}",
 		"Policy.target.virtualService.virtualServiceName")
-	s := newStage(t)
-	s.app("blue", named("blue"))
-	s.leadsTo(service, "blue")
-	d := s.gateway(onPort("http"))
-	s.gatewayRoute("colour", `{"prefix":"/colour"}`, service, "")
-	s.gatewayRoute("shape", `{"prefix":"/shape"}`, service, "")
-	await := func(path string, want int) {
-		t.Helper()
-		meshtest.Eventually(t, fmt.Sprintf("%s answers %d", path, want), func() error {
-			if status, body := d.call("GET shop.test " + path); status != want {
-				return fmt.Errorf("answered %d %q", status, body)
-			}
-			return nil
-		})
-	}
-	await("/colour", 200)
+	s, d := twoRoutes(t)
+	d.answers("/colour", 200)
 	s.policy("gateway", `{"target":{"virtualGateway":{"virtualGatewayName":"edge"}},`+aborting(100, 501)+`}`)
-	await("/colour", 501)
-	await("/shape", 501)
+	d.answers("/colour", 501)
+	d.answers("/shape", 501)
 	s.policy("route", `{"target":{"gatewayRoute":{"virtualGatewayName":"edge","gatewayRouteName":"colour"}},"match":{"prefix":"/colour/a"},`+aborting(100, 503)+`}`)
-	await("/colour/a", 503)
-	await("/colour/b", 501)
+	d.answers("/colour/a", 503)
+	d.answers("/colour/b", 501)
 	s.policy("port", fmt.Sprintf(`{"target":{"virtualGateway":{"virtualGatewayName":"edge","port":%d}},%s}`, port, aborting(100, 502)))
-	await("/colour/b", 502)
+	d.answers("/colour/b", 502)
 	s.dropPolicy("port")
 	s.dropPolicy("gateway")
-	await("/colour/b", 200)
+	d.answers("/colour/b", 200)
 	// The path as it goes on, which the gateway route has changed.
 	s.policy("service", fmt.Sprintf(`{"target":{"virtualService":{"virtualServiceName":%q}},"from":[{"virtualGateway":"edge"}],"match":{"prefix":"/round"},%s}`, service, aborting(100, 418)))
-	await("/shape/round", 418)
-	await("/shape/other", 200)
+	d.answers("/shape/round", 418)
+	d.answers("/shape/other", 200)
 	s.dropPolicy("service")
 	s.dropPolicy("route")
-	await("/shape/round", 200)
-	await("/colour/a", 200)
+	d.answers("/shape/round", 200)
+	d.answers("/colour/a", 200)
 }
 
 // headerConditions are conditions on a header x, a value that meets each and one that does

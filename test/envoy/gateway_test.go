@@ -108,6 +108,29 @@ func (s *stage) leadsTo(service, node string) {
 		`{"virtualServiceName":%q,"spec":{"provider":{"virtualNode":{"virtualNodeName":%q}}}}`, service, node))
 }
 
+// twoRoutes has a gateway that leads /colour and /shape to a service.
+func twoRoutes(t *testing.T) (*stage, *door) {
+	t.Helper()
+	s := newStage(t)
+	s.app("blue", named("blue"))
+	s.leadsTo(service, "blue")
+	d := s.gateway(onPort("http"))
+	s.gatewayRoute("colour", `{"prefix":"/colour"}`, service, "")
+	s.gatewayRoute("shape", `{"prefix":"/shape"}`, service, "")
+	return s, d
+}
+
+// answers waits until the gateway answers a GET of shop.test with a status.
+func (d *door) answers(path string, want int) {
+	d.t.Helper()
+	meshtest.Eventually(d.t, fmt.Sprintf("%s answers %d", path, want), func() error {
+		if status, body := d.call("GET shop.test " + path); status != want {
+			return fmt.Errorf("answered %d %q", status, body)
+		}
+		return nil
+	})
+}
+
 // call sends a request to the gateway: "METHOD HOST PATH", with headers as names and
 // values in turn. It returns the status and the body.
 func (d *door) call(request string, headers ...string) (int, string) {

@@ -257,52 +257,38 @@ func TestRateLimitOut(t *testing.T) {
 // one of its routes, and of a service that it leads to. Its health check asks nobody.
 func TestLimitsAndAccessOfGateway(t *testing.T) {
 	t.Parallel()
-	s := newStage(t)
-	s.app("blue", named("blue"))
-	s.leadsTo(service, "blue")
-	d := s.gateway(onPort("http"))
-	s.gatewayRoute("colour", `{"prefix":"/colour"}`, service, "")
-	s.gatewayRoute("shape", `{"prefix":"/shape"}`, service, "")
-	await := func(path string, want int) {
-		t.Helper()
-		meshtest.Eventually(t, fmt.Sprintf("%s answers %d", path, want), func() error {
-			if status, body := d.call("GET shop.test " + path); status != want {
-				return fmt.Errorf("answered %d %q", status, body)
-			}
-			return nil
-		})
-	}
+	s, d := twoRoutes(t)
 	const onEdge, onColour = `"target":{"virtualGateway":{"virtualGatewayName":"edge"}}`, `"target":{"gatewayRoute":{"virtualGatewayName":"edge","gatewayRouteName":"colour"}}`
-	await("/colour", 200)
+	d.answers("/colour", 200)
 	s.policy("few", `{`+onColour+`,`+limiting(`"requests":2,"per":"day"`)+`}`)
 	s.policy("service", `{"target":{"virtualService":{"virtualServiceName":"`+service+`"}},"from":[{"virtualGateway":"edge"}],"match":{"prefix":"/round"},`+limiting(`"requests":2,"per":"day"`)+`}`)
-	await("/colour", 429)
-	await("/shape", 200)
-	await("/shape/round", 429)
-	await("/shape", 200)
+	d.answers("/colour", 429)
+	d.answers("/shape", 200)
+	d.answers("/shape/round", 429)
+	d.answers("/shape", 200)
 	s.dropPolicy("few")
 	s.dropPolicy("service")
-	await("/colour", 200)
-	await("/shape/round", 200)
+	d.answers("/colour", 200)
+	d.answers("/shape/round", 200)
 	s.policy("closed", `{`+onEdge+`,"action":{"access":{"default":"closed"}}}`)
-	await("/colour", 403)
-	await("/nowhere", 403)
+	d.answers("/colour", 403)
+	d.answers("/nowhere", 403)
 	s.policy("colour", `{`+onColour+`,"from":[{"ipRanges":["127.0.0.0/8"]}],"action":{"access":{"rule":"allow"}}}`)
-	await("/colour", 200)
-	await("/shape", 403)
+	d.answers("/colour", 200)
+	d.answers("/shape", 403)
 	s.policy("open", `{"target":{"gatewayRoute":{"virtualGatewayName":"edge","gatewayRouteName":"shape"}},"action":{"access":{"default":"open"}}}`)
-	await("/shape", 200)
+	d.answers("/shape", 200)
 	s.policy("deny", `{`+onEdge+`,"match":{"prefix":"/shape/no"},"action":{"access":{"rule":"deny"}}}`)
-	await("/shape/no", 403)
-	await("/shape", 200)
+	d.answers("/shape/no", 403)
+	d.answers("/shape", 200)
 	for _, name := range []string{"closed", "colour", "open", "deny"} {
 		s.dropPolicy(name)
 	}
 	// The path as it goes on, which the gateway route has changed.
 	s.policy("service", `{"target":{"virtualService":{"virtualServiceName":"`+service+`"}},"match":{"prefix":"/admin"},"action":{"access":{"rule":"deny"}}}`)
-	await("/shape/admin", 403)
-	await("/colour/admin/x", 403)
-	await("/shape/other", 200)
+	d.answers("/shape/admin", 403)
+	d.answers("/colour/admin/x", 403)
+	d.answers("/shape/other", 200)
 }
 
 // TestRateLimitByClient shows that each client has a limit of its own, by its certificate, and

@@ -61,6 +61,17 @@ func spendAll(t *testing.T, least int, all ...quotaCase) map[string]int {
 	return out
 }
 
+// wantTenOfEach sends requests until the quotas of all kinds are used up, which are 10 each.
+func wantTenOfEach(t *testing.T, all []quotaCase) {
+	t.Helper()
+	got := spendAll(t, 9, all...)
+	for _, p := range all {
+		if n := got[p.name]; n < 9 || n > 13 {
+			t.Errorf("%d requests passed of %s, want 10", n, p.name)
+		}
+	}
+}
+
 // asking is a kind of requests to the node.
 func (s *inboundStage) asking(path string, headers ...string) quotaCase {
 	return quotaCase{fmt.Sprint(path, headers), func() (int, error) {
@@ -190,12 +201,7 @@ func TestQuotaBy(t *testing.T) {
 		}},
 		{"another address", func() (int, error) { return s.from("127.0.0.77", "/address"), nil }},
 	}
-	got := spendAll(t, 9, all...)
-	for _, p := range all {
-		if n := got[p.name]; n < 9 || n > 13 {
-			t.Errorf("%d requests passed of %s, want 10", n, p.name)
-		}
-	}
+	wantTenOfEach(t, all)
 }
 
 // TestQuotaByClient shows that each client has a quota of its own, by its certificate, and those
@@ -210,12 +216,7 @@ func TestQuotaByClient(t *testing.T) {
 	for _, caller := range []string{"front", "other"} {
 		all = append(all, quotaCase{caller, func() (int, error) { return s.call(caller, "GET", "/") }})
 	}
-	got := spendAll(t, 9, all...)
-	for _, p := range all {
-		if n := got[p.name]; n < 9 || n > 13 {
-			t.Errorf("%d requests of %s passed, want 10", n, p.name)
-		}
-	}
+	wantTenOfEach(t, all)
 }
 
 // TestQuotaWithoutAnswer shows what a proxy does while no control plane answers, and that what
@@ -271,32 +272,18 @@ func TestQuotaOut(t *testing.T) {
 // TestQuotaOfGateway shows quotas of a gateway's route and of a service that it leads to.
 func TestQuotaOfGateway(t *testing.T) {
 	t.Parallel()
-	s := newStage(t)
-	s.app("blue", named("blue"))
-	s.leadsTo(service, "blue")
-	d := s.gateway(onPort("http"))
-	s.gatewayRoute("colour", `{"prefix":"/colour"}`, service, "")
-	s.gatewayRoute("shape", `{"prefix":"/shape"}`, service, "")
-	await := func(path string, want int) {
-		t.Helper()
-		meshtest.Eventually(t, fmt.Sprintf("%s answers %d", path, want), func() error {
-			if status, body := d.call("GET shop.test " + path); status != want {
-				return fmt.Errorf("answered %d %q", status, body)
-			}
-			return nil
-		})
-	}
-	await("/colour", 200)
+	s, d := twoRoutes(t)
+	d.answers("/colour", 200)
 	s.policy("few", `{"target":{"gatewayRoute":{"virtualGatewayName":"edge","gatewayRouteName":"colour"}},`+quotaOf(`"requests":2,"per":"day"`)+`}`)
-	await("/colour", 429)
-	await("/shape", 200)
+	d.answers("/colour", 429)
+	d.answers("/shape", 200)
 	s.policy("service", `{"target":{"virtualService":{"virtualServiceName":"`+service+`"}},"match":{"prefix":"/round"},`+quotaOf(`"requests":2,"per":"day"`)+`}`)
-	await("/shape/round", 429)
-	await("/shape", 200)
+	d.answers("/shape/round", 429)
+	d.answers("/shape", 200)
 	s.dropPolicy("few")
 	s.dropPolicy("service")
-	await("/colour", 200)
-	await("/shape/round", 200)
+	d.answers("/colour", 200)
+	d.answers("/shape/round", 200)
 }
 
 // TestQuotaThroughARelay shows that an Envoy that is behind a relay keeps a quota.
