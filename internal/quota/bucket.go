@@ -25,7 +25,7 @@ const leastRate = 1 / horizon
 const growth = 1.5
 
 // missed is by how much longer the time since a proxy's last report may be than the time that it
-// reports of. Beyond that a report was lost.
+// reports of. Beyond that a report was lost, or this one is late, which the next one shows.
 const missed = time.Second
 
 // onItsWay is how long, in seconds, a smaller rate may take to reach a proxy.
@@ -65,6 +65,8 @@ type proxy struct {
 	early  float64   // the part of owed that was before this window
 	tokens float64   // how many it may have had left when it got that
 	sent   bool      // it knows what it has
+	lost   float64   // what was added at the last report for reports that were lost
+	gap    float64   // the time of those, in seconds
 }
 
 // inherited is what proxies may let through of which nobody knows more.
@@ -164,7 +166,9 @@ func (b *Bucket) Report(now time.Time, id string, allowed, denied int64, elapsed
 	}
 	b.turn(now)
 	b.stirred = b.stirred || allowed+denied > 0 || p.has.Rate > 0
-	b.used += int64(math.Ceil(float64(allowed)*b.within(p, now, elapsed) + b.lost(p, now, allowed, elapsed)))
+	b.used -= int64(min(b.late(p, now, elapsed), float64(b.used)))
+	b.lose(p, now, allowed, elapsed)
+	b.used += int64(math.Ceil(float64(allowed)*b.within(p, now, elapsed) + p.lost))
 	p.passed = float64(allowed) / max(elapsed.Seconds(), 1)
 	if denied > 0 { // else it had let those through
 		p.tokens = 0
@@ -178,19 +182,31 @@ func (b *Bucket) Report(now time.Time, id string, allowed, denied int64, elapsed
 	return p.has
 }
 
-// lost returns how many requests a proxy has let through, by what it was sent and by what it lets
+// late returns how much of what the last report added for lost ones was not lost: so much as this
+// one is about a time before the last one came, for then that was late.
+func (b *Bucket) late(p *proxy, now time.Time, elapsed time.Duration) float64 {
+	over := p.at.Sub(now.Add(-elapsed)).Seconds()
+	if p.lost == 0 || over <= 0 || p.at.Before(b.window) {
+		return 0
+	}
+	return p.lost * min(over/p.gap, 1)
+}
+
+// lose notes how many requests a proxy has let through, by what it was sent and by what it lets
 // through else, of which the report was lost: its server was killed, or could not be reached.
-func (b *Bucket) lost(p *proxy, now time.Time, allowed int64, elapsed time.Duration) float64 {
+func (b *Bucket) lose(p *proxy, now time.Time, allowed int64, elapsed time.Duration) {
+	p.lost = 0
 	begin := now.Add(-elapsed)
 	gap := begin.Sub(p.at)
 	if p.at.IsZero() || gap < missed {
-		return 0
+		return
 	}
 	if p.at.Before(b.window) { // what was before this window does not count any more
 		gap = max(begin.Sub(b.window), 0)
 	}
 	most := p.owed + p.has.Rate*max(begin.Sub(p.since).Seconds(), 0) + p.tokens
-	return min(most, max(p.passed, float64(allowed)/max(elapsed.Seconds(), 1))*gap.Seconds())
+	p.gap = gap.Seconds()
+	p.lost = min(most, max(p.passed, float64(allowed)/max(elapsed.Seconds(), 1))*p.gap)
 }
 
 // set gives a proxy an assignment.

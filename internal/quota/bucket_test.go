@@ -141,6 +141,37 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestLate holds that requests count twice of a report that is late only until the next one, and
+// that those count of which the report was lost.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		after       []time.Duration // the report before
+		allowed     int64           // in each
+		least, most int64           // are used
+	}{
+		{"late", []time.Duration{ReportEvery + 2*time.Second, ReportEvery - 2*time.Second, ReportEvery}, 30, 90, 91},
+		{"each a bit late", []time.Duration{ReportEvery + missed/2, ReportEvery - missed/2, ReportEvery}, 30, 90, 90},
+		{"lost", []time.Duration{2 * ReportEvery, ReportEvery, ReportEvery}, 30, 115, 120},
+		{"lost, and late", []time.Duration{2*ReportEvery + 2*time.Second, ReportEvery - 2*time.Second}, 30, 80, 92},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Unix(1_800_000_000, 0).UTC().Truncate(time.Hour)
+			b := NewBucket(10_000, time.Hour)
+			b.Report(now, "a", 0, 100, time.Second)
+			for _, after := range c.after {
+				now = now.Add(after)
+				b.Report(now, "a", c.allowed, 0, ReportEvery)
+			}
+			if _, used := b.Used(now); used < c.least || used > c.most {
+				t.Errorf("%d are used, want %d to %d", used, c.least, c.most)
+			}
+		})
+	}
+}
+
 // TestRestore holds that a window goes on where it was, and ends.
 func TestRestore(t *testing.T) {
 	t.Parallel()
