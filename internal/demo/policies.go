@@ -118,11 +118,7 @@ func (d *demo) hideFaults(ctx context.Context) error {
 // refuse denies a caller by a header.
 func (d *demo) refuse(ctx context.Context) error {
 	const who = "stranger"
-	end, err := d.policy(ctx, "no-strangers", client.PolicySpec{
-		Target: client.PolicyTarget{VirtualNode: &client.PolicyNodeTarget{VirtualNodeName: blueNode}},
-		From:   []client.PolicyClient{{Headers: []client.HttpRouteHeader{{Name: callerHeader, Match: &client.HeaderMatchMethod{Exact: who}}}}},
-		Action: client.PolicyAction{Access: &client.AccessAction{Rule: "deny"}},
-	})
+	end, err := d.policy(ctx, "no-strangers", caller(who, client.PolicyAction{Access: &client.AccessAction{Rule: "deny"}}))
 	if err != nil {
 		return err
 	}
@@ -137,26 +133,32 @@ func (d *demo) refuse(ctx context.Context) error {
 // limit lets a caller through so many times a second.
 func (d *demo) limit(ctx context.Context) error {
 	const who = "greedy"
-	end, err := d.policy(ctx, "not-too-much", client.PolicySpec{
-		Target: client.PolicyTarget{VirtualNode: &client.PolicyNodeTarget{VirtualNodeName: blueNode}},
-		From:   []client.PolicyClient{{Headers: []client.HttpRouteHeader{{Name: callerHeader, Match: &client.HeaderMatchMethod{Exact: who}}}}},
-		Action: client.PolicyAction{RateLimit: &client.RateLimitAction{Requests: limitedTo, Per: "second", By: &client.RateLimitBy{Header: callerHeader}}},
-	})
+	end, err := d.policy(ctx, "not-too-much", caller(who, client.PolicyAction{RateLimit: &client.RateLimitAction{Requests: limitedTo, Per: "second", By: &client.RateLimitBy{Header: callerHeader}}}))
 	if err != nil {
 		return err
 	}
 	began := time.Now()
 	for range greedyCalls {
-		switch _, err := d.callAs(ctx, who); {
-		case err == nil:
+		passed, err := d.passes(ctx, who)
+		if err != nil {
+			return err
+		}
+		if passed {
 			d.facts.shown.passed++
-		case !strings.Contains(err.Error(), "status 429"):
-			return fmt.Errorf("calling as %s: %w", who, err)
 		}
 	}
 	took := time.Since(began)
 	d.screen.line("  %s a greedy caller may ask %d times a second: of %d calls in %s %d came through", d.mark(d.facts.shown.limited()), limitedTo, greedyCalls, span(took), d.facts.shown.passed)
 	return end(ctx)
+}
+
+// caller is what is done with the requests of a caller to blue.
+func caller(who string, action client.PolicyAction) client.PolicySpec {
+	return client.PolicySpec{
+		Target: client.PolicyTarget{VirtualNode: &client.PolicyNodeTarget{VirtualNodeName: blueNode}},
+		From:   []client.PolicyClient{{Headers: []client.HttpRouteHeader{{Name: callerHeader, Match: &client.HeaderMatchMethod{Exact: who}}}}},
+		Action: action,
+	}
 }
 
 // limited reports whether the greedy caller was held up. How many came through depends on how
@@ -167,11 +169,7 @@ func (s *shown) limited() bool { return s.passed >= limitedTo && s.passed < gree
 // left.
 func (d *demo) quota(ctx context.Context) error {
 	const who, name = "metered", "so-many-a-day"
-	end, err := d.policy(ctx, name, client.PolicySpec{
-		Target: client.PolicyTarget{VirtualNode: &client.PolicyNodeTarget{VirtualNodeName: blueNode}},
-		From:   []client.PolicyClient{{Headers: []client.HttpRouteHeader{{Name: callerHeader, Match: &client.HeaderMatchMethod{Exact: who}}}}},
-		Action: client.PolicyAction{Quota: &client.QuotaAction{Requests: quotaOf, Per: "day", By: &client.QuotaBy{Header: callerHeader}}},
-	})
+	end, err := d.policy(ctx, name, caller(who, client.PolicyAction{Quota: &client.QuotaAction{Requests: quotaOf, Per: "day", By: &client.QuotaBy{Header: callerHeader}}}))
 	if err != nil {
 		return err
 	}
@@ -184,11 +182,12 @@ func (d *demo) quota(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		switch _, err := d.callAs(ctx, who); {
-		case err == nil:
+		passed, err := d.passes(ctx, who)
+		if err != nil {
+			return err
+		}
+		if passed {
 			s.spent++
-		case !strings.Contains(err.Error(), "status 429"):
-			return fmt.Errorf("calling as %s: %w", who, err)
 		}
 	}
 	usage, err := d.mesh.own.DescribeQuotaUsage(ctx, &client.DescribeQuotaUsageInput{MeshName: meshName, PolicyName: name, Key: who})
@@ -286,4 +285,16 @@ func (d *demo) callAs(ctx context.Context, who string) (version string, err erro
 	c := newClient(nil, dial)
 	defer c.CloseIdleConnections()
 	return askAs(ctx, c, target, who)
+}
+
+// passes asks front once, as a caller, and reports whether no limit and no quota refused it.
+func (d *demo) passes(ctx context.Context, who string) (bool, error) {
+	_, err := d.callAs(ctx, who)
+	switch {
+	case err == nil:
+		return true, nil
+	case strings.Contains(err.Error(), "status 429"):
+		return false, nil
+	}
+	return false, fmt.Errorf("calling as %s: %w", who, err)
 }
